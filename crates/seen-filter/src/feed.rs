@@ -1,0 +1,141 @@
+//! The seam to change events: an ordered **change feed** per partition. The replica sees this trait
+//! and no Kafka, binlog or table.
+
+use thiserror::Error;
+
+use crate::history::SeamFuture;
+use crate::ids::{Item, UserId};
+use crate::position::{CommitStamp, FeedCursor, FeedId, FenceSeq, Incarnation, UserEpoch};
+
+/// Where to begin reading a feed partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedStart {
+    /// At the newest event; nothing older is wanted.
+    Head,
+    /// Where an earlier reader stopped. If the feed no longer reaches back, or numbers another
+    /// timeline, the first event is a [`FeedEvent::Gap`] and reading goes on from the oldest kept.
+    At(FeedCursor),
+}
+
+/// What a [`FeedEvent::Gap`] puts in doubt (rule R8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapScope {
+    /// One user's events may be missing.
+    User(UserId),
+    /// Any event of this partition may be missing.
+    Partition,
+}
+
+/// One change event, in partition order. Every event may be delivered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedEvent {
+    /// A row was added.
+    Add {
+        /// The commit it belongs to.
+        stamp: CommitStamp,
+        /// Whose row.
+        user: UserId,
+        /// What was read.
+        item: Item,
+    },
+    /// A row was removed.
+    Remove {
+        /// The commit it belongs to.
+        stamp: CommitStamp,
+        /// Whose row.
+        user: UserId,
+        /// What is unread again.
+        item: Item,
+    },
+    /// All rows that the user had at this commit were removed: what one `Remove` a row would say.
+    RemoveAll {
+        /// The commit it belongs to.
+        stamp: CommitStamp,
+        /// Whose rows.
+        user: UserId,
+    },
+    /// The control table's row of a forget (coherence row 49). Starts one coalesced rebuild, and is
+    /// ignored unless its epoch is higher than the one known.
+    Forgotten {
+        /// The commit it belongs to.
+        stamp: CommitStamp,
+        /// Who was forgotten.
+        user: UserId,
+        /// The user's new epoch.
+        epoch: UserEpoch,
+    },
+    /// A fence came back (rule R9).
+    Fence {
+        /// The commit it belongs to.
+        stamp: CommitStamp,
+        /// Who wrote it.
+        writer: Incarnation,
+        /// Its number among that writer's fences of this feed partition.
+        seq: FenceSeq,
+    },
+    /// Everything of this partition up to and including this commit has been delivered. Also sent
+    /// for commits that touched only other partitions.
+    Complete {
+        /// The last complete commit.
+        stamp: CommitStamp,
+    },
+    /// Events may be missing, for the reason given.
+    Gap {
+        /// What is in doubt.
+        scope: GapScope,
+        /// A short stable name of the cause, for logs and metrics.
+        reason: &'static str,
+    },
+}
+
+/// Some events of one partition.
+#[derive(Clone, Debug)]
+pub struct FeedBatch {
+    /// The events, in partition order.
+    pub events: Vec<FeedEvent>,
+    /// Where to resume after them.
+    pub resume: FeedCursor,
+    /// True if nothing followed these events when they were read: proof that the feed is fresh.
+    pub caught_up: bool,
+}
+
+/// Why a feed cannot be read now.
+#[derive(Clone, Debug, Error)]
+#[error("{message}")]
+pub struct FeedError {
+    /// What happened and what to do next, for people.
+    pub message: String,
+    /// True if the same call may succeed later.
+    pub retry_helps: bool,
+}
+
+/// One reader's position in one partition.
+pub trait FeedReader: Send {
+    /// The next events, at most `events_max` (one transaction may be split over several batches).
+    /// Waits until there is something to deliver or the reader's own heartbeat interval has passed;
+    /// an empty batch with `caught_up` is such a heartbeat.
+    ///
+    /// # Errors
+    /// [`FeedError`]; the position is unchanged and the call may be repeated.
+    fn next(&mut self, events_max: usize) -> SeamFuture<'_, Result<FeedBatch, FeedError>>;
+}
+
+/// A source of change events.
+pub trait ChangeFeed: Send + Sync + 'static {
+    /// The feed partitions of all namespaces.
+    fn feeds(&self) -> Vec<FeedId>;
+
+    /// The feed partition that carries a user's events.
+    fn feed_of(&self, namespace: crate::ids::NamespaceId, user: UserId) -> FeedId;
+
+    /// Opens a reader. With [`FeedStart::Head`] the reader's first event is a `Complete` that names
+    /// the head, where the source numbers its commits.
+    ///
+    /// # Errors
+    /// [`FeedError`].
+    fn open(
+        &self,
+        feed: FeedId,
+        start: FeedStart,
+    ) -> SeamFuture<'_, Result<Box<dyn FeedReader>, FeedError>>;
+}

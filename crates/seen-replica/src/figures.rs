@@ -1,0 +1,155 @@
+//! The two live figures: a sample of "seen" answers verified in storage gives the real
+//! false-positive rate; a sample of "unread" answers must find nothing (row 55). Verified behind the
+//! caller's back, and skipped whenever the queue has no room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use seen_filter::{Item, Question, Tick, UserId};
+use tokio::sync::oneshot;
+
+use crate::replica::Replica;
+use crate::rules::{Input, Outcome};
+use crate::storage::CheckJob;
+
+/// A sample older than this is not worth asking, in microseconds.
+const SAMPLE_AGE_US_MAX: u64 = 1_000_000;
+
+/// How many answers are verified.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SampleLimits {
+    /// Share of Filter answers of which one "seen" is verified, 0 to 1.
+    pub seen_share: f64,
+    /// Share of Filter answers of which one "unread" is verified, 0 to 1.
+    pub unread_share: f64,
+    /// Verifications begun in a second, both kinds together.
+    pub checks_per_s_max: u32,
+}
+
+impl Default for SampleLimits {
+    fn default() -> Self {
+        Self { seen_share: 0.01, unread_share: 0.001, checks_per_s_max: 50 }
+    }
+}
+
+/// Decides which answers are verified.
+pub(crate) struct Figures {
+    /// Of 2^32.
+    seen_share: u64,
+    unread_share: u64,
+    checks_per_s_max: u64,
+    state: AtomicU64,
+    /// The second that `begun` counts for.
+    second: AtomicU64,
+    begun: AtomicU64,
+}
+
+impl Figures {
+    pub fn new(limits: SampleLimits, seed: u64) -> Self {
+        let of_2_32 = |share: f64| (share.clamp(0.0, 1.0) * 4_294_967_296.0) as u64;
+        Self {
+            seen_share: of_2_32(limits.seen_share),
+            unread_share: of_2_32(limits.unread_share),
+            checks_per_s_max: u64::from(limits.checks_per_s_max),
+            state: AtomicU64::new(seed),
+            second: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a "seen" and an "unread" of this answer are to be verified: drawn so that no caller
+    /// meets a pattern, and at most so many in a second.
+    pub fn due(&self, now: Tick) -> (bool, bool) {
+        // A Weyl sequence spread by a multiply: cheap, and shared without a lock.
+        let at = self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let spread = (at ^ (at >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let seen = (spread >> 32) < self.seen_share;
+        let unread = (spread & 0xffff_ffff) < self.unread_share;
+        if !(seen || unread) {
+            return (false, false);
+        }
+        let second = now.get() / 1_000_000;
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.begun.store(0, Ordering::Relaxed);
+        }
+        let within = self.begun.fetch_add(1, Ordering::Relaxed) < self.checks_per_s_max;
+        (seen && within, unread && within)
+    }
+}
+
+impl Replica {
+    /// Has storage asked about one item that was answered "seen" and one that was answered "unread".
+    pub(crate) fn verify(
+        self: &Arc<Self>,
+        namespace: usize,
+        user: UserId,
+        seen: Option<Item>,
+        unseen: Option<Item>,
+    ) {
+        let items: Vec<Item> = seen.into_iter().chain(unseen).collect();
+        if items.is_empty() {
+            return;
+        }
+        let (reply, answer) = oneshot::channel();
+        let deadline = self.ticker.now().plus_us(SAMPLE_AGE_US_MAX);
+        let questions = vec![Question { user, items }];
+        let job = CheckJob { namespace, questions, deadline, reply };
+        if self.queues.checks.try_send(job).is_err() {
+            return;
+        }
+        let replica = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Ok(Ok(answers)) = answer.await
+                && let Some(found) = answers.found.first()
+            {
+                replica.verified(namespace, user, (seen, unseen), found);
+            }
+        });
+    }
+
+    fn verified(
+        &self,
+        namespace: usize,
+        user: UserId,
+        (seen, unseen): (Option<Item>, Option<Item>),
+        found: &[bool],
+    ) {
+        let metrics = &self.namespaces[namespace].metrics;
+        let mut found = found.iter().copied();
+        if seen.is_some() {
+            metrics.seen_samples.increment(1);
+            metrics.false_positives.increment(u64::from(found.next() == Some(false)));
+        }
+        let Some(item) = unseen else { return };
+        metrics.unseen_samples.increment(1);
+        // Where the newest N are kept, storage may hold rows that the entry rightly left out.
+        let by_count = self.namespaces[namespace].rules.settings().namespace.newest_max.is_some();
+        let found = found.next() == Some(true) && !by_count;
+        let now = self.ticker.now();
+        let input = Input::VerifiedUnread { user, item, found };
+        if matches!(self.step(namespace, now, input), Outcome::FalseNegative) {
+            metrics.false_negatives.increment(1);
+            let name = &self.namespaces[namespace].name;
+            tracing::error!(
+                namespace = name,
+                "false negative: storage has a row that was answered unread; its writer may bypass \
+                 the change feed; the user is asked in storage until rebuilt"
+            );
+        }
+    }
+
+    /// The measured false-positive rate: of all unread candidates, the share that was called seen.
+    /// `None` before the first sample.
+    pub(crate) fn measured_rate(&self, namespace: usize) -> Option<f64> {
+        let metrics = &self.namespaces[namespace].metrics;
+        let samples = metrics.seen_samples.total();
+        if samples == 0 {
+            return None;
+        }
+        let wrong_share = metrics.false_positives.total() as f64 / samples as f64;
+        let seen = metrics.seen.total() as f64;
+        let unseen = metrics.checks.total() as f64 - seen;
+        let wrong = seen * wrong_share;
+        Some(if wrong + unseen > 0.0 { wrong / (wrong + unseen) } else { 0.0 })
+    }
+}

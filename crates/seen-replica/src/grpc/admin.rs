@@ -1,0 +1,80 @@
+//! The operator's service, for a port of its own.
+
+use std::sync::Arc;
+
+use seen_proto::limits::TIMEOUT_MS_MAX;
+use seen_proto::model::{DrainCall, EvictCall, RebuildCall};
+use seen_proto::v1;
+use seen_proto::v1::admin_service_server::AdminService;
+use tokio::time::Duration;
+use tonic::{Request, Response, Status};
+
+use super::deadline::deadline;
+use crate::replica::Replica;
+
+/// Time that RebuildUser waits where the caller sends no deadline, in milliseconds.
+const REBUILD_TIMEOUT_MS_DEFAULT: u32 = 30_000;
+
+/// Begins to drain the process, with a time of the caller's choice, and says how many calls run.
+pub type DrainHook = Arc<dyn Fn(Option<Duration>) -> u64 + Send + Sync>;
+
+/// The operator's service of one replica.
+#[derive(Clone)]
+pub struct AdminGrpc {
+    replica: Arc<Replica>,
+    version: &'static str,
+    drain: DrainHook,
+}
+
+impl AdminGrpc {
+    /// The service; `drain` is what Drain calls.
+    pub fn new(replica: Arc<Replica>, version: &'static str, drain: DrainHook) -> Self {
+        Self { replica, version, drain }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for AdminGrpc {
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        Ok(Response::new(self.replica.status(self.version)))
+    }
+
+    async fn evict_user(
+        &self,
+        request: Request<v1::EvictUserRequest>,
+    ) -> Result<Response<v1::EvictUserResponse>, Status> {
+        let evicted =
+            EvictCall::try_from(request.into_inner()).and_then(|call| self.replica.evict(call));
+        evicted.map(Response::new).map_err(|error| self.replica.refuse(error))
+    }
+
+    async fn rebuild_user(
+        &self,
+        request: Request<v1::RebuildUserRequest>,
+    ) -> Result<Response<v1::RebuildUserResponse>, Status> {
+        let answer = async {
+            let now = self.replica.ticker().now();
+            let deadline = deadline(request.metadata(), now, REBUILD_TIMEOUT_MS_DEFAULT)?;
+            let call = RebuildCall::try_from(request.into_inner())?;
+            let allowed = self.replica.answer_by(now, deadline).since_us(now);
+            self.replica.rebuild(call, Duration::from_micros(allowed)).await
+        };
+        answer.await.map(Response::new).map_err(|error| self.replica.refuse(error))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainResponse>, Status> {
+        let call = DrainCall::try_from(request.into_inner())
+            .map_err(|error| self.replica.refuse(error))?;
+        let timeout =
+            call.timeout_ms.map(|ms| Duration::from_millis(ms.min(TIMEOUT_MS_MAX).into()));
+        self.replica.begin_draining();
+        let calls_running = (self.drain)(timeout);
+        Ok(Response::new(v1::DrainResponse { calls_running }))
+    }
+}

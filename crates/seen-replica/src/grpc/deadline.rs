@@ -1,0 +1,74 @@
+//! When the caller gives up: the `grpc-timeout` header, or the call's default.
+
+use seen_filter::Tick;
+use seen_proto::limits::TIMEOUT_MS_MAX;
+use seen_proto::status::ApiError;
+use tonic::metadata::MetadataMap;
+
+/// The header's name.
+const HEADER: &str = "grpc-timeout";
+/// Most digits of its number, by the gRPC specification.
+const DIGITS_MAX: usize = 8;
+
+/// The tick at which the caller of a request that arrived at `now` gives up. Longer times than
+/// [`TIMEOUT_MS_MAX`] are cut to it.
+///
+/// # Errors
+/// If the header is there and is not of the form that the gRPC specification gives it.
+pub(super) fn deadline(
+    metadata: &MetadataMap,
+    now: Tick,
+    default_ms: u32,
+) -> Result<Tick, ApiError> {
+    let default_us = u64::from(default_ms) * 1_000;
+    let us = match metadata.get(HEADER) {
+        None => default_us,
+        Some(value) => value.to_str().ok().and_then(parse_us).ok_or_else(|| {
+            let what = "not 1 to 8 digits and a unit of H, M, S, m, u or n; for example 90m";
+            ApiError::invalid(HEADER, what)
+        })?,
+    };
+    Ok(now.plus_us(us.min(u64::from(TIMEOUT_MS_MAX) * 1_000)))
+}
+
+fn parse_us(text: &str) -> Option<u64> {
+    let unit_at = text.len().checked_sub(1)?;
+    let (digits, unit) = text.split_at_checked(unit_at)?;
+    if digits.is_empty() || digits.len() > DIGITS_MAX || !digits.bytes().all(|b| b.is_ascii_digit())
+    {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(number * 3_600_000_000),
+        "M" => Some(number * 60_000_000),
+        "S" => Some(number * 1_000_000),
+        "m" => Some(number * 1_000),
+        "u" => Some(number),
+        "n" => Some(number / 1_000),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_read_as_the_specification_says() {
+        let now = Tick::new(5);
+        let at = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert(HEADER, text.parse().unwrap());
+            deadline(&metadata, now, 90).map(|tick| tick.since_us(now)).ok()
+        };
+        assert_eq!(at("90m"), Some(90_000));
+        assert_eq!(at("1S"), Some(1_000_000));
+        assert_eq!(at("99999999H"), Some(60_000_000));
+        assert_eq!(at("1500n"), Some(1));
+        for bad in ["", "m", "90", "90x", "-1m", "123456789m", "9 m", "9é"] {
+            assert_eq!(at(bad), None, "{bad:?}");
+        }
+        assert_eq!(deadline(&MetadataMap::new(), now, 90), Ok(Tick::new(90_005)));
+    }
+}

@@ -1,0 +1,18 @@
+//! The replica: holds per-user filters, fills them read-through from a history, writes through to
+//! both, and stays coherent by a change feed. It knows no SQL and no Kafka.
+//!
+//! [`rules`] is the synchronous core that decides everything; the rest of the crate moves bytes,
+//! awaits storage and calls [`rules::Rules::step`].
+
+pub mod clock;
+mod figures;
+pub mod grpc;
+pub mod metrics;
+mod replica;
+pub mod rules;
+pub mod service;
+mod storage;
+
+pub use figures::SampleLimits;
+pub use replica::{Replica, ReplicaLimits, ReplicaOptions};
+pub use storage::{StorageLimits, StorageWork};

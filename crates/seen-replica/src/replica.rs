@@ -1,0 +1,257 @@
+//! One replica: its namespaces, the parts handed to it, and the effects of the rules carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use seen_filter::hash::HashKey;
+use seen_filter::{
+    ChangeFeed, FeedId, History, Incarnation, NamespaceId, NamespaceSettings, SettingsError, Tick,
+};
+
+use seen_proto::token::WildcardSource;
+
+use crate::clock::Ticker;
+use crate::figures::{Figures, SampleLimits};
+use crate::metrics::{Metrics, NamespaceMetrics};
+use crate::rules::{CacheBudget, Effect, Effects, Input, Outcome, Rules, Settings};
+use crate::storage::{self, BuildJob, FenceJob, StorageHandle, StorageLimits, StorageWork};
+
+/// How a replica is made.
+pub struct ReplicaOptions {
+    /// The namespaces, numbered by their place.
+    pub namespaces: Vec<NamespaceSettings>,
+    /// The cluster's keyed hash.
+    pub key: HashKey,
+    /// Names the cluster that tokens belong to.
+    pub cluster: u64,
+    /// This process's life, drawn at random.
+    pub incarnation: Incarnation,
+    /// Where histories live.
+    pub history: Arc<dyn History>,
+    /// Where changes come from.
+    pub feed: Arc<dyn ChangeFeed>,
+    /// Memory and doubt.
+    pub limits: ReplicaLimits,
+    /// Queues and work at storage.
+    pub storage: StorageLimits,
+}
+
+/// Bounds of one replica's memory and patience.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReplicaLimits {
+    /// Bytes of cached entries of all namespaces together.
+    pub cache_bytes_max: u64,
+    /// Bytes of each feed partition's ring.
+    pub ring_bytes_max: usize,
+    /// Bytes of each feed partition's journal.
+    pub journal_bytes_max: usize,
+    /// Rule R2's S, in microseconds; 0 for the embedded store.
+    pub snapshot_lag_us_max: u64,
+    /// A feed that has not proven itself fresh for this long is stale, in microseconds.
+    pub feed_stale_us_max: u64,
+    /// Most events that one build holds back; one more aborts it.
+    pub pending_events_max: usize,
+    /// Shortest time between two fences of one partition, in microseconds.
+    pub fence_interval_us_min: u64,
+    /// Most events of one step.
+    pub feed_events_max: usize,
+    /// True to write fences as heartbeats.
+    pub heartbeat_fences: bool,
+    /// The live figures.
+    pub samples: SampleLimits,
+}
+
+impl Default for ReplicaLimits {
+    fn default() -> Self {
+        Self {
+            cache_bytes_max: 1 << 30,
+            ring_bytes_max: 8 << 20,
+            journal_bytes_max: 16 << 20,
+            snapshot_lag_us_max: 0,
+            feed_stale_us_max: 5_000_000,
+            pending_events_max: 4_096,
+            fence_interval_us_min: 1_000_000,
+            feed_events_max: 1_024,
+            heartbeat_fences: false,
+            samples: SampleLimits::default(),
+        }
+    }
+}
+
+/// One namespace at this replica.
+pub(crate) struct Namespace {
+    pub name: String,
+    pub rules: Rules,
+    pub metrics: NamespaceMetrics,
+}
+
+/// One replica. Shared by all serving threads; the handlers are in [`crate::service`].
+pub struct Replica {
+    pub(crate) namespaces: Vec<Namespace>,
+    by_name: BTreeMap<String, usize>,
+    pub(crate) history: Arc<dyn History>,
+    pub(crate) feed: Arc<dyn ChangeFeed>,
+    pub(crate) ticker: Ticker,
+    pub(crate) started: Tick,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) cluster: u64,
+    pub(crate) limits: ReplicaLimits,
+    pub(crate) metrics: Metrics,
+    pub(crate) figures: Figures,
+    pub(crate) queues: StorageHandle,
+    pub(crate) wildcards: WildcardSource,
+    draining: AtomicBool,
+}
+
+impl Replica {
+    /// A replica and its storage side, which the caller runs on the storage runtime. Call it after
+    /// the metrics recorder is installed, on a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if a namespace's settings are out of range.
+    pub fn new(options: ReplicaOptions) -> Result<(Arc<Self>, StorageWork), SettingsError> {
+        let ticker = Ticker::start();
+        let now = ticker.now();
+        let (queues, work) = storage::queues(options.storage);
+        let mut namespaces = Vec::new();
+        let feeds = options.feed.feeds();
+        let cache = Arc::new(CacheBudget::new(options.limits.cache_bytes_max));
+        for (at, settings) in options.namespaces.iter().enumerate() {
+            settings.validate()?;
+            let id = NamespaceId::new(at as u16);
+            let own: Vec<FeedId> =
+                feeds.iter().filter(|feed| feed.namespace == id).copied().collect();
+            let rules = Rules::new(
+                rule_settings(&options, settings, Arc::clone(&cache)),
+                options.key,
+                &own,
+                Rules::feed_of_source(Arc::clone(&options.feed), id),
+                now,
+            );
+            let metrics = NamespaceMetrics::new(&settings.name);
+            namespaces.push(Namespace { name: settings.name.clone(), rules, metrics });
+        }
+        let by_name = namespaces.iter().enumerate().map(|(at, n)| (n.name.clone(), at)).collect();
+        let replica = Self {
+            namespaces,
+            by_name,
+            history: options.history,
+            feed: options.feed,
+            ticker,
+            started: now,
+            incarnation: options.incarnation,
+            cluster: options.cluster,
+            figures: Figures::new(options.limits.samples, options.incarnation.get()),
+            limits: options.limits,
+            metrics: Metrics::new(),
+            queues,
+            wildcards: WildcardSource::new(options.incarnation),
+            draining: AtomicBool::new(false),
+        };
+        Ok((Arc::new(replica), work))
+    }
+
+    /// The clock that deadlines are counted on.
+    pub fn ticker(&self) -> Ticker {
+        self.ticker
+    }
+
+    /// True once every feed partition has said where it begins, so that users may be cached.
+    pub fn following_all(&self) -> bool {
+        self.namespaces.iter().all(|namespace| namespace.rules.following_all())
+    }
+
+    /// Says in every Status from now on that the process is ending.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Sampled "unread" answers that storage contradicted. Must stay 0.
+    pub fn false_negatives(&self) -> u64 {
+        self.namespaces.iter().map(|n| n.metrics.false_negatives.total()).sum()
+    }
+
+    pub(crate) fn namespace_index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// One step of a namespace's rules, its effects carried out.
+    pub(crate) fn step(&self, namespace: usize, now: Tick, input: Input<'_>) -> Outcome {
+        let (outcome, effects) = self.namespaces[namespace].rules.step(now, input);
+        if !effects.is_empty() {
+            self.carry_out(namespace, effects);
+        }
+        if let Outcome::Shed(entries) = outcome {
+            self.metrics.evictions.increment(entries as u64);
+        }
+        outcome
+    }
+
+    fn carry_out(&self, namespace: usize, effects: Effects) {
+        for effect in effects {
+            match effect {
+                Effect::StartBuild { user, generation, urgent } => {
+                    let job = BuildJob { namespace, user, generation, urgent };
+                    let queue = match urgent {
+                        true => &self.queues.urgent_builds,
+                        false => &self.queues.background_builds,
+                    };
+                    if let Err(refused) = queue.try_send(job) {
+                        self.metrics.builds_dropped.increment(1);
+                        self.build_failed(&refused.into_inner());
+                    }
+                }
+                Effect::WriteFence { feed, seq } => {
+                    // A full queue loses the fence; another falls due.
+                    let _ = self.queues.fences.try_send(FenceJob { feed, seq });
+                }
+                Effect::Doubted { feed, reason } => {
+                    self.metrics.doubt(reason);
+                    tracing::warn!(%feed, reason, "coherence in doubt: asking storage until rebuilt");
+                }
+            }
+        }
+    }
+
+    /// Tells the rules that a build will not come.
+    pub(crate) fn build_failed(&self, job: &BuildJob) {
+        let input = Input::BuildFailed { user: job.user, generation: job.generation };
+        // A failed build starts nothing, so that no effect is lost here.
+        self.namespaces[job.namespace].rules.step(self.ticker.now(), input);
+    }
+
+    pub(crate) fn publish_gauges(&self, now: Tick) {
+        for namespace in &self.namespaces {
+            let totals = namespace.rules.totals();
+            let lanes = namespace.rules.lanes(now);
+            let journal: usize = lanes.iter().map(|lane| lane.journal_rows).sum();
+            let quiet_us = lanes.iter().map(|lane| lane.quiet_us).max().unwrap_or(0);
+            namespace.metrics.publish(totals.users, totals.bytes, journal as u64, quiet_us);
+        }
+    }
+}
+
+fn rule_settings(
+    options: &ReplicaOptions,
+    settings: &NamespaceSettings,
+    cache: Arc<CacheBudget>,
+) -> Settings {
+    let limits = options.limits;
+    Settings {
+        namespace: settings.clone(),
+        incarnation: options.incarnation,
+        cache,
+        pending_events_max: limits.pending_events_max,
+        fence_interval_us_min: limits.fence_interval_us_min,
+        ring_bytes_max: limits.ring_bytes_max,
+        journal_bytes_max: limits.journal_bytes_max,
+        snapshot_lag_us_max: limits.snapshot_lag_us_max,
+        feed_stale_us_max: limits.feed_stale_us_max,
+        heartbeat_fences: limits.heartbeat_fences,
+    }
+}

@@ -1,0 +1,244 @@
+//! Applying change events: rule R6 (apply, then advance), R8 (gaps), and the event half of R10.
+
+use seen_filter::{CommitStamp, FeedBatch, FeedEvent, FeedId, GapScope, Tick, UserEpoch, UserId};
+
+use super::Rules;
+use super::input::{Effect, Effects, Outcome};
+use super::lane::{Lane, LaneState};
+use super::sabotage::Rule;
+use super::side::{Change, Op};
+use super::table::Stripe;
+
+impl Rules {
+    pub(super) fn apply(
+        &self,
+        now: Tick,
+        feed: FeedId,
+        batch: &FeedBatch,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let Some(lane) = self.lanes.get(&feed) else { return Outcome::Done };
+        {
+            let mut state = lane.state.lock();
+            for event in &batch.events {
+                self.record(now, lane, &mut state, event, effects);
+            }
+        }
+        // An install that comes here in between finds the events in the ring; one that came before
+        // is inserted into below. So none is missed.
+        for event in &batch.events {
+            self.apply_to_user(now, lane, event, effects);
+        }
+        let suspects = self.advance(now, lane, batch, effects);
+        for user in suspects {
+            let mut stripe = self.stripe(user);
+            self.rebuild_if_cached(now, &mut stripe, lane, user, effects);
+        }
+        if batch.caught_up {
+            lane.set_fresh(now);
+        }
+        Outcome::Done
+    }
+
+    /// First pass, under the lane's lock: the ring, suspects, and doubts.
+    fn record(
+        &self,
+        now: Tick,
+        lane: &Lane,
+        state: &mut LaneState,
+        event: &FeedEvent,
+        effects: &mut Effects,
+    ) {
+        if let Some(stamp) = stamp_of(event) {
+            self.check_timeline(now, lane, state, stamp, effects);
+            state.replaying = state.applied.is_some_and(|applied| stamp < applied);
+            if !self.defends(Rule::R6) {
+                // Sabotage: one row of a transaction stands for all of it.
+                state.cover = Some(stamp);
+                state.applied = Some(stamp);
+            }
+        }
+        match *event {
+            FeedEvent::Add { stamp, user, item } => {
+                state.ring.push(user, stamp, Op::Add(item), now);
+            }
+            FeedEvent::Remove { stamp, user, item } => {
+                state.ring.push(user, stamp, Op::Remove(item), now);
+                state.journal.suspect(user, Some(item));
+            }
+            FeedEvent::RemoveAll { stamp, user } => {
+                state.ring.push(user, stamp, Op::RemoveAll, now);
+                state.journal.suspect(user, None);
+            }
+            FeedEvent::Gap { scope: GapScope::Partition, reason } => {
+                self.doubt_lane(now, lane, state, reason, effects);
+            }
+            FeedEvent::Gap { scope: GapScope::User(user), .. } => {
+                state.journal.suspect(user, None);
+            }
+            FeedEvent::Forgotten { .. } | FeedEvent::Fence { .. } | FeedEvent::Complete { .. } => {}
+        }
+    }
+
+    /// Row 53: numbers of another timeline say nothing about what was applied before.
+    fn check_timeline(
+        &self,
+        now: Tick,
+        lane: &Lane,
+        state: &mut LaneState,
+        stamp: CommitStamp,
+        effects: &mut Effects,
+    ) {
+        if state.applied.is_some_and(|applied| !applied.comparable(stamp)) {
+            state.applied = None;
+            state.cover = None;
+            self.doubt_lane(now, lane, state, "timeline_changed", effects);
+        }
+    }
+
+    /// Second pass, a user at a time.
+    fn apply_to_user(&self, now: Tick, lane: &Lane, event: &FeedEvent, effects: &mut Effects) {
+        match *event {
+            FeedEvent::Add { stamp, user, item } => {
+                let mut stripe = self.stripe(user);
+                let change = Change { stamp: Some(stamp), at: now, op: Op::Add(item) };
+                self.add(now, &mut stripe, lane, user, change, effects);
+            }
+            FeedEvent::Remove { stamp, user, item } => {
+                let mut stripe = self.stripe(user);
+                let change = Change { stamp: Some(stamp), at: now, op: Op::Remove(item) };
+                self.remove(now, &mut stripe, lane, user, change);
+                self.rebuild_if_cached(now, &mut stripe, lane, user, effects);
+            }
+            FeedEvent::RemoveAll { user, .. } => {
+                let mut stripe = self.stripe(user);
+                self.restart(&mut stripe, user);
+            }
+            FeedEvent::Forgotten { user, epoch, .. } => {
+                let mut stripe = self.stripe(user);
+                self.raise_user_epoch(now, &mut stripe, lane, user, epoch, effects);
+            }
+            FeedEvent::Gap { scope: GapScope::User(user), reason } => {
+                let mut stripe = self.stripe(user);
+                self.doubt_user(now, &mut stripe, lane, user, effects);
+                effects.push(Effect::Doubted { feed: lane.feed, reason });
+            }
+            FeedEvent::Gap { scope: GapScope::Partition, .. }
+            | FeedEvent::Fence { .. }
+            | FeedEvent::Complete { .. } => {}
+        }
+    }
+
+    /// Third pass: everything is applied, so positions, cover and fences may advance. Returns the
+    /// users whose released journal rows were suspect.
+    fn advance(
+        &self,
+        now: Tick,
+        lane: &Lane,
+        batch: &FeedBatch,
+        effects: &mut Effects,
+    ) -> Vec<UserId> {
+        let mut suspects = Vec::new();
+        let mut state = lane.state.lock();
+        for event in &batch.events {
+            if let Some(stamp) = stamp_of(event)
+                && state.applied.is_none_or(|applied| applied < stamp)
+            {
+                state.applied = Some(stamp);
+            }
+            match *event {
+                FeedEvent::Fence { writer, seq, .. } => {
+                    self.fence_returned(&mut state, writer, seq, &mut suspects);
+                }
+                FeedEvent::Complete { stamp } => {
+                    if state.cover.is_none_or(|cover| cover < stamp) {
+                        state.cover = Some(stamp);
+                    }
+                    state.ring.begin_after(stamp);
+                    if let Some(cover) = state.cover {
+                        suspects.extend(state.journal.release_covered(cover));
+                    }
+                    lane.set_following();
+                }
+                _ => {}
+            }
+        }
+        if self.settings.heartbeat_fences {
+            self.begin_fence(now, lane.feed, &mut state, effects);
+        }
+        lane.publish(&state);
+        suspects
+    }
+
+    fn fence_returned(
+        &self,
+        state: &mut LaneState,
+        writer: seen_filter::Incarnation,
+        seq: seen_filter::FenceSeq,
+        suspects: &mut Vec<UserId>,
+    ) {
+        if !self.defends(Rule::R9) {
+            state.fences.returned_too_generously();
+            suspects.extend(state.journal.release_before(u64::MAX));
+        }
+        // Row 58: only this incarnation's own fence proves anything here.
+        if writer != self.settings.incarnation {
+            return;
+        }
+        if let Some(acknowledged_before) = state.fences.returned(seq) {
+            suspects.extend(state.journal.release_before(acknowledged_before));
+        }
+    }
+
+    /// Drops the entry and the build of a user all of whose rows are gone: what is read from now on
+    /// shows it, and the ring holds it for builds that began before.
+    fn restart(&self, stripe: &mut Stripe, user: UserId) {
+        if !self.defends(Rule::R10) {
+            return;
+        }
+        drop(self.drop_entry(stripe, user));
+        if let Some(side) = stripe.side.get_mut(&user) {
+            side.build = None;
+            side.contested.clear();
+            side.stamp = None;
+            side.owes = false;
+            if side.is_plain() {
+                stripe.side.remove(&user);
+            }
+        }
+    }
+
+    /// Row 49: a forget, from its acknowledgement or from the feed. Ignored unless it is newer than
+    /// the one known; ring and journal are left alone.
+    pub(super) fn raise_user_epoch(
+        &self,
+        now: Tick,
+        stripe: &mut Stripe,
+        lane: &Lane,
+        user: UserId,
+        epoch: UserEpoch,
+        effects: &mut Effects,
+    ) {
+        let known = stripe.side.get(&user).map_or(UserEpoch::default(), |side| side.user_epoch);
+        let cached = stripe.find(&self.key, user).is_some();
+        let building = stripe.side.get(&user).is_some_and(|side| side.build.is_some());
+        if epoch <= known || !(cached || building) {
+            return;
+        }
+        self.restart(stripe, user);
+        stripe.side.entry(user).or_default().user_epoch = epoch;
+        self.begin_build(now, stripe, lane, user, false, effects);
+    }
+}
+
+fn stamp_of(event: &FeedEvent) -> Option<CommitStamp> {
+    match *event {
+        FeedEvent::Add { stamp, .. }
+        | FeedEvent::Remove { stamp, .. }
+        | FeedEvent::RemoveAll { stamp, .. }
+        | FeedEvent::Forgotten { stamp, .. }
+        | FeedEvent::Fence { stamp, .. }
+        | FeedEvent::Complete { stamp } => Some(stamp),
+        FeedEvent::Gap { .. } => None,
+    }
+}

@@ -1,0 +1,218 @@
+//! What a replica knows about one feed partition: how far it is applied, what is complete, the ring,
+//! the journal, and the fences. `cover` lives here and not in the entries.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use seen_filter::{CommitStamp, FeedId, FenceSeq, Incarnation, ScopeEpoch, Tick};
+
+use super::input::{Claim, Settings};
+use super::journal::Journal;
+use super::ring::Ring;
+
+/// Most writers of which a partition remembers presented or covered claims. A claim beyond that is
+/// simply not covered, which is safe.
+pub const CLAIM_WRITERS_MAX: usize = 4_096;
+/// A fence not back after this time is written anew, in microseconds.
+const FENCE_LOST_AFTER_US: u64 = 5_000_000;
+
+/// A writer, and whether the claim is a wildcard of its making: the two never stand for each other.
+type Writer = (Incarnation, bool);
+
+/// Highest sequence number by writer.
+#[derive(Debug, Default)]
+struct Claims(BTreeMap<Writer, u64>);
+
+impl Claims {
+    fn note(&mut self, writer: Writer, seq: u64) {
+        if let Some(known) = self.0.get_mut(&writer) {
+            *known = (*known).max(seq);
+        } else if self.0.len() < CLAIM_WRITERS_MAX {
+            self.0.insert(writer, seq);
+        }
+    }
+
+    fn covers(&self, writer: Writer, seq: u64) -> bool {
+        self.0.get(&writer).is_some_and(|known| *known >= seq)
+    }
+}
+
+#[derive(Debug)]
+struct Outstanding {
+    seq: FenceSeq,
+    /// What was presented before the fence's write began; later claims wait for the next one.
+    presented: Claims,
+    /// Own acknowledgements of lower numbers were made before the write began.
+    acknowledged_before: u64,
+}
+
+/// The fences of one partition (rule R9).
+#[derive(Debug, Default)]
+pub(super) struct Fences {
+    last_seq: u64,
+    began: Option<Tick>,
+    outstanding: Option<Outstanding>,
+    presented: Claims,
+    covered: Claims,
+}
+
+impl Fences {
+    /// Notes a claim that is not covered yet.
+    pub fn present(&mut self, claim: &Claim) {
+        self.presented.note((claim.writer, claim.wildcard), claim.seq);
+    }
+
+    pub fn covers(&self, claim: &Claim) -> bool {
+        self.covered.covers((claim.writer, claim.wildcard), claim.seq)
+    }
+
+    /// True if something waits that only a fence releases.
+    pub fn wanted(&self) -> bool {
+        !self.presented.0.is_empty()
+    }
+
+    /// Begins a fence if one may be written now.
+    pub fn begin(
+        &mut self,
+        now: Tick,
+        next_own_seq: u64,
+        interval_us_min: u64,
+    ) -> Option<FenceSeq> {
+        let waited = self.began.map_or(u64::MAX, |began| now.since_us(began));
+        let wait = match self.outstanding {
+            Some(_) => FENCE_LOST_AFTER_US.max(interval_us_min),
+            None => interval_us_min,
+        };
+        if waited < wait {
+            return None;
+        }
+        let mut presented = std::mem::take(&mut self.presented);
+        if let Some(lost) = self.outstanding.take() {
+            lost.presented.0.into_iter().for_each(|(writer, seq)| presented.note(writer, seq));
+        }
+        self.last_seq += 1;
+        self.began = Some(now);
+        let seq = FenceSeq::new(self.last_seq);
+        self.outstanding = Some(Outstanding { seq, presented, acknowledged_before: next_own_seq });
+        Some(seq)
+    }
+
+    /// An own fence came back. Returns the sequence number below which own acknowledgements are
+    /// proven to have come back, or `None` if it is not the one waited for.
+    pub fn returned(&mut self, seq: FenceSeq) -> Option<u64> {
+        let fence = self.outstanding.take_if(|fence| fence.seq == seq)?;
+        fence.presented.0.into_iter().for_each(|(writer, seq)| self.covered.note(writer, seq));
+        Some(fence.acknowledged_before)
+    }
+
+    /// Sabotage of R9: everything presented until now counts, not only what came before the write.
+    pub fn returned_too_generously(&mut self) {
+        let presented = std::mem::take(&mut self.presented);
+        presented.0.into_iter().for_each(|(writer, seq)| self.covered.note(writer, seq));
+    }
+}
+
+/// What changes under the lane's lock.
+#[derive(Debug)]
+pub(super) struct LaneState {
+    /// The highest position applied (rule R6); `None` until the feed has said where it begins.
+    pub applied: Option<CommitStamp>,
+    /// What is complete.
+    pub cover: Option<CommitStamp>,
+    pub epoch: ScopeEpoch,
+    /// Since when no doubt was raised (rule R8).
+    pub whole_since: Tick,
+    pub ring: Ring,
+    pub journal: Journal,
+    pub fences: Fences,
+    /// The feed is delivering again what was applied before; nothing is given away meanwhile (R3).
+    pub replaying: bool,
+}
+
+impl LaneState {
+    /// Raises the epoch and forgets the ring (rule R8). The caller publishes the epoch.
+    pub fn doubt(&mut self, now: Tick) {
+        self.epoch = ScopeEpoch::new(self.epoch.get().wrapping_add(1));
+        self.whole_since = now;
+        // What was lost lies above everything applied: the ring reaches nowhere until it holds events.
+        self.ring.reset(now);
+        self.journal.suspect_all();
+    }
+
+    /// Rule R5 for one claim, by what the partition as a whole covers.
+    pub fn covers(&self, claim: &Claim) -> bool {
+        let by_stamp = match (self.cover, claim.stamp) {
+            (Some(cover), Some(stamp)) => !claim.wildcard && cover.covers(stamp),
+            _ => false,
+        };
+        by_stamp || self.fences.covers(claim)
+    }
+}
+
+/// One feed partition. The atomics are what the hot path reads without the lock.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub feed: FeedId,
+    epoch: AtomicU16,
+    fresh_at: AtomicU64,
+    following: AtomicBool,
+    journal_floor: AtomicU64,
+    pub state: Mutex<LaneState>,
+}
+
+impl Lane {
+    pub fn new(feed: FeedId, settings: &Settings, seed: u64, now: Tick) -> Self {
+        let state = LaneState {
+            applied: None,
+            cover: None,
+            epoch: ScopeEpoch::new(0),
+            whole_since: now,
+            ring: Ring::new(settings.ring_bytes_max, seed, now),
+            journal: Journal::new(settings.journal_bytes_max, seed),
+            fences: Fences::default(),
+            replaying: false,
+        };
+        Self {
+            feed,
+            epoch: AtomicU16::new(0),
+            fresh_at: AtomicU64::new(0),
+            following: AtomicBool::new(false),
+            journal_floor: AtomicU64::new(0),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub fn epoch(&self) -> ScopeEpoch {
+        ScopeEpoch::new(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Makes the locked state's epoch visible to readers. Call before the lock is released.
+    pub fn publish(&self, state: &LaneState) {
+        self.epoch.store(state.epoch.get(), Ordering::Release);
+        self.journal_floor.store(state.journal.kept_from(), Ordering::Release);
+    }
+
+    /// True if the own write of this number is still held or proven (rule R5).
+    pub fn keeps_own(&self, seq: u64) -> bool {
+        seq >= self.journal_floor.load(Ordering::Acquire)
+    }
+
+    /// True once the feed has said where it begins: only then may users be cached (rule R7).
+    pub fn following(&self) -> bool {
+        self.following.load(Ordering::Acquire)
+    }
+
+    pub fn set_following(&self) {
+        self.following.store(true, Ordering::Release);
+    }
+
+    /// When the feed last proved that nothing is outstanding.
+    pub fn fresh_at(&self) -> Tick {
+        Tick::new(self.fresh_at.load(Ordering::Acquire))
+    }
+
+    pub fn set_fresh(&self, now: Tick) {
+        self.fresh_at.store(now.get(), Ordering::Release);
+    }
+}

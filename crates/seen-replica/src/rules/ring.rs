@@ -1,0 +1,152 @@
+//! The events applied lately in one partition, also for users that are not cached (rule R2). Bounded
+//! in bytes; below its floor it knows nothing.
+
+use std::collections::{HashMap, VecDeque};
+
+use seen_filter::{CommitStamp, Tick, UserId};
+
+use super::side::{Change, Op};
+
+/// What one event of the ring costs in memory, its share of the index included.
+pub const RING_EVENT_BYTES: usize = 120;
+
+#[derive(Debug)]
+struct Event {
+    user: UserId,
+    stamp: CommitStamp,
+    op: Op,
+    delivered: Tick,
+    /// The number of the same user's event before this one, plus one; 0 for none.
+    before: u64,
+}
+
+/// The ring of one partition.
+#[derive(Debug)]
+pub(super) struct Ring {
+    events: VecDeque<Event>,
+    /// The number of the oldest event kept.
+    first: u64,
+    /// The number of each user's newest event.
+    newest: HashMap<UserId, u64, ahash::RandomState>,
+    events_max: usize,
+    /// Every event above this stamp is kept; `None` if not even that is known.
+    floor: Option<CommitStamp>,
+    /// Every event delivered since this tick is kept.
+    complete_since: Tick,
+}
+
+impl Ring {
+    pub fn new(bytes_max: usize, seed: u64, now: Tick) -> Self {
+        Self {
+            events: VecDeque::new(),
+            first: 1,
+            newest: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 1, 2, 3)),
+            events_max: (bytes_max / RING_EVENT_BYTES).max(16),
+            floor: None,
+            complete_since: now,
+        }
+    }
+
+    pub fn push(&mut self, user: UserId, stamp: CommitStamp, op: Op, now: Tick) {
+        if self.events.len() == self.events_max {
+            self.drop_oldest();
+        }
+        // The rest of the first event's commit may have come before it.
+        self.floor.get_or_insert(stamp);
+        let number = self.first + self.events.len() as u64;
+        let before = self.newest.insert(user, number).unwrap_or(0);
+        self.events.push_back(Event { user, stamp, op, delivered: now, before });
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(event) = self.events.pop_front() else { return };
+        if self.newest.get(&event.user) == Some(&self.first) {
+            self.newest.remove(&event.user);
+        }
+        self.first += 1;
+        // A cut by the bound counts as the floor (rule R2). The rest of the cut event's commit may
+        // still be here, but the commit as a whole is not.
+        self.floor = Some(event.stamp);
+        self.complete_since = self.complete_since.max(event.delivered.plus_us(1));
+    }
+
+    /// Forgets everything: events may have been lost, or numbers belong to another timeline.
+    pub fn reset(&mut self, now: Tick) {
+        self.first += self.events.len() as u64;
+        self.events.clear();
+        self.newest.clear();
+        self.floor = None;
+        self.complete_since = now;
+    }
+
+    /// Sets the floor of an empty ring whose feed begins after `stamp`.
+    pub fn begin_after(&mut self, stamp: CommitStamp) {
+        if self.events.is_empty() && self.floor.is_none() {
+            self.floor = Some(stamp);
+        }
+    }
+
+    /// True if every event after `stamp` is here.
+    pub fn reaches(&self, stamp: CommitStamp) -> bool {
+        self.floor.is_some_and(|floor| stamp.covers(floor))
+    }
+
+    /// True if every event delivered since `tick` is here.
+    pub fn reaches_tick(&self, tick: Tick) -> bool {
+        self.complete_since <= tick
+    }
+
+    /// The user's events, oldest first.
+    pub fn of(&self, user: UserId) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut number = self.newest.get(&user).copied().unwrap_or(0);
+        while number >= self.first && number > 0 {
+            let Some(event) = self.events.get((number - self.first) as usize) else { break };
+            changes.push(Change { stamp: Some(event.stamp), at: event.delivered, op: event.op });
+            number = event.before;
+        }
+        changes.reverse();
+        changes
+    }
+
+    /// True if the ring holds events of this user.
+    pub fn knows(&self, user: UserId) -> bool {
+        self.newest.contains_key(&user)
+    }
+
+    /// How many events were ever put in.
+    pub fn pushed(&self) -> u64 {
+        self.first - 1 + self.events.len() as u64
+    }
+
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seen_filter::{Domain, Item, Timeline};
+
+    fn stamp(position: u64) -> CommitStamp {
+        CommitStamp::new(Domain::new(0), Timeline::new(1), position)
+    }
+
+    #[test]
+    fn a_cut_raises_the_floor_and_keeps_the_rest_in_order() {
+        let mut ring = Ring::new(16 * RING_EVENT_BYTES, 9, Tick::new(0));
+        ring.begin_after(stamp(0));
+        for n in 1..=20 {
+            let op = Op::Add(Item::new(0, n));
+            ring.push(UserId::new(n % 2), stamp(n), op, Tick::new(n));
+        }
+        assert!(ring.reaches(stamp(4)) && !ring.reaches(stamp(3)));
+        assert!(ring.reaches_tick(Tick::new(5)) && !ring.reaches_tick(Tick::new(4)));
+        let odd: Vec<u64> =
+            ring.of(UserId::new(1)).iter().filter_map(|c| c.stamp.map(|s| s.position)).collect();
+        assert_eq!(odd, [5, 7, 9, 11, 13, 15, 17, 19]);
+        ring.reset(Tick::new(30));
+        assert!(ring.of(UserId::new(1)).is_empty() && !ring.reaches(stamp(20)));
+    }
+}

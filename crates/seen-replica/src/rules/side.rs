@@ -1,0 +1,90 @@
+//! The rare states of a user: a build under way, contested ids, a build stamp newer than the
+//! partition's cover. Kept beside the table, so that the ordinary entry pays nothing for them.
+
+use seen_filter::{CommitStamp, Generation, Item, ScopeEpoch, Tick, UserEpoch};
+use smallvec::SmallVec;
+
+/// Most contested ids of one user; one more drops the whole entry, so that all is asked in storage.
+pub const CONTESTED_ITEMS_MAX: usize = 64;
+
+/// What an event did to one item, or to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    Add(Item),
+    Remove(Item),
+    RemoveAll,
+}
+
+/// A change with its commit, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub stamp: Option<CommitStamp>,
+    /// When it was applied here.
+    pub at: Tick,
+    pub op: Op,
+}
+
+/// A build under way: the user is Building, or Ready and being rebuilt.
+#[derive(Debug)]
+pub(super) struct Build {
+    pub generation: Generation,
+    /// The partition's applied position when the build was entered (rule R1).
+    pub reg: Option<CommitStamp>,
+    /// The partition's epoch then (row 52).
+    pub epoch: ScopeEpoch,
+    pub began: Tick,
+    /// What arrived since.
+    pub pending: Vec<Change>,
+    /// The user's own events were in doubt while it ran.
+    pub doubted: bool,
+}
+
+/// An id of which a remove is known, so that the bits must not decide (rule R10).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contested {
+    pub item: Item,
+    pub stamp: Option<CommitStamp>,
+    pub since: Tick,
+}
+
+/// Everything rare about one user.
+#[derive(Debug, Default)]
+pub(super) struct Side {
+    pub build: Option<Build>,
+    pub contested: SmallVec<[Contested; 2]>,
+    /// The entry's snapshot, where it is newer than what the partition covered at the install.
+    pub stamp: Option<CommitStamp>,
+    /// The highest forget that is known of.
+    pub user_epoch: UserEpoch,
+    /// Another build must follow the one under way.
+    pub owes: bool,
+}
+
+impl Side {
+    pub fn is_contested(&self, item: Item) -> bool {
+        self.contested.iter().any(|contested| contested.item == item)
+    }
+
+    /// Notes a remove. False if there are too many to keep.
+    pub fn contest(&mut self, item: Item, stamp: Option<CommitStamp>, since: Tick) -> bool {
+        if let Some(known) = self.contested.iter_mut().find(|known| known.item == item) {
+            known.stamp = stamp;
+            known.since = since;
+            return true;
+        }
+        if self.contested.len() == CONTESTED_ITEMS_MAX {
+            return false;
+        }
+        self.contested.push(Contested { item, stamp, since });
+        true
+    }
+
+    /// True if nothing rare is left, so that it need not be kept.
+    pub fn is_plain(&self) -> bool {
+        self.build.is_none()
+            && self.contested.is_empty()
+            && self.stamp.is_none()
+            && self.user_epoch.get() == 0
+            && !self.owes
+    }
+}

@@ -1,0 +1,181 @@
+//! What an operator asks: status, evict, rebuild.
+
+use std::sync::Arc;
+
+use seen_proto::model::{EvictCall, RebuildCall};
+use seen_proto::status::{ApiError, ErrorKind};
+use seen_proto::v1;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::listing::{entry_view, feed_view};
+use crate::metrics::Call;
+use crate::replica::Replica;
+use crate::rules::{Input, Outcome, RING_EVENT_BYTES};
+
+/// How often a rebuild that is waited for is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+impl Replica {
+    /// How the process fares.
+    pub fn status(&self, version: &str) -> v1::StatusResponse {
+        let now = self.ticker.now();
+        v1::StatusResponse {
+            version: version.to_owned(),
+            cluster: format!("{:016x}", self.cluster),
+            incarnation: format!("{:016x}", self.incarnation.get()),
+            uptime_ms: now.since_us(self.started) / 1_000,
+            draining: self.draining(),
+            problems: self.problems(),
+            namespaces: (0..self.namespaces.len()).map(|at| self.namespace_status(at)).collect(),
+            partitions: self.partitions(),
+            memory: Some(self.memory()),
+            traffic: Some(self.traffic()),
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let now = self.ticker.now();
+        let mut problems = Vec::new();
+        for namespace in &self.namespaces {
+            for lane in namespace.rules.lanes(now) {
+                if !lane.following {
+                    problems.push(format!("{}: the change feed has not begun", lane.feed));
+                } else if lane.quiet_us > self.limits.feed_stale_us_max {
+                    let ms = lane.quiet_us / 1_000;
+                    problems
+                        .push(format!("{}: the change feed was last fresh {ms} ms ago", lane.feed));
+                }
+            }
+            let missed = namespace.metrics.false_negatives.total();
+            if missed > 0 {
+                problems.push(format!(
+                    "{}: {missed} sampled answers were false negatives; look for a writer that \
+                     bypasses the change feed",
+                    namespace.name
+                ));
+            }
+        }
+        problems
+    }
+
+    fn namespace_status(&self, at: usize) -> v1::NamespaceStatus {
+        let namespace = &self.namespaces[at];
+        let settings = &namespace.rules.settings().namespace;
+        let metrics = &namespace.metrics;
+        v1::NamespaceStatus {
+            name: namespace.name.clone(),
+            configured_false_positive_rate: settings.false_positive_rate,
+            measured_false_positive_rate: self.measured_rate(at),
+            seen_samples: metrics.seen_samples.total(),
+            unseen_samples: metrics.unseen_samples.total(),
+            false_negatives: metrics.false_negatives.total(),
+            retention_ms: settings.retention.map(|retention| retention.span_ms),
+            newest_max: settings.newest_max,
+            time_index: settings.time_index,
+        }
+    }
+
+    fn partitions(&self) -> Vec<v1::PartitionStatus> {
+        let now = self.ticker.now();
+        let mut partitions = Vec::new();
+        for namespace in &self.namespaces {
+            for lane in namespace.rules.lanes(now) {
+                partitions.push(v1::PartitionStatus {
+                    namespace: namespace.name.clone(),
+                    events: lane.events,
+                    gaps: u64::from(lane.epoch.get()),
+                    journal_entries: lane.journal_rows as u64,
+                    ring_bytes: (lane.ring_events * RING_EVENT_BYTES) as u64,
+                    feed: Some(feed_view(lane.feed, Some(&lane))),
+                });
+            }
+        }
+        partitions
+    }
+
+    fn memory(&self) -> v1::MemoryStatus {
+        let mut memory = v1::MemoryStatus {
+            bytes_max: self.limits.cache_bytes_max,
+            builds: self.metrics.builds.total(),
+            evictions: self.metrics.evictions.total(),
+            ..Default::default()
+        };
+        for namespace in &self.namespaces {
+            let census = namespace.rules.census();
+            memory.entries += census.users;
+            memory.bytes += census.bytes;
+            memory.builds_running += census.building;
+        }
+        memory
+    }
+
+    fn traffic(&self) -> v1::TrafficStatus {
+        let checks = self.namespaces.iter().map(|n| n.metrics.checks.total()).sum();
+        v1::TrafficStatus {
+            filters: self.metrics.calls(Call::Filter),
+            checks,
+            marks: self.metrics.marked.total(),
+            hits: self.metrics.hits.total(),
+            degraded: self.metrics.degraded.total(),
+            errors: self.metrics.errors.total(),
+        }
+    }
+
+    /// Drops a user's entries.
+    ///
+    /// # Errors
+    /// [`ApiError`] for an unknown namespace.
+    pub fn evict(&self, call: EvictCall) -> Result<v1::EvictUserResponse, ApiError> {
+        let namespaces = match &call.namespace {
+            Some(name) => vec![self.named(name)?],
+            None => (0..self.namespaces.len()).collect(),
+        };
+        let mut response = v1::EvictUserResponse::default();
+        for namespace in namespaces {
+            let now = self.ticker.now();
+            let building = self.namespaces[namespace].rules.entry(call.user, None).building;
+            if let Outcome::Shed(entries) =
+                self.step(namespace, now, Input::Evict { user: call.user })
+            {
+                response.evicted += entries as u32;
+                response.kept += u32::from(building);
+            }
+        }
+        Ok(response)
+    }
+
+    /// Builds a user's entry anew and waits until it is installed.
+    ///
+    /// # Errors
+    /// [`ApiError`]; `DeadlineExceeded` if the build goes on behind.
+    pub async fn rebuild(
+        self: &Arc<Self>,
+        call: RebuildCall,
+        allowed: Duration,
+    ) -> Result<v1::RebuildUserResponse, ApiError> {
+        let namespace = self.named(&call.namespace)?;
+        let began = Instant::now();
+        let rows_before = self.metrics.rows_reread.total();
+        let before = self.namespaces[namespace].rules.entry(call.user, None).generation;
+        let now = self.ticker.now();
+        if let Outcome::Refused(_) = self.step(namespace, now, Input::Rebuild { user: call.user }) {
+            let what = "the user's feed partition is not followed yet; try again";
+            return Err(ApiError::new(ErrorKind::Unavailable, what));
+        }
+        loop {
+            let view = self.namespaces[namespace].rules.entry(call.user, None);
+            if view.generation != before && !view.building {
+                return Ok(v1::RebuildUserResponse {
+                    entry: Some(entry_view(&view)),
+                    rows_read: self.metrics.rows_reread.total() - rows_before,
+                    duration_ms: began.elapsed().as_millis() as u64,
+                });
+            }
+            if began.elapsed() >= allowed {
+                let what = "the build did not end in time; it goes on behind";
+                return Err(ApiError::new(ErrorKind::DeadlineExceeded, what));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Point checks: what is queued together is asked together.
+
+use std::sync::Arc;
+
+use seen_filter::history::Answers;
+use seen_filter::{NamespaceId, Question, StoreError, Tick};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{CheckJob, StorageLimits, expired};
+use crate::replica::Replica;
+
+/// Most jobs of one round at storage.
+const ROUND_JOBS_MAX: usize = 64;
+/// Most items of one round at storage; one job alone may hold more.
+const ROUND_ITEMS_MAX: usize = 20_000;
+
+pub(super) async fn serve(
+    replica: Arc<Replica>,
+    mut jobs: mpsc::Receiver<CheckJob>,
+    limits: StorageLimits,
+) {
+    let in_flight = Arc::new(Semaphore::new(limits.checks_in_flight_max.max(1)));
+    let mut taken = Vec::new();
+    loop {
+        // The permit comes first: while all are out, jobs gather into one round.
+        let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+        if jobs.recv_many(&mut taken, ROUND_JOBS_MAX).await == 0 {
+            return;
+        }
+        let rounds = rounds(replica.ticker.now(), std::mem::take(&mut taken));
+        let replica = Arc::clone(&replica);
+        tokio::spawn(async move {
+            for round in rounds {
+                ask(&replica, round).await;
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Groups jobs by namespace, bounded in items; expired ones are answered here (row 36).
+fn rounds(now: Tick, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
+    let mut rounds: Vec<(usize, usize, Vec<CheckJob>)> = Vec::new();
+    for job in jobs {
+        if job.deadline <= now {
+            // The caller may be gone; then there is nobody to tell.
+            let _ = job.reply.send(Err(expired()));
+            continue;
+        }
+        let items: usize = job.questions.iter().map(|question| question.items.len()).sum();
+        let fits = |(namespace, held, _): &&mut (usize, usize, Vec<CheckJob>)| {
+            *namespace == job.namespace && *held + items <= ROUND_ITEMS_MAX
+        };
+        match rounds.iter_mut().find(fits) {
+            Some((_, held, round)) => {
+                *held += items;
+                round.push(job);
+            }
+            None => rounds.push((job.namespace, items, vec![job])),
+        }
+    }
+    rounds.into_iter().map(|(_, _, round)| round).collect()
+}
+
+async fn ask(replica: &Replica, mut round: Vec<CheckJob>) {
+    let Some(first) = round.first() else { return };
+    let namespace = NamespaceId::new(first.namespace as u16);
+    let mut questions: Vec<Question> = Vec::new();
+    let mut counts = Vec::with_capacity(round.len());
+    for job in &mut round {
+        counts.push(job.questions.len());
+        questions.append(&mut job.questions);
+    }
+    let result = replica.history.check(namespace, questions).await;
+    let mut answers = split(result, &counts);
+    for job in round.into_iter().rev() {
+        let answer = answers.pop().unwrap_or_else(|| Err(expired()));
+        let _ = job.reply.send(answer);
+    }
+}
+
+fn split(
+    result: Result<Answers, StoreError>,
+    counts: &[usize],
+) -> Vec<Result<Answers, StoreError>> {
+    match result {
+        Err(error) => counts.iter().map(|_| Err(error.clone())).collect(),
+        Ok(answers) => {
+            let snapshot = answers.snapshot;
+            let mut found = answers.found.into_iter();
+            let part = |count: &usize| {
+                Ok(Answers { found: found.by_ref().take(*count).collect(), snapshot })
+            };
+            counts.iter().map(part).collect()
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Writes: commit, insert, acknowledge (rule R4), in tasks that no caller can stop.
+
+use std::sync::Arc;
+
+use seen_filter::history::{Write, WriteOp};
+use seen_filter::{CommitStamp, Item, NamespaceId, StoreError, StoreErrorKind};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::{ForgetJob, WriteJob, expired};
+use crate::replica::Replica;
+use crate::rules::{Claim, Input, Outcome, WriteId};
+
+/// Most jobs of one call to storage.
+const BATCH_JOBS_MAX: usize = 512;
+/// Calls to storage at once: one in its commit, one gathering behind it.
+const BATCHES_IN_FLIGHT_MAX: usize = 2;
+/// Forgets at storage at once.
+const FORGETS_IN_FLIGHT_MAX: usize = 1;
+
+pub(super) async fn serve(
+    replica: Arc<Replica>,
+    mut jobs: mpsc::Receiver<WriteJob>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
+    let mut taken = Vec::new();
+    loop {
+        let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+        tokio::select! {
+            biased;
+            received = jobs.recv_many(&mut taken, BATCH_JOBS_MAX) => {
+                if received == 0 {
+                    break;
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => {
+                // What was accepted is finished; what comes later is refused.
+                jobs.close();
+                if jobs.is_empty() {
+                    break;
+                }
+                continue;
+            }
+        }
+        let batch = std::mem::take(&mut taken);
+        let replica = Arc::clone(&replica);
+        tokio::spawn(async move {
+            commit(&replica, batch).await;
+            drop(permit);
+        });
+    }
+    let _ = in_flight.acquire_many(BATCHES_IN_FLIGHT_MAX as u32).await;
+}
+
+/// A job between its begin and its end.
+struct Begun {
+    job: WriteJob,
+    id: WriteId,
+    items: Vec<Item>,
+}
+
+async fn commit(replica: &Replica, jobs: Vec<WriteJob>) {
+    let now = replica.ticker.now();
+    let mut begun = Vec::with_capacity(jobs.len());
+    let mut writes = Vec::with_capacity(jobs.len());
+    for mut job in jobs {
+        if job.deadline <= now {
+            // Row 38: an attempt that its caller has given up must not land later.
+            let _ = job.reply.send(Err(expired()));
+            continue;
+        }
+        let items: Vec<Item> = job.items.iter().map(|(item, _)| *item).collect();
+        let added: &[Item] = if job.op == WriteOp::Append { &items } else { &[] };
+        let rules = &replica.namespaces[job.namespace].rules;
+        let input = Input::BeginWrite { user: job.user, items: added };
+        let (Outcome::Began(id), _) = rules.step(now, input) else { continue };
+        writes.push(Write {
+            namespace: NamespaceId::new(job.namespace as u16),
+            user: job.user,
+            op: job.op,
+            items: std::mem::take(&mut job.items),
+        });
+        begun.push(Begun { job, id, items });
+    }
+    if begun.is_empty() {
+        return;
+    }
+    let result = replica.history.write(writes).await;
+    for begun in begun {
+        finish(replica, begun, &result);
+    }
+}
+
+fn finish(replica: &Replica, begun: Begun, result: &Result<Option<CommitStamp>, StoreError>) {
+    let Begun { job, id, items } = begun;
+    let now = replica.ticker.now();
+    let user = job.user;
+    let stamp = match result {
+        Ok(stamp) => *stamp,
+        // Row 11: it may have happened, so memory must hold it.
+        Err(error) if error.kind == StoreErrorKind::OutcomeUnknown => None,
+        Err(error) => {
+            let input = Input::Abandoned { write: id, user };
+            replica.step(job.namespace, now, input);
+            let _ = job.reply.send(Err(error.clone()));
+            return;
+        }
+    };
+    let input = match job.op {
+        WriteOp::Append => Input::Committed { write: id, user, items: &items, stamp },
+        WriteOp::Remove => Input::Removed { write: id, user, items: &items, stamp },
+    };
+    let outcome = replica.step(job.namespace, now, input);
+    let _ = job.reply.send(claim_of(outcome, result.as_ref().err()));
+}
+
+fn claim_of(outcome: Outcome, error: Option<&StoreError>) -> Result<Claim, StoreError> {
+    match (outcome, error) {
+        (_, Some(error)) => Err(error.clone()),
+        (Outcome::Acknowledged(claim), None) => Ok(claim),
+        (other, None) => {
+            debug_assert!(false, "a committed write ended as {other:?}");
+            Err(StoreError::new(StoreErrorKind::OutcomeUnknown, "the write was not acknowledged"))
+        }
+    }
+}
+
+pub(super) async fn serve_forgets(
+    replica: Arc<Replica>,
+    mut jobs: mpsc::Receiver<ForgetJob>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let in_flight = Arc::new(Semaphore::new(FORGETS_IN_FLIGHT_MAX));
+    loop {
+        let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+        let job = tokio::select! {
+            biased;
+            job = jobs.recv() => job,
+            _ = stop.wait_for(|stop| *stop) => {
+                jobs.close();
+                jobs.try_recv().ok()
+            }
+        };
+        let Some(job) = job else { break };
+        let replica = Arc::clone(&replica);
+        tokio::spawn(async move {
+            forget(&replica, job).await;
+            drop(permit);
+        });
+    }
+    let _ = in_flight.acquire_many(FORGETS_IN_FLIGHT_MAX as u32).await;
+}
+
+async fn forget(replica: &Replica, job: ForgetJob) {
+    if job.deadline <= replica.ticker.now() {
+        let _ = job.reply.send(Err(expired()));
+        return;
+    }
+    let namespace = NamespaceId::new(job.namespace as u16);
+    let result = replica.history.forget(namespace, job.user).await;
+    let answer = match result {
+        Ok(forgotten) => {
+            let (epoch, stamp) = (forgotten.epoch, forgotten.stamp);
+            let input = Input::Forgot { user: job.user, epoch, stamp };
+            let outcome = replica.step(job.namespace, replica.ticker.now(), input);
+            claim_of(outcome, None).map(|claim| (forgotten, claim))
+        }
+        Err(error) => Err(error),
+    };
+    let _ = job.reply.send(answer);
+}

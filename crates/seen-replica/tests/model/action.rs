@@ -1,0 +1,79 @@
+//! What may happen in the test world. Selectors are taken modulo what there is to choose from, so
+//! that any sequence of actions can be played, also one that was shortened.
+
+/// One thing that happens. `replica` 0 is A, 1 is B. A selector past the end of its list counts
+/// from the start again; an action without anything to act on does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Time passes, in microseconds.
+    Wait(u32),
+    /// A caller begins to mark items; session 0 is a caller that has gone away already.
+    Mark { replica: u8, session: u8, user: u8, items: u8 },
+    /// A caller begins to unmark items.
+    Unmark { replica: u8, session: u8, user: u8, items: u8 },
+    /// A caller begins to forget a user.
+    Forget { replica: u8, session: u8, user: u8 },
+    /// Storage commits a write, together with up to `with` others.
+    Commit { op: u8, with: u8 },
+    /// A stalled commit becomes visible to reads.
+    Show,
+    /// The replica learns of the commit and acknowledges it.
+    Ack { op: u8 },
+    /// The connection breaks: the write may land later, or never.
+    Lose { op: u8 },
+    /// The write certainly failed.
+    Fail { op: u8 },
+    /// A caller asks about some items; session 0 carries no token.
+    Read { replica: u8, session: u8, user: u8, items: u8 },
+    /// Storage serves a read's point check.
+    Check { read: u8 },
+    /// The point check's answer reaches the replica, and the caller.
+    Answer { read: u8 },
+    /// The caller goes away.
+    Drop { read: u8 },
+    /// A replica begins to follow a partition, at its head.
+    Open { replica: u8, partition: u8 },
+    /// The feed delivers rows, and says what is complete if that ends a commit.
+    Deliver { replica: u8, partition: u8, rows: u8, complete: bool },
+    /// The feed goes back and delivers again.
+    Rewind { replica: u8, partition: u8, rows: u8 },
+    /// Rows are lost, and the feed says so.
+    Gap { replica: u8, partition: u8, rows: u8 },
+    /// One row cannot be read; the feed names its user.
+    Poison { replica: u8, partition: u8 },
+    /// A build reads its next page, `stale` commits behind what could be seen.
+    Page { build: u8, stale: u8 },
+    /// A build that has read everything is installed.
+    Install { build: u8 },
+    /// A build fails.
+    FailBuild { build: u8 },
+    /// A replica is about to ask its peer for an entry.
+    Request { replica: u8, user: u8 },
+    /// The peer answers.
+    Donate { transfer: u8 },
+    /// The answer arrives, perhaps damaged.
+    Arrive { transfer: u8, torn: bool },
+    /// Storage commits a fence.
+    Fence { fence: u8 },
+    /// A fence is not written.
+    LoseFence { fence: u8 },
+    /// An operator drops an entry.
+    Evict { replica: u8, user: u8 },
+    /// The cache frees entries until it is empty.
+    Shed { replica: u8 },
+    /// An operator asks for a rebuild.
+    Rebuild { replica: u8, user: u8 },
+    /// Fences fall due.
+    Heartbeat { replica: u8 },
+    /// A session learns the token of another.
+    Merge { from: u8, into: u8 },
+    /// A replica dies and starts again, empty.
+    Crash { replica: u8 },
+    /// Storage is restored from a backup that lacks its newest commits.
+    Restore { lost: u8, gap: bool },
+}
+
+/// The replica's name in a story.
+pub fn name(replica: usize) -> &'static str {
+    ["A", "B"][replica % 2]
+}

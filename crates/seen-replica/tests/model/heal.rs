@@ -1,0 +1,148 @@
+//! The end of a story: everything is delivered, built and answered, and then every replica must say
+//! exactly what storage holds.
+
+use seen_filter::{Item, UserId};
+use seen_replica::rules::EntryState;
+
+use super::action::{Action, name};
+use super::config::{ITEMS, PARTITIONS, SESSIONS, USERS};
+use super::write::OpState;
+use super::World;
+
+/// Rounds of delivering, building and asking after which nothing may be open any more.
+const ROUNDS_MAX: usize = 24;
+/// Builds that one round runs at most: a build may owe another, but not for ever.
+const BUILDS_PER_ROUND_MAX: usize = 60;
+
+impl World {
+    /// Lets everything come to rest, checks it, has everything rebuilt, and checks it again: what
+    /// rings and journals hold must not bring anything back (row 48).
+    pub fn heal(&mut self) {
+        self.say(|| "everything heals".to_owned());
+        self.settle_writes();
+        self.come_to_rest();
+        for replica in 0..2 {
+            for user in 0..USERS.len() as u8 {
+                if self.violation.is_none() {
+                    self.act(Action::Rebuild { replica, user });
+                }
+            }
+        }
+        self.come_to_rest();
+    }
+
+    fn settle_writes(&mut self) {
+        while self.act(Action::Drop { read: 0 }) {}
+        while self.act(Action::Donate { transfer: 0 }) {}
+        while self.act(Action::Arrive { transfer: 0, torn: false }) {}
+        for at in 0..self.ops.len() {
+            // What nobody knows lands, or does not.
+            if self.ops[at].state == OpState::Lost && at % 2 == 0 {
+                self.ops[at].state = OpState::Failed;
+                self.ops[at].order = None;
+            }
+        }
+        while self.act(Action::Commit { op: 0, with: 0 }) {}
+        while self.act(Action::Ack { op: 0 }) {}
+    }
+
+    fn come_to_rest(&mut self) {
+        for round in 0..ROUNDS_MAX {
+            if self.violation.is_some() {
+                return;
+            }
+            self.round();
+            match self.unrest() {
+                None => return,
+                Some(why) if round + 1 == ROUNDS_MAX => self.broken(why),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn round(&mut self) {
+        self.act(Action::Wait(1_100_000));
+        for replica in 0..2 {
+            self.act(Action::Heartbeat { replica });
+        }
+        while self.act(Action::Fence { fence: 0 }) {}
+        self.act(Action::Show);
+        for replica in 0..2 {
+            for partition in 0..PARTITIONS as u8 {
+                self.act(Action::Open { replica, partition });
+                self.act(Action::Deliver { replica, partition, rows: 255, complete: true });
+                while self.is_behind(usize::from(replica), usize::from(partition)) {
+                    self.act(Action::Deliver { replica, partition, rows: 255, complete: true });
+                }
+            }
+            for user in 0..USERS.len() as u8 {
+                for session in 0..=SESSIONS as u8 {
+                    self.act(Action::Read { replica, session, user, items: 31 });
+                }
+            }
+        }
+        while self.act(Action::Check { read: 0 }) {}
+        while self.act(Action::Answer { read: 0 }) {}
+        for _ in 0..BUILDS_PER_ROUND_MAX {
+            while self.act(Action::Page { build: 0, stale: 0 }) {}
+            if !self.act(Action::Install { build: 0 }) {
+                break;
+            }
+        }
+    }
+
+    /// Why the world is not at rest, or wrong.
+    fn unrest(&mut self) -> Option<String> {
+        if !self.builds.is_empty() {
+            return Some("builds never end".to_owned());
+        }
+        for replica in 0..2 {
+            for lane in self.replicas[replica].rules.lanes(self.now(replica)) {
+                if lane.journal_rows > 0 {
+                    let (who, rows) = (name(replica), lane.journal_rows);
+                    return Some(format!("{who} never releases {rows} journal rows of {}", lane.feed));
+                }
+            }
+            for user in USERS {
+                if self.follows(replica, user)
+                    && let Some(why) = self.unrest_of(replica, user)
+                {
+                    return Some(why);
+                }
+            }
+        }
+        None
+    }
+
+    fn unrest_of(&mut self, replica: usize, user: u64) -> Option<String> {
+        let who = name(replica);
+        let rows = self.storage.rows(user, self.storage.head());
+        let bits = |world: &World, item: u64| {
+            let rules = &world.replicas[replica].rules;
+            rules.entry(UserId::new(user), Some(Item::new(0, item))).says_seen == Some(true)
+        };
+        for item in rows.iter().copied() {
+            if !bits(self, item) {
+                return Some(format!("{who}'s entry of u{user} never learns of x{item}"));
+            }
+        }
+        for item in ITEMS.into_iter().filter(|item| self.config.exact() && !rows.contains(item)) {
+            if bits(self, item) {
+                return Some(format!("{who}'s entry of u{user} keeps x{item}, which is removed"));
+            }
+        }
+        let view = self.replicas[replica].rules.entry(UserId::new(user), None);
+        if view.state != EntryState::Ready || view.contested_items > 0 {
+            let (state, contested) = (view.state, view.contested_items);
+            return Some(format!("{who}'s entry of u{user} stays {state:?}, {contested} contested"));
+        }
+        for session in 0..=SESSIONS {
+            let answer = self.ask(replica, session, user, &ITEMS);
+            if !answer.ask.is_empty() {
+                let doubt = answer.doubt;
+                return Some(format!("{who} never answers s{session} about u{user} alone: {doubt:?}"));
+            }
+        }
+        None
+    }
+}

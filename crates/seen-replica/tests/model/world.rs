@@ -1,0 +1,375 @@
+//! A world in memory around two real cores: storage, feeds, callers with tokens, builds and transfers,
+//! each of which goes on only when an action says so. After every step the promise is checked.
+
+mod action;
+mod build;
+mod config;
+mod feed;
+mod generate;
+mod heal;
+mod oracle;
+mod read;
+mod rng;
+mod run;
+mod storage;
+mod transfer;
+mod write;
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use seen_filter::{HashKey, Incarnation, NamespaceId, NamespaceSettings, Tick, UserId};
+use seen_replica::rules::{CacheBudget, Claim, Effect, Input, Outcome, Rules, Settings};
+
+pub use action::{Action, name};
+pub use build::Build;
+pub use config::{Clock, Config, SESSIONS, USERS};
+pub use run::{Failure, play, replay_from_environment, run_seed, search};
+pub use write::{Op, OpKind};
+
+use config::PARTITIONS;
+use feed::Reader;
+use read::ReadInFlight;
+use storage::{Storage, feed};
+use transfer::Transfer;
+
+/// One replica: the real core, and where its readers stand.
+pub struct Replica {
+    pub rules: Rules,
+    pub incarnation: u64,
+    wildcards: u64,
+    readers: [Reader; PARTITIONS],
+    steps: u64,
+    /// A hash of everything that went in: the core's state is a function of it.
+    trace: u64,
+}
+
+/// A fence that a replica wants written.
+#[derive(Clone, Copy, Hash)]
+pub struct Fence {
+    replica: usize,
+    writer: u64,
+    partition: usize,
+    seq: u64,
+}
+
+/// A caller: its token, and the acknowledged writes that the token stands for.
+#[derive(Default)]
+pub struct Session {
+    claims: Vec<Claim>,
+    knows: BTreeSet<usize>,
+}
+
+/// The world.
+pub struct World {
+    pub config: Config,
+    pub storage: Storage,
+    pub replicas: Vec<Replica>,
+    pub ops: Vec<Op>,
+    pub reads: Vec<ReadInFlight>,
+    pub builds: Vec<Build>,
+    pub transfers: Vec<Transfer>,
+    pub fences: Vec<Fence>,
+    sessions: Vec<Session>,
+    waited_us: u64,
+    actions: u64,
+    next_id: u64,
+    /// How the promise was broken.
+    pub violation: Option<String>,
+    /// What happened, if anybody listens.
+    pub story: Option<Vec<String>>,
+}
+
+fn rules(config: &Config, replica: usize, incarnation: u64, now: Tick) -> Rules {
+    let settings = Settings {
+        namespace: NamespaceSettings::new(NamespaceId::new(0), "reads"),
+        incarnation: Incarnation::new(incarnation),
+        cache: Arc::new(CacheBudget::new(0)),
+        pending_events_max: config.pending_events,
+        fence_interval_us_min: 1_000_000,
+        ring_bytes_max: config.ring_bytes(),
+        journal_bytes_max: config.journal_bytes(),
+        snapshot_lag_us_max: config.lag_us,
+        feed_stale_us_max: 20_000_000,
+        heartbeat_fences: config.fences,
+    };
+    let followed = if config.partial && replica == 1 { PARTITIONS - 2 } else { PARTITIONS };
+    let feeds: Vec<_> = (0..followed).map(feed).collect();
+    let feed_of = Box::new(|user: UserId| feed(storage::partition_of(user.get())));
+    let rules = Rules::new(settings, HashKey::new(1, [7; 16]), &feeds, feed_of, now);
+    #[cfg(feature = "sabotage")]
+    let rules = match config.sabotage {
+        Some(rule) => rules.sabotaged(rule),
+        None => rules,
+    };
+    rules
+}
+
+impl World {
+    /// A world in which nothing has happened.
+    pub fn new(config: Config) -> Self {
+        let now = Tick::new(config.start_us);
+        let replica = |replica: usize| Replica {
+            rules: rules(&config, replica, 100 + replica as u64, now),
+            incarnation: 100 + replica as u64,
+            wildcards: 0,
+            readers: Default::default(),
+            steps: 0,
+            trace: 0,
+        };
+        let mut world = Self {
+            config,
+            storage: Storage::new(config),
+            replicas: vec![replica(0), replica(1)],
+            ops: Vec::new(),
+            reads: Vec::new(),
+            builds: Vec::new(),
+            transfers: Vec::new(),
+            fences: Vec::new(),
+            sessions: (0..=SESSIONS).map(|_| Session::default()).collect(),
+            waited_us: config.start_us,
+            actions: 0,
+            next_id: 0,
+            violation: None,
+            story: None,
+        };
+        if !config.closed {
+            for replica in 0..2 {
+                (0..PARTITIONS).for_each(|partition| world.open(replica, partition));
+            }
+        }
+        world
+    }
+
+    /// Lets one thing happen. False if there was nothing for it to act on.
+    pub fn act(&mut self, action: Action) -> bool {
+        if self.violation.is_some() {
+            return false;
+        }
+        self.actions += 1;
+        self.storage.settle(self.storage_now());
+        match action {
+            Action::Wait(us) => {
+                self.waited_us += u64::from(us);
+                self.say(|| format!("{us} us pass"));
+                self.storage.settle(self.storage_now());
+                true
+            }
+            Action::Mark { replica, session, user, items } => {
+                self.begin(OpKind::Mark, (replica, session, user, items))
+            }
+            Action::Unmark { replica, session, user, items } => {
+                self.begin(OpKind::Unmark, (replica, session, user, items))
+            }
+            Action::Forget { replica, session, user } => {
+                self.begin(OpKind::Forget, (replica, session, user, 0))
+            }
+            Action::Commit { op, with } => self.commit(op, with),
+            Action::Show => self.show(),
+            Action::Ack { op } => self.ack(op),
+            Action::Lose { op } => self.lose(op),
+            Action::Fail { op } => self.fail(op),
+            Action::Read { replica, session, user, items } => {
+                self.read(replica, session, user, items)
+            }
+            Action::Check { read } => self.check(read),
+            Action::Answer { read } => self.answer(read),
+            Action::Drop { read } => self.drop_read(read),
+            _ => self.act_behind(action),
+        }
+    }
+
+    /// The actions that no caller takes part in.
+    fn act_behind(&mut self, action: Action) -> bool {
+        match action {
+            Action::Open { replica, partition } => {
+                let (replica, partition) = (usize::from(replica) % 2, usize::from(partition));
+                self.open_if_closed(replica, partition % PARTITIONS)
+            }
+            Action::Deliver { replica, partition, rows, complete } => {
+                self.deliver(replica, partition, rows, complete)
+            }
+            Action::Rewind { replica, partition, rows } => self.rewind(replica, partition, rows),
+            Action::Gap { replica, partition, rows } => self.gap(replica, partition, rows),
+            Action::Poison { replica, partition } => self.poison(replica, partition),
+            Action::Page { build, stale } => self.page(build, stale),
+            Action::Install { build } => self.install(build),
+            Action::FailBuild { build } => self.fail_build(build),
+            Action::Request { replica, user } => self.request(replica, user),
+            Action::Donate { transfer } => self.donate(transfer),
+            Action::Arrive { transfer, torn } => self.arrive(transfer, torn),
+            Action::Fence { fence } => self.fence(fence, true),
+            Action::LoseFence { fence } => self.fence(fence, false),
+            Action::Evict { replica, user } => {
+                let user = UserId::new(pick(&USERS, user));
+                self.order(replica, "evicts", user, Input::Evict { user })
+            }
+            Action::Rebuild { replica, user } => {
+                let user = UserId::new(pick(&USERS, user));
+                self.order(replica, "is told to rebuild", user, Input::Rebuild { user })
+            }
+            Action::Shed { replica } => {
+                let replica = usize::from(replica) % 2;
+                self.say(|| format!("{} frees everything that it may", name(replica)));
+                self.step(replica, Input::Shed { entries_max: 100 });
+                true
+            }
+            Action::Heartbeat { replica } => {
+                let replica = usize::from(replica) % 2;
+                self.say(|| format!("{}'s heartbeat", name(replica)));
+                self.step(replica, Input::Heartbeat);
+                true
+            }
+            Action::Merge { from, into } => self.merge_sessions(from, into),
+            Action::Crash { replica } => self.crash(replica),
+            Action::Restore { lost, gap } => self.restore(lost, gap),
+            _ => false,
+        }
+    }
+
+    fn order(&mut self, replica: u8, what: &str, user: UserId, input: Input<'_>) -> bool {
+        let replica = usize::from(replica) % 2;
+        self.say(|| format!("{} {what} u{user}", name(replica)));
+        self.trace(replica, (what, user));
+        self.step(replica, input);
+        true
+    }
+
+    /// Adds a line to the story.
+    pub fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            let line = line();
+            story.push(format!("{}. {line}", story.len() + 1));
+        }
+    }
+
+    /// The promise is broken. The first time counts.
+    fn broken(&mut self, how: String) {
+        self.say(|| format!("BROKEN: {how}"));
+        self.violation.get_or_insert(how);
+    }
+
+    /// The tick of storage.
+    fn storage_now(&self) -> u64 {
+        match self.config.clock {
+            Clock::Global => self.waited_us + self.actions,
+            Clock::PerReplica => self.waited_us,
+        }
+    }
+
+    /// The tick of a replica.
+    fn now(&self, replica: usize) -> Tick {
+        Tick::new(match self.config.clock {
+            Clock::Global => self.waited_us + self.actions,
+            Clock::PerReplica => self.waited_us + self.replicas[replica].steps,
+        })
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Notes what goes into a replica.
+    fn trace(&mut self, replica: usize, what: impl Hash) {
+        let now = self.now(replica);
+        let replica = &mut self.replicas[replica];
+        let mut hasher = DefaultHasher::new();
+        (replica.trace, now, what).hash(&mut hasher);
+        replica.trace = hasher.finish();
+    }
+
+    /// Hands an input to a replica's core and notes what must be done next.
+    fn step(&mut self, replica: usize, input: Input<'_>) -> Outcome {
+        self.replicas[replica].steps += 1;
+        let now = self.now(replica);
+        let (outcome, effects) = self.replicas[replica].rules.step(now, input);
+        let incarnation = self.replicas[replica].incarnation;
+        for effect in effects {
+            match effect {
+                Effect::StartBuild { user, generation, .. } => {
+                    self.say(|| format!("   {} begins build {generation} of u{user}", name(replica)));
+                    self.builds.push(Build::new(replica, incarnation, user.get(), generation));
+                }
+                Effect::WriteFence { feed, seq } => {
+                    let partition = usize::from(feed.partition.get());
+                    self.say(|| format!("   {} wants fence {seq} of p{partition}", name(replica)));
+                    let seq = seq.get();
+                    self.fences.push(Fence { replica, writer: incarnation, partition, seq });
+                }
+                Effect::Doubted { feed, reason } => {
+                    self.say(|| format!("   {} doubts {feed}: {reason}", name(replica)));
+                }
+            }
+        }
+        outcome
+    }
+
+    fn crash(&mut self, replica: u8) -> bool {
+        let replica = usize::from(replica) % 2;
+        let incarnation = self.replicas[replica].incarnation + 10;
+        self.say(|| format!("{} dies and starts again as incarnation {incarnation}", name(replica)));
+        let now = self.now(replica);
+        self.replicas[replica] = Replica {
+            rules: rules(&self.config, replica, incarnation, now),
+            incarnation,
+            wildcards: 0,
+            readers: Default::default(),
+            steps: self.replicas[replica].steps,
+            trace: 0,
+        };
+        self.reads.retain(|read| read.replica != replica);
+        self.builds.retain(|build| build.replica != replica);
+        self.transfers.retain(|transfer| transfer.to != replica);
+        true
+    }
+
+    fn restore(&mut self, lost: u8, gap: bool) -> bool {
+        let head = self.storage.head();
+        let to = head - u64::from(lost) % (head + 1);
+        self.storage.restore(to);
+        let timeline = self.storage.timeline;
+        self.say(|| format!("storage is restored to commit {to}, as timeline {timeline}"));
+        for op in &mut self.ops {
+            op.void |= op.order.is_some_and(|order| order.0 < timeline && order.1 > to);
+        }
+        self.builds.iter_mut().for_each(Build::break_off);
+        for replica in &mut self.replicas {
+            for (partition, reader) in replica.readers.iter_mut().enumerate() {
+                reader.restored(self.storage.log[partition].len(), gap);
+            }
+        }
+        true
+    }
+
+    /// Everything that later steps depend on, for an exhaustive search.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.waited_us.hash(&mut hasher);
+        self.violation.is_some().hash(&mut hasher);
+        (self.storage.timeline, self.storage.head(), self.storage.visible).hash(&mut hasher);
+        self.storage.log.hash(&mut hasher);
+        for replica in &self.replicas {
+            (replica.trace, replica.steps, &replica.readers).hash(&mut hasher);
+        }
+        (&self.ops, &self.reads, &self.builds, &self.transfers, &self.fences).hash(&mut hasher);
+        for session in &self.sessions {
+            session.knows.hash(&mut hasher);
+            session.claims.iter().for_each(|c| (c.writer, c.seq, c.stamp).hash(&mut hasher));
+        }
+        hasher.finish()
+    }
+}
+
+/// The element that a selector chooses.
+pub fn pick<T: Copy>(from: &[T], selector: u8) -> T {
+    from[usize::from(selector) % from.len()]
+}
+
+/// The index that a selector chooses among those that `fits`.
+pub fn nth<T>(from: &[T], selector: u8, fits: impl Fn(&T) -> bool) -> Option<usize> {
+    let fitting: Vec<usize> =
+        from.iter().enumerate().filter(|(_, one)| fits(one)).map(|(at, _)| at).collect();
+    (!fitting.is_empty()).then(|| fitting[usize::from(selector) % fitting.len()])
+}

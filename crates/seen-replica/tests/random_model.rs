@@ -1,0 +1,33 @@
+//! Random stories about two replicas over one storage: the promise holds after every step, and in the
+//! end every replica says what storage holds. `SEEN_MODEL_SEED=n` plays one seed again and tells it.
+
+#[allow(dead_code, reason = "each test uses its part of the world")]
+#[path = "model/world.rs"]
+mod model;
+
+use model::{replay_from_environment, search};
+
+/// Seeds of one share; the shares run beside each other.
+const SEEDS: u64 = 4_000;
+
+fn holds(seeds: std::ops::Range<u64>) {
+    match replay_from_environment() {
+        Some(Some(failure)) => panic!("{}", failure.shortened()),
+        Some(None) => {}
+        None => {
+            if let Some((_, failure)) = search(seeds, None) {
+                panic!("{}", failure.shortened());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_promise_holds_in_random_stories() {
+    holds(0..SEEDS);
+}
+
+#[test]
+fn the_promise_holds_in_more_random_stories() {
+    holds(1_000_000..1_000_000 + SEEDS);
+}

@@ -1,0 +1,95 @@
+//! The command line. A command is one variant of [`Command`] and one file `cli/<command>.rs` with
+//! its arguments and a `run` that returns the exit status.
+
+pub mod completions;
+pub mod config;
+pub mod serve;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ConfigError, Effective, Sources};
+
+/// What a command may fail with: shown to the user in one line, and then exit status 1.
+pub type CliError = Box<dyn Error + Send + Sync>;
+
+/// Filters what a user has already seen.
+#[derive(Debug, Parser)]
+#[command(name = "seen", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve: all roles in one process.
+    Serve(serve::ServeArgs),
+    /// Print the effective configuration and where each value comes from.
+    Config(config::ConfigArgs),
+    /// Print the completions of a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What the command failed with.
+    pub fn run(self) -> Result<ExitCode, CliError> {
+        match self.command {
+            Command::Serve(args) => serve::run(args),
+            Command::Config(args) => config::run(args),
+            Command::Completions(args) => completions::run(&args),
+        }
+    }
+}
+
+/// Where the configuration is read from; part of every command that needs it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigSources {
+    /// Configuration file (TOML); seen.toml in the working directory if it is there
+    #[arg(long, value_name = "FILE", env = "SEEN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Set one option, as in --set cache.memory=8GiB
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl ConfigSources {
+    /// Reads file, environment and flags.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(self) -> Result<Effective, ConfigError> {
+        Sources::of_process(self.config, self.set).load()
+    }
+}
+
+/// Writes a command's result to stdout. A reader that went away (`seen config | head`) is no error.
+///
+/// # Errors
+/// Anything else that writing fails with.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

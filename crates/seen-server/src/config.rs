@@ -1,0 +1,96 @@
+//! The configuration: defaults, then a TOML file, then `SEEN_` environment variables, then `--set`
+//! flags; each value remembers where it came from, and keys that no option has are refused.
+
+mod cache;
+mod error;
+mod feed;
+mod limits;
+mod load;
+mod log;
+mod namespace;
+mod options;
+mod render;
+mod server;
+mod storage;
+pub mod units;
+
+use seen_filter::NamespaceSettings;
+use serde::{Deserialize, Serialize};
+
+pub use cache::CacheConfig;
+pub use error::{ConfigError, Origin, OutOfRange};
+pub use feed::FeedConfig;
+pub use limits::LimitsConfig;
+pub use load::{Effective, FILE_DEFAULT, Setting, Sources};
+pub use log::{LogConfig, LogFormat};
+pub use namespace::{NAMESPACES_MAX, NamespaceConfig, WhoseTime};
+pub use options::{Allowed, OptionInfo, SectionInfo, plain};
+pub use render::{example, markdown};
+pub use server::ServerConfig;
+pub use storage::{StorageConfig, StorageKind};
+
+/// Every section, in the order in which they are shown.
+pub const SECTIONS: [SectionInfo; 7] = [
+    server::SECTION,
+    storage::SECTION,
+    cache::SECTION,
+    feed::SECTION,
+    limits::SECTION,
+    log::SECTION,
+    namespace::SECTION,
+];
+
+/// The whole configuration. What each option means is stated in [`SECTIONS`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `[server]`.
+    pub server: ServerConfig,
+    /// `[storage]`.
+    pub storage: StorageConfig,
+    /// `[cache]`.
+    pub cache: CacheConfig,
+    /// `[feed]`.
+    pub feed: FeedConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[[namespace]]`.
+    pub namespace: Vec<NamespaceConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: ServerConfig::default(),
+            storage: StorageConfig::default(),
+            cache: CacheConfig::default(),
+            feed: FeedConfig::default(),
+            limits: LimitsConfig::default(),
+            log: LogConfig::default(),
+            namespace: namespace::defaults(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks every section.
+    ///
+    /// # Errors
+    /// The first value out of range.
+    pub fn validate(&self) -> Result<(), OutOfRange> {
+        self.server.validate()?;
+        self.storage.validate()?;
+        self.cache.validate()?;
+        self.feed.validate()?;
+        self.limits.validate()?;
+        self.log.validate()?;
+        namespace::validate(&self.namespace)
+    }
+
+    /// The namespaces with their numbers.
+    pub fn namespaces(&self) -> Vec<NamespaceSettings> {
+        namespace::numbered(&self.namespace)
+    }
+}

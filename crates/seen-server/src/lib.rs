@@ -1,0 +1,15 @@
+//! The shell of the one binary `seen`: arguments, configuration, telemetry, signals, and the threads
+//! that serve connections. It reads the environment, files, clocks and signals, and hands real parts
+//! to the roles; the roles themselves are libraries that take a listener and a shutdown future.
+
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod metrics;
+pub mod node;
+pub mod readiness;
+pub mod reference;
+pub mod runtime;
+pub mod serving;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,230 @@
+//! A node: every role in one process on the embedded store. Opens the store, makes the replica,
+//! binds every port, announces, serves, and drains with a bound.
+
+mod api;
+mod listen;
+mod store;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seen_replica::Replica;
+use thiserror::Error;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::readiness::Readiness;
+use crate::serving::{Drained, FrontStatus};
+use crate::shutdown::Stop;
+use crate::telemetry::MetricsHandle;
+use store::Opened;
+
+/// How long closing the store may take after the drain.
+const CLOSE_MAX: Duration = Duration::from_secs(30);
+
+/// How a node is started.
+pub struct NodeOptions {
+    /// The configuration, validated.
+    pub config: Config,
+    /// True to keep the histories in a temporary folder that is removed at the end.
+    pub ephemeral: bool,
+}
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The gRPC API.
+    pub api: SocketAddr,
+    /// The operator's gRPC service.
+    pub admin: SocketAddr,
+    /// /metrics, /livez, /readyz.
+    pub http: SocketAddr,
+}
+
+/// Why a node cannot start, or did not end well.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// The store.
+    #[error("storage: {0}")]
+    Store(#[from] seen_filter::StoreError),
+    /// A namespace.
+    #[error(transparent)]
+    Settings(#[from] seen_filter::SettingsError),
+    /// A port.
+    #[error("cannot listen on {address} (server.{key}): {source}; choose another address")]
+    Listen {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The front.
+    #[error(transparent)]
+    Serving(#[from] crate::serving::ServingError),
+    /// A runtime, folder or thread.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The metrics recorder.
+    #[error(transparent)]
+    Metrics(#[from] crate::telemetry::MetricsError),
+    /// The compiled-in API description.
+    #[error("the API description does not parse: {0}")]
+    Reflection(String),
+    /// A part ended before it was asked to.
+    #[error("{0} ended unexpectedly; see the log")]
+    Ended(&'static str),
+}
+
+/// A running node.
+pub struct Node {
+    addresses: Addresses,
+    replica: Arc<Replica>,
+    readiness: Readiness,
+    front_status: FrontStatus,
+    stop: Stop,
+    drain: Duration,
+    front: JoinHandle<Drained>,
+    ports: Vec<JoinHandle<()>>,
+    storage_stop: watch::Sender<bool>,
+    storage_work: JoinHandle<()>,
+    opened: Opened,
+    storage: Option<Runtime>,
+}
+
+impl Node {
+    /// Starts a node. Call it on a runtime that lives as long as the node, not on a serving thread's.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing stays behind.
+    pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        let metrics = MetricsHandle::shared()?;
+        Self::start_with(options, metrics, Stop::default()).await
+    }
+
+    /// As [`Self::start`], with a metrics recorder that is installed already, and ended by `stop` as
+    /// well.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn start_with(
+        options: NodeOptions,
+        metrics: MetricsHandle,
+        stop: Stop,
+    ) -> Result<Self, NodeError> {
+        let config = &options.config;
+        let listeners = listen::bind(config).await?;
+        let addresses = listeners.addresses();
+        let storage = crate::runtime::storage(config.storage.threads).map_err(|source| {
+            NodeError::System { what: "cannot start the storage runtime".to_owned(), source }
+        })?;
+        let opened = store::open(config, options.ephemeral, storage.handle()).await?;
+        let (replica, work) = Replica::new(store::replica_options(config, &opened))?;
+        let readiness = Readiness::waiting_for(&["feed"]);
+        let (storage_stop, stopped) = watch::channel(false);
+        let storage_work = storage.spawn(work.run(Arc::clone(&replica), stopped));
+        let front = api::front(config, Arc::clone(&replica)).await?;
+        let front_status = front.status();
+        let front = tokio::spawn(front.serve(listeners.api, stop.requested_within()));
+        let admin = api::Admin {
+            replica: Arc::clone(&replica),
+            readiness: readiness.clone(),
+            stop: stop.clone(),
+        };
+        let ports = vec![
+            tokio::spawn(api::admin_port(listeners.admin, admin)?),
+            tokio::spawn(api::serve_http(listeners.http, metrics, readiness.clone())),
+            tokio::spawn(api::watch_readiness(
+                Arc::clone(&replica),
+                readiness.clone(),
+                stop.clone(),
+            )),
+        ];
+        tracing::info!(
+            api = %addresses.api, admin = %addresses.admin, http = %addresses.http,
+            data = %opened.path.display(), "serving"
+        );
+        Ok(Self {
+            addresses,
+            replica,
+            readiness,
+            front_status,
+            stop,
+            drain: config.server.drain,
+            front,
+            ports,
+            storage_stop,
+            storage_work,
+            opened,
+            storage: Some(storage),
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The replica, for looking at.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// What the serving threads do.
+    pub fn front_status(&self) -> &FrontStatus {
+        &self.front_status
+    }
+
+    /// Ends when the node may be sent requests.
+    pub async fn ready(&self) {
+        let mut looks = tokio::time::interval(Duration::from_millis(2));
+        while !self.readiness.is_ready() {
+            looks.tick().await;
+        }
+    }
+
+    /// Ends when somebody has asked the node to stop: a signal, or the admin's Drain.
+    pub async fn stop_requested(&self) {
+        self.stop.requested().await;
+    }
+
+    /// Drains with the configured bound, finishes accepted writes, and closes the store.
+    ///
+    /// # Errors
+    /// [`NodeError::Ended`] if a part had died before.
+    pub async fn stop(mut self) -> Result<(), NodeError> {
+        self.readiness.not_ready("drain", "draining");
+        self.replica.begin_draining();
+        self.stop.request();
+        let drained = self.front.await.map_err(|_| NodeError::Ended("the front"))?;
+        tracing::info!(?drained, "connections closed");
+        self.storage_stop.send_replace(true);
+        let closing = async {
+            let worked = self.storage_work.await;
+            self.opened.store.close().await;
+            worked
+        };
+        let bound = self.drain.max(CLOSE_MAX);
+        let worked = tokio::time::timeout(bound, closing).await;
+        for port in &self.ports {
+            port.abort();
+        }
+        if let Some(storage) = self.storage.take() {
+            storage.shutdown_background();
+        }
+        match worked {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(NodeError::Ended("the storage work")),
+            Err(_) => Err(NodeError::Ended("closing the store")),
+        }
+    }
+}

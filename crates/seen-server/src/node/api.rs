@@ -1,0 +1,159 @@
+//! The ports' services: the API on the serving threads; admin and HTTP on the control runtime.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use seen_proto::FILE_DESCRIPTOR_SET;
+use seen_proto::limits::MESSAGE_BYTES_MAX;
+use seen_proto::v1::admin_service_server::AdminServiceServer;
+use seen_replica::Replica;
+use seen_replica::grpc::{AdminGrpc, SeenGrpc};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tower::Service;
+
+use crate::config::Config;
+use crate::http::{self as http_port, Shown};
+use crate::readiness::Readiness;
+use super::NodeError;
+use crate::serving::{Front, ServingOptions};
+use crate::shutdown::Stop;
+use crate::telemetry::MetricsHandle;
+
+/// How often readiness is compared with the truth.
+const READINESS_EVERY: Duration = Duration::from_millis(20);
+
+/// The API's service on one serving thread: the hot paths first, then everything else.
+#[derive(Clone)]
+pub(super) struct Api {
+    seen: SeenGrpc,
+    /// Health and reflection.
+    others: Routes,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl Service<Request<Incoming>> for Api {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Answer {
+        let service = request.uri().path().trim_start_matches('/').split('/').next();
+        if service == Some(SeenGrpc::NAME) {
+            return self.seen.call(request);
+        }
+        let others = self.others.call(request.map(Body::new));
+        Box::pin(others)
+    }
+}
+
+/// Starts the serving threads, each with a service of its own.
+pub(super) async fn front(
+    config: &Config,
+    replica: Arc<Replica>,
+) -> Result<Front, NodeError> {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<AnySeen>().await;
+    let others = Routes::new(health).add_service(reflection()?).prepare();
+    let api = Api { seen: SeenGrpc::new(replica), others };
+    let options = ServingOptions::from(&config.server);
+    Ok(Front::start(options, move |_thread| api.clone()).await?)
+}
+
+/// Names the service for the health protocol.
+struct AnySeen;
+
+impl NamedService for AnySeen {
+    const NAME: &'static str = SeenGrpc::NAME;
+}
+
+/// Reflection, so that grpcurl works without files.
+///
+/// # Errors
+/// If the compiled-in descriptors do not parse, which a test rules out.
+fn reflection() -> Result<
+    tonic_reflection::server::v1::ServerReflectionServer<
+        impl tonic_reflection::server::v1::ServerReflection,
+    >,
+    NodeError,
+> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| NodeError::Reflection(error.to_string()))
+}
+
+/// What the admin port steers.
+#[derive(Clone)]
+pub(super) struct Admin {
+    pub replica: Arc<Replica>,
+    pub readiness: Readiness,
+    pub stop: Stop,
+}
+
+/// Serves the operator's port until it is dropped: it answers Status while the process drains.
+pub(super) fn admin_port(
+    listener: TcpListener,
+    admin: Admin,
+) -> Result<impl Future<Output = ()> + Send, NodeError> {
+    let Admin { replica, readiness, stop } = admin;
+    let reflection = reflection()?;
+    let drain = move |timeout: Option<Duration>| {
+        readiness.not_ready("drain", "draining");
+        stop.request_within(timeout);
+        0
+    };
+    let service = AdminGrpc::new(replica, env!("CARGO_PKG_VERSION"), Arc::new(drain));
+    let admin = AdminServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let served = tonic::transport::Server::builder()
+        .add_service(admin)
+        .add_service(reflection)
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    Ok(async move {
+        if let Err(error) = served.await {
+            tracing::error!(error = %error, "the admin port failed");
+        }
+    })
+}
+
+/// Serves /metrics, /livez and /readyz until it is dropped.
+pub(super) async fn serve_http(
+    listener: TcpListener,
+    metrics: MetricsHandle,
+    readiness: Readiness,
+) {
+    let shown = Shown { metrics, readiness };
+    // Open to the end, so that /readyz can say that the process drains.
+    if let Err(error) = http_port::serve(listener, shown, std::future::pending()).await {
+        tracing::error!(error = %error, "the HTTP port failed");
+    }
+}
+
+/// Keeps readiness true to the feed: users are cached only once every partition has begun.
+pub(super) async fn watch_readiness(replica: Arc<Replica>, readiness: Readiness, stop: Stop) {
+    let mut looks = tokio::time::interval(READINESS_EVERY);
+    while !stop.is_requested() {
+        looks.tick().await;
+        if replica.following_all() {
+            readiness.ready("feed");
+        } else {
+            readiness.not_ready("feed", "the change feed has not begun");
+        }
+    }
+    readiness.not_ready("drain", "draining");
+}

@@ -1,0 +1,143 @@
+//! Opening the embedded store on the storage runtime, and what the replica is told of it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use seen_filter::hash::HashKey;
+use seen_filter::{
+    ChangeFeed, History, Incarnation, UserId, calibrate,
+};
+use seen_replica::{ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
+use seen_store::{SqliteOptions, SqliteStore};
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+
+use super::NodeError;
+use crate::config::Config;
+
+/// The store's file within the data folder.
+const FILE: &str = "seen.db";
+/// What one row of the journal takes; the option counts rows.
+const JOURNAL_ROW_BYTES: usize = seen_replica::rules::JOURNAL_ROW_BYTES;
+
+/// The opened store, and its folder if that is removed at the end.
+pub(super) struct Opened {
+    pub store: Arc<SqliteStore>,
+    pub path: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+pub(super) async fn open(
+    config: &Config,
+    ephemeral: bool,
+    storage: &Handle,
+) -> Result<Opened, NodeError> {
+    let (folder, temporary) = folder(config, ephemeral)?;
+    let path = folder.join(FILE);
+    let options = sqlite_options(config, path.clone());
+    let namespaces = config.namespaces();
+    let opening = storage.spawn(SqliteStore::open(options, namespaces));
+    let store = opening.await.map_err(|_| NodeError::Ended("opening the store"))??;
+    Ok(Opened { store, path, _temporary: temporary })
+}
+
+fn folder(config: &Config, ephemeral: bool) -> Result<(PathBuf, Option<TempDir>), NodeError> {
+    if ephemeral {
+        let made = tempfile::Builder::new().prefix("seen-").tempdir().map_err(|source| {
+            NodeError::System { what: "cannot make a temporary folder".to_owned(), source }
+        })?;
+        return Ok((made.path().to_owned(), Some(made)));
+    }
+    let folder = config.storage.data_dir.clone();
+    match std::fs::create_dir_all(&folder) {
+        Ok(()) => Ok((folder, None)),
+        // A folder that cannot be made may still hold a store that can be read.
+        Err(_) if folder.is_dir() => Ok((folder, None)),
+        Err(source) => {
+            let what = format!(
+                "cannot make the data folder {} (storage.data_dir)",
+                folder.display()
+            );
+            Err(NodeError::System { what, source })
+        }
+    }
+}
+
+fn sqlite_options(config: &Config, path: PathBuf) -> SqliteOptions {
+    let storage = &config.storage;
+    SqliteOptions {
+        path,
+        pending_writes_max: storage.pending_writes_max as usize,
+        commit_rows_max: storage.commit_rows_max as usize,
+        page_connections_max: usize::from(storage.build_connections),
+        check_connections_max: usize::from(storage.read_connections),
+        log_commits_max: storage.log_commits_max,
+        log_age_ms_max: storage.log_retention.as_millis() as u64,
+        ..SqliteOptions::default()
+    }
+}
+
+/// Chooses the fastest way to check a batch that this processor has, by trying them.
+pub(super) fn calibrated(key: HashKey) -> HashKey {
+    let began = std::time::Instant::now();
+    let mut now_ns = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let kernel = calibrate(&mut now_ns);
+    tracing::info!(kernel = kernel.name(), "filters are checked by");
+    key.with_kernel(kernel)
+}
+
+pub(super) fn replica_options(config: &Config, opened: &Opened) -> ReplicaOptions {
+    let key = calibrated(opened.store.hash_key());
+    ReplicaOptions {
+        namespaces: config.namespaces(),
+        key,
+        // Whoever shares the store's key shares its tokens.
+        cluster: key.user_hash(UserId::new(u64::MAX)),
+        incarnation: incarnation(),
+        history: Arc::clone(&opened.store) as Arc<dyn History>,
+        feed: Arc::clone(&opened.store) as Arc<dyn ChangeFeed>,
+        limits: replica_limits(config),
+        storage: storage_limits(config),
+    }
+}
+
+/// A number that no other life of any process has: the standard library keys its hash maps from the
+/// operating system's randomness.
+fn incarnation() -> Incarnation {
+    Incarnation::new(RandomState::new().hash_one(std::process::id()))
+}
+
+fn replica_limits(config: &Config) -> ReplicaLimits {
+    let (cache, feed, limits) = (&config.cache, &config.feed, &config.limits);
+    ReplicaLimits {
+        cache_bytes_max: cache.memory,
+        ring_bytes_max: usize::try_from(feed.ring_bytes).unwrap_or(usize::MAX),
+        journal_bytes_max: cache.journal_items_max as usize * JOURNAL_ROW_BYTES,
+        snapshot_lag_us_max: 0,
+        feed_stale_us_max: feed.stale_after.as_micros() as u64,
+        pending_events_max: cache.pending_items_max as usize,
+        fence_interval_us_min: feed.fence_interval.as_micros() as u64,
+        feed_events_max: feed.events_per_batch_max as usize,
+        // The embedded feed proves its freshness itself.
+        heartbeat_fences: false,
+        samples: SampleLimits {
+            seen_share: limits.seen_sample,
+            unread_share: limits.unread_sample,
+            checks_per_s_max: limits.sample_checks_per_s_max,
+        },
+    }
+}
+
+fn storage_limits(config: &Config) -> StorageLimits {
+    let (cache, storage) = (&config.cache, &config.storage);
+    StorageLimits {
+        writes_queued_max: storage.pending_writes_max as usize,
+        checks_in_flight_max: usize::from(storage.read_connections),
+        builds_queued_max: cache.builds_waiting_max as usize,
+        builds_in_flight_max: usize::from(cache.builds_max),
+        builds_share_percent: (cache.build_share * 100.0) as u32,
+        background_builds_per_s_max: cache.rebuilds_per_s_max,
+        ..StorageLimits::default()
+    }
+}

@@ -1,0 +1,36 @@
+//! The runtimes beside the serving threads: one for storage and feeds, one that accepts and
+//! supervises. Each is entered by bounded channels, so that none can starve another.
+
+use std::io;
+
+use tokio::runtime::{Builder, Runtime};
+
+/// Most threads for blocking calls (file system) of one runtime.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+/// The runtime of storage and feeds.
+///
+/// # Errors
+/// The operating system refuses a thread.
+pub fn storage(threads: u16) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(usize::from(threads.max(1)))
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("seen-storage")
+        .enable_all()
+        .build()
+}
+
+/// The runtime of the main thread: accepts connections, serves the operator's and the admin port,
+/// listens for signals. One thread of its own, so that it answers while the others are busy.
+///
+/// # Errors
+/// The operating system refuses a thread.
+pub fn control() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("seen-control")
+        .enable_all()
+        .build()
+}

@@ -1,0 +1,210 @@
+//! One serving thread: its runtime, and its open connections as the supervisor sees them.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::net::TcpStream as StdTcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, RuntimeMetrics};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+use tower::Service;
+
+use super::connection::{self, ConnectionState, Verdict};
+use super::options::ServingOptions;
+use super::{ServingError, ThreadIndex, ThreadStatus};
+
+/// Connections that may wait to be taken up by a thread.
+const HANDED_MAX: usize = 1_024;
+
+/// An open connection as the supervisor sees it.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) state: Arc<ConnectionState>,
+    pub(super) accepted_at: Instant,
+    /// The age at which it is asked to close, already jittered.
+    pub(super) age_max: Duration,
+    pub(super) closing_since: Option<Instant>,
+    /// [`ConnectionState::bytes_in`] as of the last sample.
+    pub(super) bytes_sampled: u64,
+    /// Bytes that it read between the last two samples.
+    pub(super) bytes_lately: u64,
+}
+
+impl Open {
+    /// Asks it to close, once.
+    pub(super) fn close(&mut self, now: Instant, reason: &'static str) {
+        if self.closing_since.is_none() && self.state.decide(Verdict::Close, reason) {
+            self.closing_since = Some(now);
+        }
+    }
+}
+
+/// What a serving thread and the supervisor share.
+#[derive(Debug)]
+pub(super) struct ThreadShared {
+    index: ThreadIndex,
+    pub(super) open: Mutex<HashMap<u64, Open>>,
+    accepted: AtomicU64,
+    busy_bits: AtomicU64,
+    /// Told whenever a connection is gone.
+    pub(super) gone: Notify,
+}
+
+impl ThreadShared {
+    fn new(index: ThreadIndex) -> Self {
+        Self {
+            index,
+            open: Mutex::new(HashMap::new()),
+            accepted: AtomicU64::new(0),
+            busy_bits: AtomicU64::new(0),
+            gone: Notify::new(),
+        }
+    }
+
+    pub(super) fn busy(&self) -> f64 {
+        f64::from_bits(self.busy_bits.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_busy(&self, busy: f64) {
+        self.busy_bits.store(busy.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    pub(super) fn status(&self) -> ThreadStatus {
+        ThreadStatus {
+            thread: self.index,
+            connections: self.connections(),
+            accepted: self.accepted.load(Ordering::Relaxed),
+            busy: self.busy(),
+        }
+    }
+}
+
+/// A connection on its way to its thread. Dropping it, at its end or unserved, takes it off the
+/// list of open ones.
+struct Handed {
+    /// Still a plain socket: it is registered with the runtime of the thread that serves it.
+    stream: Option<StdTcpStream>,
+    state: Arc<ConnectionState>,
+    id: u64,
+    shared: Arc<ThreadShared>,
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.shared.open.lock().remove(&self.id);
+        self.shared.gone.notify_one();
+    }
+}
+
+/// A serving thread, seen from outside.
+#[derive(Debug)]
+pub(super) struct ServingThread {
+    shared: Arc<ThreadShared>,
+    sender: mpsc::Sender<Handed>,
+    runtime: RuntimeMetrics,
+    ended: oneshot::Receiver<()>,
+}
+
+impl ServingThread {
+    /// Starts it and waits until its service is made.
+    pub(super) async fn start<F, S, B>(
+        index: ThreadIndex,
+        options: ServingOptions,
+        make: Arc<F>,
+    ) -> Result<Self, ServingError>
+    where
+        F: Fn(ThreadIndex) -> S + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let refused = |source| ServingError::Thread { thread: index, source };
+        let (sender, mut handed) = mpsc::channel::<Handed>(HANDED_MAX);
+        let (made, is_made) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(refused)?;
+        let metrics = runtime.metrics();
+        let work = move || {
+            runtime.block_on(async move {
+                let service = make(index);
+                let options = Arc::new(options);
+                // Nobody hears it if the start was given up; then the channel is closed, too.
+                let _ = made.send(());
+                while let Some(one) = handed.recv().await {
+                    let (service, options) = (service.clone(), Arc::clone(&options));
+                    tokio::spawn(async move { take_up(one, service, &options).await });
+                }
+            });
+            runtime.shutdown_background();
+            let _ = end.send(());
+        };
+        std::thread::Builder::new()
+            .name(format!("seen-serve-{index}"))
+            .spawn(work)
+            .map_err(refused)?;
+        is_made.await.map_err(|_| ServingError::Died { thread: index })?;
+        let shared = Arc::new(ThreadShared::new(index));
+        Ok(Self { shared, sender, runtime: metrics, ended })
+    }
+
+    pub(super) fn shared(&self) -> Arc<ThreadShared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// How long the thread has worked in all.
+    pub(super) fn busy_total(&self) -> Duration {
+        self.runtime.worker_total_busy_duration(0)
+    }
+
+    /// Hands a connection over. False if the thread has stopped taking them up.
+    pub(super) fn hand(&self, stream: StdTcpStream, id: u64, open: Open) -> bool {
+        let (state, shared) = (Arc::clone(&open.state), Arc::clone(&self.shared));
+        // Listed before it is sent, so that the next placement counts it.
+        self.shared.open.lock().insert(id, open);
+        let handed = Handed { stream: Some(stream), state, id, shared };
+        let taken = self.sender.try_send(handed).is_ok();
+        if taken {
+            self.shared.accepted.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Lets the thread end, which cuts off what still runs on it; the result says when it has.
+    pub(super) fn end(self) -> oneshot::Receiver<()> {
+        self.ended
+    }
+}
+
+async fn take_up<S, B>(mut handed: Handed, service: S, options: &ServingOptions)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let Some(stream) = handed.stream.take() else {
+        return;
+    };
+    match TcpStream::from_std(stream) {
+        Ok(stream) => {
+            connection::serve(stream, service, Arc::clone(&handed.state), options).await;
+        }
+        Err(error) => tracing::warn!(%error, "connection lost on its way to its thread"),
+    }
+}

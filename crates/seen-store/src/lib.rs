@@ -1,0 +1,19 @@
+//! The only crate that knows SQL. It stands behind the two seams of `seen-filter`, the **history**
+//! and the **change feed**:
+//!
+//! - [`SqliteStore`]: the embedded store, one file on the machine's own disk;
+//! - [`MemoryStore`]: a double in memory whose faults are set by the caller, for tests and
+//!   simulation;
+//! - `conformance` (feature `conformance`): the suite that every store passes, which is the precise
+//!   form of what the seams promise.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod memory;
+pub mod metrics;
+mod request;
+pub mod sqlite;
+
+pub use memory::MemoryStore;
+pub use request::{CHECK_ITEMS_MAX, StorageClock, TIME_MS_MAX, WRITE_ROWS_MAX, system_clock};
+pub use sqlite::{SqliteOptions, SqliteStore};

@@ -1,0 +1,61 @@
+//! The metrics of this crate.
+
+use seen_filter::{MetricInfo, MetricUnit};
+
+/// Group commits made.
+pub(crate) const COMMITS: &str = "seen_store_commits_total";
+/// Calls that shared a commit.
+pub(crate) const COMMIT_CALLS: &str = "seen_store_commit_calls";
+/// Rows of a commit.
+pub(crate) const COMMIT_ROWS: &str = "seen_store_commit_rows";
+/// Duration of a commit.
+pub(crate) const COMMIT_SECONDS: &str = "seen_store_commit_seconds";
+/// Failed commits.
+pub(crate) const COMMIT_ERRORS: &str = "seen_store_commit_errors_total";
+/// Rows removed in the background.
+pub(crate) const SWEPT_ROWS: &str = "seen_store_swept_rows_total";
+/// New timelines.
+pub(crate) const TIMELINES: &str = "seen_store_timelines_total";
+/// Feed gaps.
+pub(crate) const FEED_GAPS: &str = "seen_store_feed_gaps_total";
+
+/// Every metric of this crate.
+pub const METRICS: &[MetricInfo] = &[
+    MetricInfo::counter(COMMITS, MetricUnit::Count, "Group commits made by the embedded store."),
+    MetricInfo::histogram(
+        COMMIT_CALLS,
+        MetricUnit::Count,
+        "Calls (writes, forgets, fences) that shared one commit of the embedded store.",
+    ),
+    MetricInfo::histogram(
+        COMMIT_ROWS,
+        MetricUnit::Count,
+        "Rows added and removed by one commit of the embedded store.",
+    ),
+    MetricInfo::histogram(
+        COMMIT_SECONDS,
+        MetricUnit::Seconds,
+        "Duration of a commit of the embedded store, its sync included.",
+    ),
+    MetricInfo::counter(
+        COMMIT_ERRORS,
+        MetricUnit::Count,
+        "Failed commits of the embedded store; label kind: the store error's kind.",
+    ),
+    MetricInfo::counter(
+        SWEPT_ROWS,
+        MetricUnit::Count,
+        "Rows removed in the background; label reason: expired or surplus (beyond the newest kept).",
+    ),
+    MetricInfo::counter(
+        TIMELINES,
+        MetricUnit::Count,
+        "New timelines begun because the store's file was found to be a restored copy.",
+    ),
+    MetricInfo::counter(
+        FEED_GAPS,
+        MetricUnit::Count,
+        "Gaps that readers of the embedded store's feed met; label reason: trimmed, timeline, \
+         ahead or damaged.",
+    ),
+];
