@@ -21,6 +21,7 @@ const REBUILD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Admin {
     service: AdminServiceClient<Channel>,
     timeout: Duration,
+    url: String,
 }
 
 impl Admin {
@@ -30,7 +31,11 @@ impl Admin {
     /// The first option out of range.
     pub fn new(options: &ClientOptions) -> Result<Self, OptionsError> {
         let channel = endpoint(options)?.connect_lazy();
-        Ok(Self { service: AdminServiceClient::new(channel), timeout: options.timeouts.look })
+        Ok(Self {
+            service: AdminServiceClient::new(channel),
+            timeout: options.timeouts.look,
+            url: options.url.clone(),
+        })
     }
 
     /// How the process fares.
@@ -40,7 +45,7 @@ impl Admin {
     pub async fn status(&self) -> Result<v1::StatusResponse, ApiError> {
         let mut service = self.service.clone();
         let request = v1::StatusRequest {};
-        ask(Effect::Read, self.timeout, request, |request| async move {
+        ask(&self.url, Effect::Read, self.timeout, request, |request| async move {
             service.status(request).await
         })
         .await
@@ -57,7 +62,7 @@ impl Admin {
     ) -> Result<v1::EvictUserResponse, ApiError> {
         let mut service = self.service.clone();
         let request = v1::EvictUserRequest { user, namespace: namespace.into() };
-        ask(Effect::Write, self.timeout, request, |request| async move {
+        ask(&self.url, Effect::Write, self.timeout, request, |request| async move {
             service.evict_user(request).await
         })
         .await
@@ -74,7 +79,7 @@ impl Admin {
     ) -> Result<v1::RebuildUserResponse, ApiError> {
         let mut service = self.service.clone();
         let request = v1::RebuildUserRequest { user, namespace: namespace.into() };
-        ask(Effect::Write, REBUILD_TIMEOUT, request, |request| async move {
+        ask(&self.url, Effect::Write, REBUILD_TIMEOUT, request, |request| async move {
             service.rebuild_user(request).await
         })
         .await
@@ -88,7 +93,7 @@ impl Admin {
         let mut service = self.service.clone();
         let timeout_ms = within.map_or(0, |span| span.as_millis().clamp(1, u32::MAX.into()) as u32);
         let request = v1::DrainRequest { timeout_ms };
-        ask(Effect::Write, self.timeout, request, |request| async move {
+        ask(&self.url, Effect::Write, self.timeout, request, |request| async move {
             service.drain(request).await
         })
         .await
@@ -96,6 +101,7 @@ impl Admin {
 }
 
 async fn ask<M, T, F>(
+    url: &str,
     effect: Effect,
     timeout: Duration,
     message: M,
@@ -108,7 +114,7 @@ where
     request.set_timeout(timeout);
     match timeout_at(Instant::now() + timeout, send(request)).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(status)) => Err(Failure::of(&status, effect).error),
+        Ok(Err(status)) => Err(Failure::of(&status, effect, url).error),
         Err(_) => Err(Failure::timed_out(effect, timeout.as_millis()).error),
     }
 }

@@ -162,9 +162,7 @@ impl MarkBatcher {
             (items, bytes)
         };
         match timeout_at(deadline, room).await {
-            Ok((Ok(items), Ok(bytes))) => {
-                Ok(self.submit(session, call, deadline, (items, bytes)))
-            }
+            Ok((Ok(items), Ok(bytes))) => Ok(self.submit(session, call, deadline, (items, bytes))),
             _ => Err(self.full()),
         }
     }

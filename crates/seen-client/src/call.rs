@@ -84,7 +84,7 @@ impl Shared {
         &self,
         effect: Effect,
         timeout: Duration,
-        message: &M,
+        message: M,
         send: impl Fn(Service, Request<M>) -> F,
     ) -> Result<T, ApiError>
     where
@@ -109,7 +109,7 @@ impl Shared {
                 Ok(Err(status)) if status.details().is_empty() && Instant::now() >= attempt_end => {
                     Failure::timed_out(effect, allowed.as_millis())
                 }
-                Ok(Err(status)) => Failure::of(&status, effect),
+                Ok(Err(status)) => Failure::of(&status, effect, &self.options.url),
                 Err(_) => Failure::timed_out(effect, allowed.as_millis()),
             };
             drop(lease);

@@ -113,7 +113,8 @@ mod tests {
         let url = |url: &str| endpoint(&ClientOptions::new(url)).map(|e| e.uri().to_string());
         assert_eq!(url("127.0.0.1:7420").as_deref(), Ok("http://127.0.0.1:7420/"));
         assert_eq!(url("http://seen:7420").as_deref(), Ok("http://seen:7420/"));
-        for bad in ["https://seen:7420", "http://seen", "seen", "", "http://", "a b:1", "ftp://x:1"] {
+        for bad in ["https://seen:7420", "http://seen", "seen", "", "http://", "a b:1", "ftp://x:1"]
+        {
             assert_eq!(url(bad).unwrap_err().field, "url", "{bad:?}");
         }
     }

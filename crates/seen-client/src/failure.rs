@@ -26,13 +26,13 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Reads what a call ended with. A status with details is the service's own word. Without them
-    /// it was made on the way, and says little about what became of a write.
-    pub(crate) fn of(status: &Status, effect: Effect) -> Self {
+    /// it was made on the way, and says little about what became of a write. `url` is for people.
+    pub(crate) fn of(status: &Status, effect: Effect, url: &str) -> Self {
         let said = ApiError::from(status);
         if !status.details().is_empty() {
             return Self { error: said, ended: true };
         }
-        if let Some(reason) = unreached(status) {
+        if let Some(reason) = unreached(status, url) {
             return Self { error: ApiError::new(ErrorKind::Unavailable, reason), ended: true };
         }
         let message = format!("{} on the way: {}", status.code(), chain(status));
@@ -82,11 +82,12 @@ impl Failure {
 }
 
 /// Why no connection could be had; `None` if there was one.
-fn unreached(status: &Status) -> Option<String> {
+fn unreached(status: &Status, url: &str) -> Option<String> {
     let mut source = status.source();
     while let Some(error) = source {
         if error.is::<ConnectError>() {
-            return Some(format!("cannot connect: {}; is the service running?", causes(error)));
+            let why = causes(error);
+            return Some(format!("cannot connect to {url}: {why}; is the service running?"));
         }
         source = error.source();
     }
@@ -123,7 +124,7 @@ mod tests {
     fn the_services_own_word_is_taken() {
         for kind in ErrorKind::ALL {
             let status = Status::from(ApiError::new(kind, "why"));
-            let failure = Failure::of(&status, Effect::Write);
+            let failure = Failure::of(&status, Effect::Write, "");
             assert_eq!((failure.error.kind, failure.ended), (kind, true));
         }
     }
@@ -132,12 +133,12 @@ mod tests {
     fn a_bare_status_leaves_a_write_open_and_a_read_to_be_repeated() {
         for code in [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal] {
             let status = Status::new(code, "broken pipe");
-            let write = Failure::of(&status, Effect::Write);
+            let write = Failure::of(&status, Effect::Write, "");
             assert_eq!((write.error.kind, write.ended), (ErrorKind::OutcomeUnknown, false));
-            let read = Failure::of(&status, Effect::Read);
+            let read = Failure::of(&status, Effect::Read, "");
             assert!(read.error.kind.retry_helps() && read.ended, "{code}");
         }
-        let large = Failure::of(&Status::out_of_range("too large"), Effect::Write);
+        let large = Failure::of(&Status::out_of_range("too large"), Effect::Write, "");
         assert_eq!((large.error.kind, large.ended), (ErrorKind::TooLarge, true));
     }
 }

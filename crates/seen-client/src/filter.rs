@@ -114,17 +114,17 @@ impl Client {
     pub async fn filter(
         &self,
         session: &Session,
-        call: &FilterCall,
+        call: FilterCall,
     ) -> Result<FilterAnswer, ApiError> {
         let carried = session.carry();
-        let mut request = call.request.clone();
+        let candidates = call.candidates();
+        let mut request = call.request;
         request.user = session.user();
         request.token.clone_from(&carried.token);
         let shared = &self.shared;
         let timeout = call.timeout.unwrap_or(shared.options.timeouts.filter);
-        let candidates = call.candidates();
         let answer = shared
-            .call(Effect::Read, timeout, &request, |mut service, request| async move {
+            .call(Effect::Read, timeout, request, |mut service, request| async move {
                 service.filter(request).await
             })
             .await

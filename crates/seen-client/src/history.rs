@@ -99,7 +99,7 @@ impl HistoryPages {
         if self.done {
             return Ok(None);
         }
-        let page = self.client.history(self.user, &self.call).await?;
+        let page = self.client.history(self.user, self.call.clone()).await?;
         self.call.request.page_token.clone_from(&page.next_page_token);
         self.done = page.next_page_token.is_empty();
         Ok(Some(page))
@@ -122,13 +122,13 @@ impl Client {
     ///
     /// # Errors
     /// What the service refused, or why it did not answer.
-    pub async fn history(&self, user: u64, call: &HistoryCall) -> Result<HistoryPage, ApiError> {
-        let mut request = call.request.clone();
+    pub async fn history(&self, user: u64, call: HistoryCall) -> Result<HistoryPage, ApiError> {
+        let mut request = call.request;
         request.user = user;
         let timeout = call.timeout.unwrap_or(self.shared.options.timeouts.look);
         let answer = self
             .shared
-            .call(Effect::Read, timeout, &request, |mut service, request| async move {
+            .call(Effect::Read, timeout, request, |mut service, request| async move {
                 service.history(request).await
             })
             .await?;
@@ -148,18 +148,18 @@ impl Client {
     pub async fn explain(
         &self,
         session: &Session,
-        call: &ExplainCall,
+        call: ExplainCall,
     ) -> Result<v1::ExplainResponse, ApiError> {
         let request = v1::ExplainRequest {
             user: session.user(),
-            namespace: call.namespace.clone(),
+            namespace: call.namespace,
             kind: call.kind.into(),
             id: call.id,
             token: session.token(),
         };
         let timeout = self.shared.options.timeouts.look;
         self.shared
-            .call(Effect::Read, timeout, &request, |mut service, request| async move {
+            .call(Effect::Read, timeout, request, |mut service, request| async move {
                 service.explain(request).await
             })
             .await

@@ -7,10 +7,10 @@
 //! let client = Client::new(ClientOptions::new("http://127.0.0.1:7420"))?;
 //! let session = Session::new(42);
 //! let feed = FilterCall::new("feed_read").items(1, [1001, 1002, 1003]).when_away(WhenAway::ShowAll);
-//! let answer = client.filter(&session, &feed).await?;
+//! let answer = client.filter(&session, feed).await?;
 //! for position in answer.unseen {
 //!     let shown = [1001, 1002, 1003][position as usize];
-//!     client.mark(&session, &MarkCall::new("feed_read").item(1, shown)).await?;
+//!     client.mark(&session, MarkCall::new("feed_read").item(1, shown)).await?;
 //! }
 //! # Ok(())
 //! # }

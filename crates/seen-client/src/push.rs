@@ -204,7 +204,8 @@ async fn ask(
             ..template.clone()
         }
     });
-    let failed = |status: &tonic::Status| Failure::of(status, Effect::Read).error;
+    let url = &shared.options.url;
+    let failed = |status: &tonic::Status| Failure::of(status, Effect::Read, url).error;
     let stream = lease.service().filter_users(messages).await.map_err(|status| failed(&status))?;
     let mut stream: Streaming<v1::FilterUsersResponse> = stream.into_inner();
     let mut open = answer.chunks.len();

@@ -96,15 +96,15 @@ impl Client {
     /// # Errors
     /// What the service refused. On [`seen_proto::status::ErrorKind::OutcomeUnknown`] it may be
     /// written or not; repeating it is safe.
-    pub async fn mark(&self, session: &Session, call: &MarkCall) -> Result<(), ApiError> {
+    pub async fn mark(&self, session: &Session, call: MarkCall) -> Result<(), ApiError> {
         let carried = session.carry();
-        let mut request = call.request.clone();
+        let mut request = call.request;
         request.user = session.user();
         request.token.clone_from(&carried.token);
         let timeout = call.timeout.unwrap_or(self.shared.options.timeouts.write);
         let answer = self
             .shared
-            .call(Effect::Write, timeout, &request, |mut service, request| async move {
+            .call(Effect::Write, timeout, request, |mut service, request| async move {
                 service.mark(request).await
             })
             .await?;
@@ -117,15 +117,15 @@ impl Client {
     ///
     /// # Errors
     /// As for [`Client::mark`].
-    pub async fn unmark(&self, session: &Session, call: &UnmarkCall) -> Result<(), ApiError> {
+    pub async fn unmark(&self, session: &Session, call: UnmarkCall) -> Result<(), ApiError> {
         let carried = session.carry();
-        let mut request = call.request.clone();
+        let mut request = call.request;
         request.user = session.user();
         request.token.clone_from(&carried.token);
         let timeout = call.timeout.unwrap_or(self.shared.options.timeouts.write);
         let answer = self
             .shared
-            .call(Effect::Write, timeout, &request, |mut service, request| async move {
+            .call(Effect::Write, timeout, request, |mut service, request| async move {
                 service.unmark(request).await
             })
             .await?;
@@ -156,7 +156,7 @@ impl Client {
         let timeout = self.shared.options.timeouts.forget;
         let answer = self
             .shared
-            .call(Effect::Write, timeout, &request, |mut service, request| async move {
+            .call(Effect::Write, timeout, request, |mut service, request| async move {
                 service.forget(request).await
             })
             .await?;

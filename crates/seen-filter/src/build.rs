@@ -176,7 +176,7 @@ impl Assembly {
         while !self.advance(usize::MAX) {}
         match self.stage {
             Stage::Done(state) => state,
-            Stage::Filling { layer, .. } => layer.into_state(),
+            Stage::Filling { layer, .. } => UserState::from_words(layer.into_words()),
         }
     }
 }

@@ -77,12 +77,32 @@ impl Kernel {
         }
     }
 
-    /// Sets the bits of the hashes that the layer contains.
-    pub(crate) fn probe(self, layer: Blocks<'_>, hashes: &[u64], found: &mut BatchMask) {
+    /// Sets the bits of the hashes that any of the layers contains.
+    pub(crate) fn probe(self, layers: &[Blocks<'_>], hashes: &[u64], found: &mut BatchMask) {
+        // Several layers in one pass share the hash's bit numbers; this many are there until a
+        // rebuild is due.
+        for layers in layers.chunks(5) {
+            match *layers {
+                [a] => self.probe_some([a], hashes, found),
+                [a, b] => self.probe_some([a, b], hashes, found),
+                [a, b, c] => self.probe_some([a, b, c], hashes, found),
+                [a, b, c, d] => self.probe_some([a, b, c, d], hashes, found),
+                [a, b, c, d, e] => self.probe_some([a, b, c, d, e], hashes, found),
+                _ => {}
+            }
+        }
+    }
+
+    fn probe_some<const LAYERS: usize>(
+        self,
+        layers: [Blocks<'_>; LAYERS],
+        hashes: &[u64],
+        found: &mut BatchMask,
+    ) {
         match self.0 {
-            Form::Plain => plain::probe(layer, hashes, found),
-            Form::Avx2(token) => token.probe(layer, hashes, found),
-            Form::Avx512(token) => token.probe(layer, hashes, found),
+            Form::Plain => plain::probe(layers, hashes, found),
+            Form::Avx2(token) => token.probe(layers, hashes, found),
+            Form::Avx512(token) => token.probe(layers, hashes, found),
         }
     }
 
@@ -136,11 +156,11 @@ pub(crate) fn prefetch(words: &[u64]) {
     Ahead::over(words, 1).step();
 }
 
-/// Asks for the blocks that each hash picks in a layer.
+/// Asks for the two blocks that each hash picks in a layer.
 pub(crate) fn prefetch_blocks(layer: Blocks<'_>, hashes: &[u64]) {
     for hash in hashes {
-        for (part, pick) in layer.parts.into_iter().zip(layer.picks(*hash)) {
-            x86::prefetch(part, pick);
-        }
+        let (in_a, in_b) = layer.picks(*hash);
+        x86::prefetch(layer.a, in_a);
+        x86::prefetch(layer.b, in_b);
     }
 }

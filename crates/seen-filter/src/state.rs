@@ -1,12 +1,13 @@
 //! What is held of one user's history: nothing, up to sixteen items exactly, or Bloom layers.
 //!
-//! The whole state is one run of 64-bit words behind one 16-byte pointer, so that a look-up misses
-//! the cache once before all its lines are known, and a transfer copies it as it is. Nothing is ever
-//! removed in place (rule R10): bits and items are only added, and a build makes a new state.
+//! A state that a build made is one run of 64-bit words behind one 16-byte pointer, so that a look-up
+//! misses the cache once before all its lines are known, and a transfer copies it as it is. Nothing
+//! is ever removed in place (rule R10): bits and items are only added, and a build makes a new state.
+
+use smallvec::SmallVec;
 
 use crate::hash::HashKey;
 use crate::ids::{Item, Kind};
-use crate::kernel::prefetch;
 use crate::packed::PackedIds;
 use crate::sizing::Sizing;
 use crate::verdicts::Verdicts;
@@ -22,13 +23,36 @@ pub const EXACT_ITEMS_MAX: usize = 16;
 /// Bits of a Bloom layer that one item sets.
 pub const BLOOM_PROBES: u32 = crate::bloom::BIT_SHIFTS.len() as u32;
 
-/// One user's history in memory. 16 bytes and at most one allocation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UserState {
-    words: Option<Box<[u64]>>,
-}
+/// One user's history in memory. 16 bytes, and at most one allocation until it grows out of its base.
+#[derive(Clone, Debug, Default)]
+pub struct UserState(Held);
 
 const _: () = assert!(size_of::<UserState>() == 16);
+
+#[derive(Clone, Debug)]
+enum Held {
+    /// The words of an exact state, or of the layers that a build made.
+    One(Box<[u64]>),
+    /// Nothing, or a state that grew.
+    Grown(Option<Box<Grown>>),
+}
+
+/// A layered state that grew out of what was built.
+#[derive(Clone, Debug)]
+struct Grown {
+    main: Box<[u64]>,
+    growth: Growth,
+}
+
+/// The layers that growth added, each in an allocation of its own: none is ever moved, since that
+/// would leave holes behind and take long where it is large. The usual number lies in line.
+pub(crate) type Growth = SmallVec<[Box<[u64]>; 4]>;
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::Grown(None)
+    }
+}
 
 /// What an insertion did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +93,7 @@ pub struct LayerInfo {
     pub fill: f64,
 }
 
-/// The two forms of a state that holds something.
+/// The forms of a state, to read from.
 enum Form<'a> {
     Empty,
     Exact(Exact<'a>),
@@ -78,32 +102,51 @@ enum Form<'a> {
 
 impl UserState {
     /// A user who has read nothing. Needs no heap.
-    pub const EMPTY: UserState = UserState { words: None };
+    pub const EMPTY: UserState = UserState(Held::Grown(None));
 
     /// A state from words that are known to be well formed; from none, the empty one.
     pub(crate) fn from_words(words: Vec<u64>) -> Self {
-        Self { words: (!words.is_empty()).then(|| words.into_boxed_slice()) }
+        if words.is_empty() {
+            return Self::EMPTY;
+        }
+        Self(Held::One(words.into_boxed_slice()))
     }
 
-    /// The words of the state; none if it is empty.
-    pub(crate) fn words(&self) -> &[u64] {
-        self.words.as_deref().unwrap_or_default()
+    /// The words of the state: those that a build made, and the layers that growth added.
+    pub(crate) fn words(&self) -> (&[u64], &[Box<[u64]>]) {
+        match &self.0 {
+            Held::One(words) => (words, &[]),
+            Held::Grown(Some(grown)) => (&grown.main, &grown.growth),
+            Held::Grown(None) => (&[], &[]),
+        }
+    }
+
+    /// All words in order; together they are a well-formed state again.
+    pub(crate) fn all_words(&self) -> impl Iterator<Item = u64> {
+        let (main, growth) = self.words();
+        main.iter().chain(growth.iter().flatten()).copied()
+    }
+
+    /// How many words there are.
+    pub(crate) fn words_len(&self) -> usize {
+        let (main, growth) = self.words();
+        main.len() + growth.iter().map(|layer| layer.len()).sum::<usize>()
     }
 
     fn form(&self) -> Form<'_> {
         match self.words() {
-            [] => Form::Empty,
-            words if layered::is_layered(words) => Form::Layered(Layered::of(words)),
-            words => Form::Exact(Exact::of(words)),
+            ([], _) => Form::Empty,
+            (main, growth) if layered::is_layered(main) => Form::Layered(Layered::of(main, growth)),
+            (words, _) => Form::Exact(Exact::of(words)),
         }
     }
 
-    /// Asks the CPU for the memory that a check of `candidates` ids will need first, and returns at
-    /// once. Worth it for the next request while another one is being computed.
+    /// Asks the CPU for the memory that a check of `candidates` ids will need, without waiting for
+    /// it. Worth it for the next requests while another one is being computed.
     pub fn prefetch(&self, candidates: usize) {
-        let words = self.words();
-        let whole = layered::streams(words, candidates);
-        prefetch(if whole { words } else { &words[..words.len().min(1)] });
+        if let Form::Layered(layered) = self.form() {
+            layered.prefetch(candidates);
+        }
     }
 
     /// Sets bit `first + i` of `seen` for each candidate `i` that was read. Other bits stay.
@@ -136,30 +179,43 @@ impl UserState {
     /// nothing, so that adding twice or out of order is harmless.
     pub fn insert(&mut self, key: &HashKey, sizing: &Sizing, item: Item, bucket: u32) -> Inserted {
         let seen = self.contains(key, item);
-        if let Some(header) = self.words.as_deref_mut().and_then(|words| words.first_mut()) {
-            lower_bucket(header, bucket);
-        }
+        self.lower_bucket(bucket);
         if seen {
             return Inserted::AlreadySeen;
         }
-        if let Form::Exact(exact) = self.form()
-            && exact.len() == EXACT_ITEMS_MAX
-        {
-            let oldest = self.oldest_bucket().unwrap_or(bucket);
-            let mut layer = Assembling::new(sizing, EXACT_ITEMS_MAX + 1, oldest);
-            exact.items().chain([item]).for_each(|item| layer.set(key.item_hash(item)));
-            *self = layer.into_state();
-            return Inserted::Layered;
+        match self.form() {
+            Form::Layered(_) => self.insert_hash(sizing, key.item_hash(item)),
+            Form::Exact(exact) if exact.len() == EXACT_ITEMS_MAX => {
+                let oldest = self.oldest_bucket().unwrap_or(bucket);
+                let mut layer = Assembling::new(sizing, EXACT_ITEMS_MAX + 1, oldest);
+                exact.items().chain([item]).for_each(|item| layer.set(key.item_hash(item)));
+                *self = Self::from_words(layer.into_words());
+                Inserted::Layered
+            }
+            Form::Empty | Form::Exact(_) => {
+                *self = Self::from_words(exact::with(self.words().0, item, bucket));
+                Inserted::Added
+            }
         }
-        let mut words = self.words.take().unwrap_or_default().into_vec();
-        let inserted = if layered::is_layered(&words) {
-            layered::insert(&mut words, sizing, key.item_hash(item))
-        } else {
-            words = exact::with(&words, item, bucket);
-            Inserted::Added
-        };
-        *self = Self::from_words(words);
-        inserted
+    }
+
+    /// Adds a hash to a layered state.
+    fn insert_hash(&mut self, sizing: &Sizing, hash: u64) -> Inserted {
+        match &mut self.0 {
+            Held::One(main) => {
+                let mut growth = Growth::new();
+                let inserted = layered::insert(main, &mut growth, sizing, hash);
+                if !growth.is_empty() {
+                    let main = std::mem::take(main);
+                    self.0 = Held::Grown(Some(Box::new(Grown { main, growth })));
+                }
+                inserted
+            }
+            Held::Grown(Some(grown)) => {
+                layered::insert(&mut grown.main, &mut grown.growth, sizing, hash)
+            }
+            Held::Grown(None) => Inserted::AlreadySeen,
+        }
     }
 
     /// How many items were added since the state was empty, as far as they did not read as seen.
@@ -178,7 +234,14 @@ impl UserState {
 
     /// Bytes asked of the allocator.
     pub fn heap_bytes(&self) -> usize {
-        size_of_val(self.words())
+        let grown = match &self.0 {
+            Held::Grown(Some(grown)) => {
+                let spilled = if grown.growth.spilled() { grown.growth.capacity() } else { 0 };
+                size_of::<Grown>() + spilled * size_of::<Box<[u64]>>()
+            }
+            _ => 0,
+        };
+        8 * self.words_len() + grown
     }
 
     /// True if a rebuild from storage is worth it: the history outgrew its base by half, so that it
@@ -207,7 +270,19 @@ impl UserState {
 
     /// The lowest expiry bucket of the items; `None` if there are none.
     pub fn oldest_bucket(&self) -> Option<u32> {
-        self.words().first().map(|header| bucket_of(*header))
+        self.words().0.first().map(|header| bucket_of(*header))
+    }
+
+    fn lower_bucket(&mut self, bucket: u32) {
+        let main = match &mut self.0 {
+            Held::One(words) => words,
+            Held::Grown(Some(grown)) => &mut grown.main,
+            Held::Grown(None) => return,
+        };
+        if let Some(header) = main.first_mut() {
+            let oldest = bucket_of(*header).min(bucket);
+            *header = *header & 0xffff_ffff | u64::from(oldest) << 32;
+        }
     }
 
     /// The layers, oldest first. Reads the whole state.
@@ -220,12 +295,16 @@ impl UserState {
     }
 }
 
+/// Equal if they hold the same layers, wherever these lie.
+impl PartialEq for UserState {
+    fn eq(&self, other: &Self) -> bool {
+        self.all_words().eq(other.all_words())
+    }
+}
+
+impl Eq for UserState {}
+
 /// The oldest bucket, kept in the high half of the first word of every form.
 fn bucket_of(header: u64) -> u32 {
     (header >> 32) as u32
-}
-
-fn lower_bucket(header: &mut u64, bucket: u32) {
-    let oldest = bucket_of(*header).min(bucket);
-    *header = *header & 0xffff_ffff | u64::from(oldest) << 32;
 }

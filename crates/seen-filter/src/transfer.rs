@@ -124,14 +124,14 @@ pub enum TransferError {
 /// # Errors
 /// [`TransferError::TooLarge`].
 pub fn encode(state: &UserState, header: &Header, key: &HashKey) -> Result<Vec<u8>, TransferError> {
-    let words = state.words();
-    let total = HEADER_BYTES + size_of_val(words) + CHECKSUM_BYTES;
+    let body_bytes = 8 * state.words_len();
+    let total = HEADER_BYTES + body_bytes + CHECKSUM_BYTES;
     if total > TRANSFER_BYTES_MAX {
         return Err(TransferError::TooLarge { bytes: total as u64 });
     }
     let mut bytes = Vec::with_capacity(total);
-    bytes.extend(encode_head(header, key, size_of_val(words) as u64));
-    words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+    bytes.extend(encode_head(header, key, body_bytes as u64));
+    state.all_words().for_each(|word| bytes.extend(word.to_le_bytes()));
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     Ok(bytes)
 }

@@ -20,8 +20,14 @@ impl Verdicts {
 
     /// Sets one position.
     pub fn set(&mut self, position: usize) {
+        self.set_if(position, true);
+    }
+
+    /// Sets one position if `seen`, without a branch on it.
+    #[inline]
+    pub fn set_if(&mut self, position: usize, seen: bool) {
         if let Some(word) = self.words.get_mut(position / 64) {
-            *word |= 1 << (position % 64);
+            *word |= u64::from(seen) << (position % 64);
         }
     }
 

@@ -29,7 +29,7 @@ use tower::{Service, service_fn};
 pub use admin::{AdminGrpc, DrainHook};
 pub use codec::RawCodec;
 
-use crate::replica::Replica;
+use crate::replica::{Replica, Running};
 use crate::service::Handled;
 use deadline::deadline;
 
@@ -70,7 +70,11 @@ impl SeenGrpc {
             let handled = handle(&replica, request.metadata(), request.get_ref(), &mut out);
             match handled {
                 Ok(Handled::Written) => RawFuture::Ready(Some(Ok(Bytes::from(out)))),
-                Ok(Handled::Pending(pending)) => RawFuture::Pending(pending, Arc::clone(&replica)),
+                Ok(Handled::Pending(pending)) => RawFuture::Pending {
+                    pending,
+                    replica: Arc::clone(&replica),
+                    _running: replica.running(),
+                },
                 Err(error) => RawFuture::Ready(Some(Err(replica.refuse(error)))),
             }
         }
@@ -85,10 +89,12 @@ impl Replica {
     }
 }
 
+type Pending = Pin<Box<dyn Future<Output = Result<Bytes, ApiError>> + Send>>;
+
 /// The answer to a raw call: there already, or on its way from storage.
 enum RawFuture {
     Ready(Option<Result<Bytes, Status>>),
-    Pending(Pin<Box<dyn Future<Output = Result<Bytes, ApiError>> + Send>>, Arc<Replica>),
+    Pending { pending: Pending, replica: Arc<Replica>, _running: Running },
 }
 
 impl Future for RawFuture {
@@ -101,7 +107,7 @@ impl Future for RawFuture {
                 let answer = answer.take().unwrap_or_else(polled_again);
                 Poll::Ready(answer.map(tonic::Response::new))
             }
-            Self::Pending(pending, replica) => pending
+            Self::Pending { pending, replica, .. } => pending
                 .as_mut()
                 .poll(cx)
                 .map(|answer| answer.map(tonic::Response::new).map_err(|e| replica.refuse(e))),
@@ -138,6 +144,7 @@ macro_rules! unary {
         let handle = service_fn(move |request: tonic::Request<$message>| {
             let replica = Arc::clone(&replica);
             async move {
+                let _running = replica.running();
                 let answer: Result<_, ApiError> = async {
                     let now = replica.ticker().now();
                     let deadline = deadline(request.metadata(), now, $default_ms)?;

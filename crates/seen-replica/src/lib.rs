@@ -8,6 +8,7 @@ pub mod clock;
 mod figures;
 pub mod grpc;
 pub mod metrics;
+pub mod preload;
 mod replica;
 pub mod rules;
 pub mod service;

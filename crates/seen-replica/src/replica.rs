@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use seen_filter::hash::HashKey;
 use seen_filter::{
@@ -102,6 +102,7 @@ pub struct Replica {
     pub(crate) queues: StorageHandle,
     pub(crate) wildcards: WildcardSource,
     draining: AtomicBool,
+    running: AtomicU64,
 }
 
 impl Replica {
@@ -148,6 +149,7 @@ impl Replica {
             queues,
             wildcards: WildcardSource::new(options.incarnation),
             draining: AtomicBool::new(false),
+            running: AtomicU64::new(0),
         };
         Ok((Arc::new(replica), work))
     }
@@ -165,6 +167,18 @@ impl Replica {
     /// Says in every Status from now on that the process is ending.
     pub fn begin_draining(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Calls that wait for storage or stream at this moment; those answered from memory are over
+    /// before anybody could count them.
+    pub fn calls_running(&self) -> u64 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call as running until the guard is dropped.
+    pub(crate) fn running(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Running(Arc::clone(self))
     }
 
     pub(crate) fn draining(&self) -> bool {
@@ -233,6 +247,15 @@ impl Replica {
             let quiet_us = lanes.iter().map(|lane| lane.quiet_us).max().unwrap_or(0);
             namespace.metrics.publish(totals.users, totals.bytes, journal as u64, quiet_us);
         }
+    }
+}
+
+/// A call that is not yet answered.
+pub(crate) struct Running(Arc<Replica>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

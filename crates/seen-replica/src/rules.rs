@@ -91,6 +91,28 @@ impl Rules {
         feed_of: FeedOf,
         now: Tick,
     ) -> Self {
+        Self::with_stripes(STRIPES, settings, key, (feeds, feed_of), now)
+    }
+
+    /// The same with all users in one stripe, for models, which make replicas by the thousand.
+    pub fn of_one_stripe(
+        settings: Settings,
+        key: HashKey,
+        feeds: &[FeedId],
+        feed_of: FeedOf,
+        now: Tick,
+    ) -> Self {
+        Self::with_stripes(1, settings, key, (feeds, feed_of), now)
+    }
+
+    /// `stripes` is a power of two.
+    fn with_stripes(
+        stripes: usize,
+        settings: Settings,
+        key: HashKey,
+        (feeds, feed_of): (&[FeedId], FeedOf),
+        now: Tick,
+    ) -> Self {
         let seed = settings.incarnation.get();
         let lane = |feed: &FeedId| (*feed, Lane::new(*feed, &settings, seed, now));
         let lanes = feeds.iter().map(lane).collect();
@@ -102,7 +124,7 @@ impl Rules {
             settings,
             key,
             feed_of,
-            stripes: (0..STRIPES).map(|_| Mutex::new(Stripe::default())).collect(),
+            stripes: (0..stripes).map(|_| Mutex::new(Stripe::default())).collect(),
             lanes,
             bytes: AtomicI64::new(0),
             users: AtomicI64::new(0),
@@ -132,6 +154,9 @@ impl Rules {
             Input::BeginWrite { user, items } => self.begin_write(user, items),
             Input::Committed { write, user, items, stamp } => {
                 self.committed(now, write, (user, items, stamp), &mut effects)
+            }
+            Input::Uncertain { write, user, items } => {
+                self.uncertain(now, write, (user, items), &mut effects)
             }
             Input::Removed { write, user, items, stamp } => {
                 self.removed(now, write, (user, items, stamp), &mut effects)
@@ -176,7 +201,9 @@ impl Rules {
     }
 
     fn stripe(&self, user: UserId) -> MutexGuard<'_, Stripe> {
-        self.stripes[usize::from(self.key.virtual_slot(user).get()) % STRIPES].lock()
+        // A power of two, so that the slot's low bits choose.
+        let mask = self.stripes.len() - 1;
+        self.stripes[usize::from(self.key.virtual_slot(user).get()) & mask].lock()
     }
 
     /// The lane of a user, if this replica follows it and the feed has said where it begins.
@@ -243,8 +270,8 @@ impl Rules {
         // Row 8: a build under way keeps what it holds back; only the Ready entry goes.
         let dropped = self.drop_entry(&mut stripe, user);
         if let Some(side) = stripe.side.get_mut(&user) {
-            side.contested.clear();
             side.stamp = None;
+            // A build that began before a remove needs the list of removes still.
             if side.build.is_none() {
                 stripe.side.remove(&user);
             }
@@ -257,11 +284,12 @@ impl Rules {
     fn shed(&self, entries_max: usize) -> Outcome {
         let mut freed = 0;
         let mut idle = 0;
-        while freed < entries_max && idle < STRIPES * 4 {
+        let stripes = self.stripes.len();
+        while freed < entries_max && idle < stripes * 4 {
             if !self.settings.cache.exceeded() {
                 break;
             }
-            let at = self.hand.fetch_add(1, Ordering::Relaxed) % STRIPES;
+            let at = self.hand.fetch_add(1, Ordering::Relaxed) % stripes;
             let evicted = self.stripes[at].lock().evict(&self.key, 64);
             match evicted {
                 Some(slot) => {
@@ -278,7 +306,7 @@ impl Rules {
     fn heartbeat(&self, now: Tick, effects: &mut Effects) -> Outcome {
         for lane in self.lanes.values() {
             let mut state = lane.state.lock();
-            let wanted = state.fences.wanted() || state.journal.waits_for_fence();
+            let wanted = state.fences.wanted() || state.waits_for_fence();
             if self.settings.heartbeat_fences || wanted {
                 self.begin_fence(now, lane.feed, &mut state, effects);
             }

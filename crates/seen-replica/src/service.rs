@@ -21,8 +21,10 @@ use tokio::sync::oneshot;
 use crate::replica::Replica;
 use crate::rules::Claim;
 
-/// Share of the time allowed that is kept for the way back, as a divisor, and its bound.
+/// Share of the time allowed that is kept for the way back, as a divisor, and its bounds. Timers ring
+/// up to a millisecond late: with less than that an answer would leave after its deadline.
 const MARGIN_DIVISOR: u64 = 10;
+const MARGIN_US_MIN: u64 = 1_000;
 const MARGIN_US_MAX: u64 = 5_000;
 
 /// What became of a hot call.
@@ -37,8 +39,8 @@ impl Replica {
     /// The latest moment at which an answer must leave, given when the caller gives up.
     pub(crate) fn answer_by(&self, now: Tick, deadline: Tick) -> Tick {
         let allowed_us = deadline.since_us(now);
-        let margin_us = (allowed_us / MARGIN_DIVISOR).min(MARGIN_US_MAX);
-        Tick::new(deadline.get().saturating_sub(margin_us))
+        let margin_us = (allowed_us / MARGIN_DIVISOR).clamp(MARGIN_US_MIN, MARGIN_US_MAX);
+        now.plus_us(allowed_us.saturating_sub(margin_us))
     }
 
     /// What a request's token claims.
@@ -93,7 +95,8 @@ fn claim_of(element: &Element) -> Claim {
 
 /// The rate at which several namespaces together call an unread item "seen".
 pub(crate) fn joint_rate(rates: impl Iterator<Item = f64>) -> f64 {
-    1.0 - rates.map(|rate| 1.0 - rate).product::<f64>()
+    // In this form a single rate comes out as it went in.
+    rates.fold(0.0, |joint, rate| joint + rate - joint * rate)
 }
 
 /// Undegraded quality of an answer with this joint rate.

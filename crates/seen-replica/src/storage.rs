@@ -4,6 +4,7 @@
 
 mod builds;
 mod checks;
+mod clock;
 mod fences;
 mod follow;
 mod lists;
@@ -191,6 +192,7 @@ impl StorageWork {
         readers.spawn(fences::serve(Arc::clone(&replica), self.fences));
         readers.spawn(lists::serve(Arc::clone(&replica), self.lists));
         readers.spawn(upkeep::serve(Arc::clone(&replica)));
+        readers.spawn(clock::serve(Arc::clone(&replica)));
         let stopped = stop.clone();
         let mut writers = JoinSet::new();
         writers.spawn(writes::serve(Arc::clone(&replica), self.writes, stopped.clone()));

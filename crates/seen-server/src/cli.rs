@@ -1,8 +1,13 @@
 //! The command line. A command is one variant of [`Command`] and one file `cli/<command>.rs` with
 //! its arguments and a `run` that returns the exit status.
 
+pub mod bench;
+pub mod calls;
 pub mod completions;
 pub mod config;
+pub mod demo;
+pub mod import;
+pub mod replay;
 pub mod serve;
 
 use std::error::Error;
@@ -31,6 +36,31 @@ pub struct Cli {
 pub enum Command {
     /// Serve: all roles in one process.
     Serve(serve::ServeArgs),
+    /// Start a service and replay a real history against it: the tour.
+    Demo(demo::DemoArgs),
+    /// Replay a history against a service and check every answer.
+    Replay(replay::ReplayArgs),
+    /// Load histories in bulk.
+    Import(import::ImportArgs),
+    /// Ask which items a user has not read.
+    Filter(calls::filter::FilterArgs),
+    /// Say that a user has read items.
+    Mark(calls::mark::MarkArgs),
+    /// Say that a user has not read items after all.
+    Unmark(calls::mark::UnmarkArgs),
+    /// Remove everything that is known about a user.
+    Forget(calls::forget::ForgetArgs),
+    /// List what a user has read.
+    History(calls::history::HistoryArgs),
+    /// Explain why an item is filtered, or not.
+    Explain(calls::explain::ExplainArgs),
+    /// Show how a server fares.
+    Status(calls::status::StatusArgs),
+    /// Measure this program against rivals on this machine.
+    Bench(bench::BenchArgs),
+    /// A child process of `seen bench`.
+    #[command(hide = true)]
+    BenchPart(bench::PartArgs),
     /// Print the effective configuration and where each value comes from.
     Config(config::ConfigArgs),
     /// Print the completions of a shell.
@@ -45,6 +75,18 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, CliError> {
         match self.command {
             Command::Serve(args) => serve::run(args),
+            Command::Demo(args) => demo::run(args),
+            Command::Replay(args) => replay::run(args),
+            Command::Import(args) => import::run(&args),
+            Command::Filter(args) => calls::filter::run(&args),
+            Command::Mark(args) => calls::mark::run(&args),
+            Command::Unmark(args) => calls::mark::run_unmark(&args),
+            Command::Forget(args) => calls::forget::run(&args),
+            Command::History(args) => calls::history::run(&args),
+            Command::Explain(args) => calls::explain::run(&args),
+            Command::Status(args) => calls::status::run(&args),
+            Command::Bench(args) => bench::run(args),
+            Command::BenchPart(args) => bench::run_part(&args),
             Command::Config(args) => config::run(args),
             Command::Completions(args) => completions::run(&args),
         }

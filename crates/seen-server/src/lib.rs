@@ -2,8 +2,10 @@
 //! that serve connections. It reads the environment, files, clocks and signals, and hands real parts
 //! to the roles; the roles themselves are libraries that take a listener and a shutdown future.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod history_file;
 pub mod http;
 pub mod metrics;
 pub mod node;

@@ -3,12 +3,15 @@
 
 mod api;
 mod listen;
+mod seed;
 mod store;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use seed::SeedError;
 use seen_replica::Replica;
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -80,6 +83,9 @@ pub enum NodeError {
     /// The compiled-in API description.
     #[error("the API description does not parse: {0}")]
     Reflection(String),
+    /// A history to begin with.
+    #[error(transparent)]
+    Seed(#[from] seed::SeedError),
     /// A part ended before it was asked to.
     #[error("{0} ended unexpectedly; see the log")]
     Ended(&'static str),
@@ -132,7 +138,7 @@ impl Node {
         let readiness = Readiness::waiting_for(&["feed"]);
         let (storage_stop, stopped) = watch::channel(false);
         let storage_work = storage.spawn(work.run(Arc::clone(&replica), stopped));
-        let front = api::front(config, Arc::clone(&replica)).await?;
+        let (front, health) = api::front(config, Arc::clone(&replica)).await?;
         let front_status = front.status();
         let front = tokio::spawn(front.serve(listeners.api, stop.requested_within()));
         let admin = api::Admin {
@@ -146,6 +152,7 @@ impl Node {
             tokio::spawn(api::watch_readiness(
                 Arc::clone(&replica),
                 readiness.clone(),
+                health,
                 stop.clone(),
             )),
         ];
@@ -167,6 +174,17 @@ impl Node {
             opened,
             storage: Some(storage),
         })
+    }
+
+    /// Loads a history file into the first namespace; not ready meanwhile. Returns its events.
+    ///
+    /// # Errors
+    /// [`NodeError::Seed`]; what was committed before stays.
+    pub async fn seed(&self, path: &Path) -> Result<u64, NodeError> {
+        self.readiness.not_ready("seed", "loading a history");
+        let events = seed::load(self.opened.store.as_ref(), path).await?;
+        self.readiness.ready("seed");
+        Ok(events)
     }
 
     /// Where it listens.

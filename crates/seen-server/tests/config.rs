@@ -139,12 +139,12 @@ fn flags_win_over_variables_over_the_file_over_the_defaults() {
     assert_eq!(config.server.threads, 3);
     assert_eq!(config.server.drain, Duration::from_secs(6));
     assert_eq!(config.cache.memory, 4 << 30);
-    assert_eq!(config.limits.deadline, Duration::from_millis(90));
+    assert_eq!(config.feed.stale_after, Duration::from_secs(5));
     assert_eq!(origin(&effective, "server.threads"), Origin::File(path));
     let variable = Origin::Variable("SEEN_SERVER__DRAIN".to_owned());
     assert_eq!(origin(&effective, "server.drain"), variable);
     assert_eq!(origin(&effective, "cache.memory"), Origin::Flag);
-    assert_eq!(origin(&effective, "limits.deadline"), Origin::Default);
+    assert_eq!(origin(&effective, "feed.stale_after"), Origin::Default);
     let json = effective.json();
     assert_eq!(json["cache.memory"]["value"], "4GiB");
     assert_eq!(json["cache.memory"]["origin"], "flag --set");
@@ -187,9 +187,9 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
     }
     let text = refusal(None, &[("SEEN_SERVER__LISTENN", "127.0.0.1:1")], &[]);
     assert!(text.contains("environment SEEN_SERVER__LISTENN"), "{text}");
-    let (_folder, path) = file("[limits]\ndead_line = \"1s\"\n");
+    let (_folder, path) = file("[limits]\nseen_smple = 0.5\n");
     let text = refusal(Some(&path), &[], &[]);
-    assert!(text.contains("test.toml") && text.contains("limits.deadline"), "{text}");
+    assert!(text.contains("test.toml") && text.contains("limits.seen_sample"), "{text}");
     assert!(!refusal(None, &[], &["server.qqqqqqqqqqqqqq=1"]).contains("did you mean"));
 }
 

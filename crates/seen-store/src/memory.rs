@@ -122,7 +122,9 @@ impl MemoryStore {
         request::namespaces(&namespaces)?;
         if !(1..=64).contains(&options.partitions) {
             let value = options.partitions;
-            return Err(invalid(format!("partitions = {value} is out of range (allowed: 1 to 64)")));
+            return Err(invalid(format!(
+                "partitions = {value} is out of range (allowed: 1 to 64)"
+            )));
         }
         let core = Core {
             delays: Delays::default(),

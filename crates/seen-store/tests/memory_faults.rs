@@ -7,9 +7,7 @@ use seen_filter::{
     ChangeFeed, FeedEvent, FeedReader, FeedStart, GapScope, History, Item, NamespaceId,
     NamespaceSettings, PrimaryId, StoreErrorKind, Timeline, UnixMillis, UserId,
 };
-use seen_store::memory::{
-    Chaos, Delays, FeedFault, MemoryOptions, ReadFault, WriteFault,
-};
+use seen_store::memory::{Chaos, Delays, FeedFault, MemoryOptions, ReadFault, WriteFault};
 use seen_store::{MemoryStore, StorageClock};
 
 const NS: NamespaceId = NamespaceId::new(0);
@@ -33,8 +31,7 @@ async fn has(store: &MemoryStore, id: u64) -> Result<bool, StoreErrorKind> {
 }
 
 async fn reader(store: &MemoryStore) -> Box<dyn FeedReader> {
-    let mut reader =
-        store.open(store.feed_of(NS, ANN), FeedStart::Head).await.expect("a reader");
+    let mut reader = store.open(store.feed_of(NS, ANN), FeedStart::Head).await.expect("a reader");
     reader.next(10).await.expect("the head");
     reader
 }

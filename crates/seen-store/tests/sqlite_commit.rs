@@ -60,9 +60,7 @@ async fn a_commit_takes_no_more_rows_than_its_bound() {
 }
 
 /// Polls all futures together.
-async fn join<T: Send + 'static>(
-    futures: Vec<impl Future<Output = T> + Send>,
-) -> Vec<T> {
+async fn join<T: Send + 'static>(futures: Vec<impl Future<Output = T> + Send>) -> Vec<T> {
     let mut waiting: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
     std::future::poll_fn(|context| {
         let mut all = true;

@@ -111,8 +111,12 @@ async fn a_cursor_below_the_kept_log_meets_a_gap_and_goes_on() {
     for id in 0..1_500 {
         store.write(mark(7, [id])).await.expect("a write");
     }
-    let feed = store.feed_of(NS, UserId::new(7));
     store.sweep_now().await.expect("swept");
+    assert_eq!(store.stats().log_commits_trimmed, 1_400);
+    assert!(matches!(first_event(&store, 1).await, FeedEvent::Add { .. }), "still in memory");
+    store.close().await;
+    let store = open(&path).await;
+    let feed = store.feed_of(NS, UserId::new(7));
     let gap = FeedEvent::Gap { scope: GapScope::Partition, reason: "trimmed" };
     assert_eq!(first_event(&store, 1).await, gap);
     assert_eq!(first_event(&store, 1_400).await, gap, "the last one dropped");
@@ -122,17 +126,20 @@ async fn a_cursor_below_the_kept_log_meets_a_gap_and_goes_on() {
     let mut reader = ChangeFeed::open(&*store, feed, FeedStart::At(at)).await.expect("a reader");
     let mut added = Vec::new();
     let mut gaps = 0;
-    while added.last() != Some(&1_499) {
-        for event in events(&mut reader).await {
+    loop {
+        let batch = reader.next(1_000).await.expect("a batch");
+        for event in &batch.events {
             match event {
                 FeedEvent::Add { item, .. } => added.push(item.id.get()),
                 FeedEvent::Gap { .. } => gaps += 1,
                 _ => {}
             }
         }
+        if batch.caught_up {
+            break;
+        }
     }
     assert_eq!((gaps, added), (1, (1_400..1_500).collect()));
-    assert_eq!(store.stats().log_commits_trimmed, 1_400);
     store.close().await;
 }
 
@@ -194,5 +201,80 @@ async fn a_damaged_event_is_a_gap_and_reading_goes_on() {
         })
         .collect();
     assert_eq!(told, ["0", "damaged", "2", "through 3"]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn commits_of_others_between_ones_own_are_not_passed_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("seen.db");
+    let (ours, theirs) = (open(&path).await, open(&path).await);
+    let feed = ours.feed_of(NS, UserId::new(7));
+    let mut reader = ChangeFeed::open(&*ours, feed, FeedStart::Head).await.expect("a reader");
+    events(&mut reader).await;
+    // The reader looks only when all are there: those of this store are in its memory.
+    for id in 0..12 {
+        let store = if id % 3 == 1 { &theirs } else { &ours };
+        store.write(mark(7, [id])).await.expect("a write");
+    }
+    let mut added = Vec::new();
+    while added.len() < 12 {
+        for event in events(&mut reader).await {
+            match event {
+                FeedEvent::Add { item, .. } => added.push(item.id.get()),
+                FeedEvent::Complete { stamp } => {
+                    assert_eq!(stamp.position, added.len() as u64, "complete and not delivered");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(added, (0..12).collect::<Vec<_>>());
+    ours.close().await;
+    theirs.close().await;
+}
+
+#[tokio::test]
+async fn a_long_way_behind_is_caught_up_with_step_by_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("seen.db");
+    let store = open(&path).await;
+    for id in 0..200 {
+        store.write(mark(7, [id])).await.expect("a write");
+    }
+    store.close().await;
+    // As after very many commits of other partitions, with one more of this at the end.
+    let mut raw = store::raw(&path).await;
+    for sql in [
+        "UPDATE store SET head = 50000",
+        "INSERT INTO commit_log SELECT (49999 << 16) | (id & 65535), committed_at, events \
+         FROM commit_log WHERE id >> 16 = 1",
+    ] {
+        sqlx::query(sql).execute(&mut raw).await.expect("more commits");
+    }
+    let store = open(&path).await;
+    let at = FeedCursor { timeline: store.timeline(), offset: 1 << 20 };
+    let feed = store.feed_of(NS, UserId::new(7));
+    let mut reader = ChangeFeed::open(&*store, feed, FeedStart::At(at)).await.expect("a reader");
+    let mut added = Vec::new();
+    let mut complete = 0;
+    loop {
+        let batch = reader.next(1_000).await.expect("a batch");
+        for event in &batch.events {
+            match *event {
+                FeedEvent::Add { item, stamp, .. } => {
+                    assert!(stamp.position > complete, "added after it was complete");
+                    added.push(item.id.get());
+                }
+                FeedEvent::Complete { stamp } => complete = stamp.position,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(batch.caught_up, complete == 50_000, "at {complete}");
+        if batch.caught_up {
+            break;
+        }
+    }
+    assert_eq!(added, (0..200).chain([0]).collect::<Vec<_>>());
     store.close().await;
 }

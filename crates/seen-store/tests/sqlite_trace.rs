@@ -50,33 +50,35 @@ enum Call {
     Acknowledged(String),
 }
 
+/// The file descriptor of the write-ahead log: "-wal>" with its letters in hexadecimal.
+const LOG: &str = "2d77616c>";
+
 /// The system calls of a trace in order, each with the line on which it began.
 fn calls(trace: &str) -> Vec<(usize, Call)> {
     let mut calls = Vec::new();
     let mut unfinished = std::collections::HashMap::new();
     for (at, line) in trace.lines().enumerate() {
         let Some((pid, call)) = line.split_once(' ') else { continue };
-        let call = call.trim_start();
+        // All strings, paths too, are written as \x2d\x77...
+        let call = call.trim_start().replace("\\x", "");
         let is_sync = call.contains("fdatasync") || call.contains("fsync");
         if is_sync && call.contains("resumed") {
             if let Some(begun) = unfinished.remove(pid) {
                 assert!(call.ends_with("= 0"), "a sync failed: {line}");
                 calls.push((begun, Call::Sync { begun, returned: at }));
             }
-        } else if is_sync && call.contains("-wal") {
+        } else if is_sync && call.contains(LOG) {
             if call.contains("<unfinished") {
                 unfinished.insert(pid.to_owned(), at);
             } else {
                 assert!(call.ends_with("= 0"), "a sync failed: {line}");
                 calls.push((at, Call::Sync { begun: at, returned: at }));
             }
-        } else if call.contains("-wal") && (call.starts_with("write(") || call.starts_with("pwrite"))
-        {
-            calls.push((at, Call::Log(call.replace("\\x", ""))));
-        } else if call.starts_with("write(1") {
-            let text = call.replace("\\x", "");
+        } else if call.contains(LOG) && (call.starts_with("write(") || call.starts_with("pwrite")) {
+            calls.push((at, Call::Log(call)));
+        } else if call.starts_with("write(1<") {
             // "acked " in hexadecimal.
-            for said in text.split("61636b656420").skip(1) {
+            for said in call.split("61636b656420").skip(1) {
                 calls.push((at, Call::Acknowledged(said.chars().take(32).collect())));
             }
         }
@@ -124,8 +126,16 @@ async fn no_acknowledgement_before_its_covering_sync() {
     let path = folder.path().join("seen.db");
     let trace = folder.path().join("trace");
     let tracer = [
-        "strace", "-f", "-y", "-xx", "-s", "70000", "-o", path_text(&trace),
-        "-e", "trace=fdatasync,fsync,pwrite64,write",
+        "strace",
+        "-f",
+        "-y",
+        "-xx",
+        "-s",
+        "70000",
+        "-o",
+        path_text(&trace),
+        "-e",
+        "trace=fdatasync,fsync,pwrite64,write",
     ];
     let mut other = other_process(&tracer, "traced_part", "mark", &path);
     let mut said = 0;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::Rng;
 use seen_proto::v1::{MarkStreamRequest, MarkStreamResponse};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -23,7 +23,8 @@ type Opening = Pin<Box<dyn Future<Output = Result<Streaming<MarkStreamResponse>,
 enum State {
     Idle { not_before: Instant },
     Opening { out: mpsc::Sender<MarkStreamRequest>, opening: Opening },
-    Open { out: Option<mpsc::Sender<MarkStreamRequest>>, answers: Streaming<MarkStreamResponse> },
+    Open { out: mpsc::Sender<MarkStreamRequest>, answers: Streaming<MarkStreamResponse> },
+    Ending { by: Instant, answers: Streaming<MarkStreamResponse> },
 }
 
 /// What happened to the stream.
@@ -44,6 +45,7 @@ pub(super) enum LinkEvent {
 pub(super) struct Link {
     shared: Arc<Shared>,
     messages_max: usize,
+    /// How long it may take to be opened, and to end.
     open_max: Duration,
     state: State,
     failures: u32,
@@ -71,16 +73,22 @@ impl Link {
                     let opened = opening.await;
                     return self.opened(opened);
                 }
-                State::Open { out, answers } => {
-                    let ending = out.is_none();
+                State::Open { answers, .. } => {
                     return match answers.message().await {
                         Ok(Some(answer)) => LinkEvent::Answer(answer),
-                        Ok(None) if ending => {
+                        Ok(None) => self.lost(Status::unknown("the service ended the stream")),
+                        Err(status) => self.lost(status),
+                    };
+                }
+                State::Ending { by, answers } => {
+                    return match timeout_at(*by, answers.message()).await {
+                        Ok(Ok(Some(answer))) => LinkEvent::Answer(answer),
+                        Ok(Ok(None)) => {
                             self.state = State::Idle { not_before: Instant::now() };
                             LinkEvent::Ended
                         }
-                        Ok(None) => self.lost(Status::unknown("the service ended the stream")),
-                        Err(status) => self.lost(status),
+                        Ok(Err(status)) => self.lost(status),
+                        Err(_) => self.lost(Status::unknown("the service did not end the stream")),
                     };
                 }
             }
@@ -91,7 +99,7 @@ impl Link {
     /// that there is always room.
     pub(super) fn send(&self, message: MarkStreamRequest) -> Result<(), MarkStreamRequest> {
         match &self.state {
-            State::Open { out: Some(out), .. } => {
+            State::Open { out, .. } => {
                 out.try_send(message).map_err(mpsc::error::TrySendError::into_inner)
             }
             _ => Err(message),
@@ -100,7 +108,7 @@ impl Link {
 
     /// True if messages may be sent.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.state, State::Open { out: Some(_), .. })
+        matches!(self.state, State::Open { .. })
     }
 
     /// How long it has been open.
@@ -110,9 +118,11 @@ impl Link {
 
     /// Says that nothing more will be sent over it; answers still come.
     pub(super) fn end(&mut self) {
-        if let State::Open { out, .. } = &mut self.state {
-            *out = None;
-        }
+        let now = Instant::now();
+        self.state = match std::mem::replace(&mut self.state, State::Idle { not_before: now }) {
+            State::Open { answers, .. } => State::Ending { by: now + self.open_max, answers },
+            other => other,
+        };
     }
 
     fn open(&self) -> State {
@@ -137,7 +147,7 @@ impl Link {
             Ok(answers) => {
                 let before = std::mem::replace(&mut self.state, State::Idle { not_before: now });
                 if let State::Opening { out, .. } = before {
-                    self.state = State::Open { out: Some(out), answers };
+                    self.state = State::Open { out, answers };
                 }
                 self.opened_at = now;
                 LinkEvent::Opened

@@ -193,7 +193,7 @@ impl Worker {
     /// Nothing was sent. What waits goes on waiting for a stream within its time, unless none will
     /// ever be had.
     fn on_refused(&mut self, status: &Status) {
-        let error = Failure::of(status, Effect::Read).error;
+        let error = Failure::of(status, Effect::Read, &self.shared.options.url).error;
         if !error.kind.retry_helps() {
             let outcome = Err(error.clone());
             self.ready.drain(..).for_each(|group| group.settle(&outcome));

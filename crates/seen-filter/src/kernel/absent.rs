@@ -23,7 +23,12 @@ impl Avx2 {
         match self {}
     }
 
-    pub(super) fn probe(self, _: Blocks<'_>, _: &[u64], _: &mut BatchMask) {
+    pub(super) fn probe<const LAYERS: usize>(
+        self,
+        _: [Blocks<'_>; LAYERS],
+        _: &[u64],
+        _: &mut BatchMask,
+    ) {
         match self {}
     }
 

@@ -14,17 +14,22 @@ pub(super) fn hash(key: &KindKey, ids: &[[u8; 8]], hashes: &mut [u64], mut ahead
     }
 }
 
-pub(super) fn probe(layer: Blocks<'_>, hashes: &[u64], found: &mut BatchMask) {
+pub(super) fn probe<const LAYERS: usize>(
+    layers: [Blocks<'_>; LAYERS],
+    hashes: &[u64],
+    found: &mut BatchMask,
+) {
     for (mask, hashes) in found.iter_mut().zip(hashes.chunks(64)) {
-        *mask |= probe_64(layer, hashes);
+        *mask |= probe_64(&layers, hashes);
     }
 }
 
 /// One bit for each of at most 64 hashes.
 #[inline(always)]
-pub(super) fn probe_64(layer: Blocks<'_>, hashes: &[u64]) -> u64 {
+pub(super) fn probe_64<const LAYERS: usize>(layers: &[Blocks<'_>; LAYERS], hashes: &[u64]) -> u64 {
+    let in_any = |hash| layers.iter().fold(false, |any, layer| any | layer.contains(hash));
     let bits = hashes.iter().enumerate();
-    bits.fold(0, |mask, (bit, hash)| mask | u64::from(layer.contains(*hash)) << bit)
+    bits.fold(0, |mask, (bit, hash)| mask | u64::from(in_any(*hash)) << bit)
 }
 
 #[inline(always)]

@@ -3,9 +3,9 @@
 //! which the tokens [`Avx2`] and [`Avx512`] prove to be there.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{__m128i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch};
+use std::arch::x86_64::{__m256i, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256};
 
-use crate::bloom::{Block, Blocks, PARTS};
+use crate::bloom::{Block, Blocks};
 use crate::hash::KindKey;
 use crate::kernel::{Ahead, BatchMask, Hashes};
 
@@ -30,15 +30,21 @@ pub(super) fn prefetch<T>(items: &[T], index: usize) {
     }
 }
 
+/// True if a part of a layer has no block, so that there is none to pick. No build makes such a one.
+fn lack_blocks(layers: &[Blocks<'_>]) -> bool {
+    layers.iter().any(|layer| layer.a.is_empty() || layer.b.is_empty())
+}
+
 /// The block of a part that begins at a byte offset.
-#[inline(always)]
-fn block(part: &[Block], offset: u64) -> __m128i {
-    debug_assert!((offset as usize) < size_of_val(part) && offset % 16 == 0);
-    // SAFETY: every offset is 16 times the high half of the 64-bit product of a 32-bit number and
-    // the number of the part's blocks (which is below 2^32: `BLOCKS_MAX`), and so lies within the
-    // part, provided that it has a block: `BLOCKS_MIN` gives each part one, and `Layered::valid`
-    // checks it for states from elsewhere. A block is 16 bytes; the load needs no alignment.
-    unsafe { _mm_loadu_si128(part.as_ptr().byte_add(offset as usize).cast()) }
+#[inline]
+#[target_feature(enable = "avx")]
+fn block(part: &[Block], offset: u64) -> __m256i {
+    debug_assert!((offset as usize) < size_of_val(part) && offset.is_multiple_of(32));
+    // SAFETY: every offset is 32 times the high half of the 64-bit product of two 32-bit numbers,
+    // the second of which is at most the number of the part's blocks, and so lies within the part,
+    // provided that it has a block: both `probe` functions turn away layers of which a part has
+    // none. A block is 32 bytes; the load needs no alignment.
+    unsafe { _mm256_loadu_si256(part.as_ptr().byte_add(offset as usize).cast()) }
 }
 
 /// Hashes that a probe prepares before it looks at any block; one word of the mask.
@@ -47,15 +53,21 @@ const PREPARED: usize = 64;
 /// Where to look for some hashes, computed in one loop and used in the next. In one loop the
 /// compiler would move the lanes from vectors to addresses one by one, which is slower than through
 /// memory.
-struct Prepared {
-    /// Byte offsets of the blocks, by part.
-    offsets: [[u64; PREPARED]; PARTS],
+struct Prepared<const LAYERS: usize> {
+    /// Byte offsets of the blocks in the first part of each layer.
+    in_a: [[u64; PREPARED]; LAYERS],
+    /// Byte offsets of the blocks in the second part of each layer.
+    in_b: [[u64; PREPARED]; LAYERS],
     /// What the bits' numbers are taken from.
     spreads: [u64; PREPARED],
 }
 
-impl Prepared {
-    const EMPTY: Self = Self { offsets: [[0; PREPARED]; PARTS], spreads: [0; PREPARED] };
+impl<const LAYERS: usize> Prepared<LAYERS> {
+    const EMPTY: Self = Self {
+        in_a: [[0; PREPARED]; LAYERS],
+        in_b: [[0; PREPARED]; LAYERS],
+        spreads: [0; PREPARED],
+    };
 }
 
 impl Avx2 {
@@ -74,9 +86,14 @@ impl Avx2 {
         unsafe { avx2::hash(key, ids, hashes, ahead) }
     }
 
-    pub(super) fn probe(self, layer: Blocks<'_>, hashes: &[u64], found: &mut BatchMask) {
+    pub(super) fn probe<const LAYERS: usize>(
+        self,
+        layers: [Blocks<'_>; LAYERS],
+        hashes: &[u64],
+        found: &mut BatchMask,
+    ) {
         // SAFETY: `self` proves AVX2.
-        unsafe { avx2::probe(layer, hashes, found) }
+        unsafe { avx2::probe(layers, hashes, found) }
     }
 
     pub(super) fn scan<const N: usize>(
@@ -113,9 +130,14 @@ impl Avx512 {
         unsafe { avx512::hash(key, ids, hashes, ahead) }
     }
 
-    pub(super) fn probe(self, layer: Blocks<'_>, hashes: &[u64], found: &mut BatchMask) {
+    pub(super) fn probe<const LAYERS: usize>(
+        self,
+        layers: [Blocks<'_>; LAYERS],
+        hashes: &[u64],
+        found: &mut BatchMask,
+    ) {
         // SAFETY: `self` proves the three parts of AVX-512.
-        unsafe { avx512::probe(layer, hashes, found) }
+        unsafe { avx512::probe(layers, hashes, found) }
     }
 
     pub(super) fn scan<const N: usize>(

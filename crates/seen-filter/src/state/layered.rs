@@ -1,16 +1,18 @@
 //! The layered form: a Bloom filter sized for the history, and smaller ones beside it for what was
 //! added since (coherence row 14: they keep answers right for as long as storage is away).
 //!
-//! Words: a header (bits 0-5 the form, 8-15 the number of layers, 32-63 the oldest bucket), a second
-//! one (low half all items, high half the promised rate as an `f32`), then each layer as two words
-//! (blocks and capacity; items and design rate) and its blocks.
+//! Words: a header (bits 0-5 the form, 32-63 the oldest bucket), a second one (low half all items,
+//! high half the promised rate as an `f32`), then each layer as two words (blocks and capacity; items
+//! and design rate) and its blocks. A layer that growth adds is an allocation of its own.
 
-use crate::bloom::{self, BLOCK_WORDS, Blocks, PARTS};
+use smallvec::SmallVec;
+
+use crate::bloom::{self, BLOCK_WORDS, Blocks};
 use crate::hash::HashKey;
 use crate::ids::Kind;
-use crate::kernel::{BATCH, BatchMask, LINE_WORDS, prefetch_blocks};
+use crate::kernel::{BATCH, BatchMask, LINE_WORDS, prefetch, prefetch_blocks};
 use crate::sizing::{BLOCKS_MAX, BLOCKS_MIN, LayerSize, Sizing};
-use crate::state::{Inserted, LayerForm, LayerInfo, UserState, exact};
+use crate::state::{Growth, Inserted, LayerForm, LayerInfo, exact};
 use crate::verdicts::Verdicts;
 
 /// Form number.
@@ -27,16 +29,11 @@ pub(crate) fn is_layered(words: &[u64]) -> bool {
     words.len() > exact::WORDS_MAX || words.first().is_some_and(|word| word & 63 == FORM_LAYERED)
 }
 
-/// True if fetching all lines of a state costs less than fetching just those that `ids` candidates
-/// need: lines in a row come faster than scattered ones, of which each id needs four.
-pub(crate) fn streams(words: &[u64], ids: usize) -> bool {
-    words.len() <= PARTS * LINE_WORDS * ids
-}
-
 /// A view of a layered state's words.
 #[derive(Clone, Copy)]
 pub(crate) struct Layered<'a> {
-    words: &'a [u64],
+    main: &'a [u64],
+    growth: &'a [Box<[u64]>],
 }
 
 /// A view of one layer.
@@ -49,68 +46,87 @@ struct Layer<'a> {
     words: &'a [u64],
 }
 
+/// The layers in a run of words; ends early where the words do.
+fn layers(mut rest: &[u64]) -> impl Iterator<Item = Layer<'_>> {
+    std::iter::from_fn(move || {
+        let (header, body) = rest.split_first_chunk::<LAYER_HEADER_WORDS>()?;
+        let blocks = header[0] as u32;
+        let (words, after) = body.split_at_checked(blocks as usize * BLOCK_WORDS)?;
+        rest = after;
+        Some(Layer {
+            blocks,
+            capacity: (header[0] >> 32) as u32,
+            items: header[1] as u32,
+            rate: f32::from_bits((header[1] >> 32) as u32),
+            words,
+        })
+    })
+}
+
 impl<'a> Layered<'a> {
-    pub(crate) fn of(words: &'a [u64]) -> Self {
-        Self { words }
+    /// A view of the words that a build made and of those that growth added.
+    pub(crate) const fn of(main: &'a [u64], growth: &'a [Box<[u64]>]) -> Self {
+        Self { main, growth }
     }
 
     /// True if the words are consistent: every layer within its limits and all of them together
     /// exactly as long as the words.
-    pub(crate) fn valid(words: &'a [u64]) -> bool {
-        let layered = Self { words };
+    pub(crate) fn valid(words: &[u64]) -> bool {
         let sane_rate = |rate: f32| (0.0..=1.0).contains(&rate);
         let sane = |layer: &Layer<'_>| {
             (BLOCKS_MIN..=BLOCKS_MAX).contains(&layer.blocks)
                 && layer.capacity > 0
                 && sane_rate(layer.rate)
         };
-        let length: usize = layered.layers().map(|l| LAYER_HEADER_WORDS + l.words.len()).sum();
-        let items: u64 = layered.layers().map(|layer| u64::from(layer.items)).sum();
-        words.len() > HEADER_WORDS
-            && (1..=LAYERS_MAX).contains(&layered.count())
-            && words[0] & 0xffff_00ff == FORM_LAYERED
-            && layered.layers().count() == layered.count()
-            && layered.layers().all(|layer| sane(&layer))
-            && HEADER_WORDS + length == words.len()
-            && items == layered.items()
-            && sane_rate(f32::from_bits((words[1] >> 32) as u32))
+        let Some((header, body)) = words.split_first_chunk::<HEADER_WORDS>() else { return false };
+        let length: usize = layers(body).map(|l| LAYER_HEADER_WORDS + l.words.len()).sum();
+        let items: u64 = layers(body).map(|layer| u64::from(layer.items)).sum();
+        header[0] & 0xffff_ffff == FORM_LAYERED
+            && items == header[1] & 0xffff_ffff
+            && sane_rate(f32::from_bits((header[1] >> 32) as u32))
+            && (1..=LAYERS_MAX).contains(&layers(body).count())
+            && layers(body).all(|layer| sane(&layer))
+            && length == body.len()
     }
 
-    fn count(self) -> usize {
-        (self.words[0] >> 8 & 255) as usize
-    }
-
-    /// The layers, oldest first; ends early where the words do.
+    /// The layers, oldest first.
     fn layers(self) -> impl Iterator<Item = Layer<'a>> {
-        let mut rest = self.words.get(HEADER_WORDS..).unwrap_or_default();
-        (0..self.count()).map_while(move |_| {
-            let (header, body) = rest.split_first_chunk::<LAYER_HEADER_WORDS>()?;
-            let blocks = header[0] as u32;
-            let (words, after) = body.split_at_checked(blocks as usize * BLOCK_WORDS)?;
-            rest = after;
-            Some(Layer {
-                blocks,
-                capacity: (header[0] >> 32) as u32,
-                items: header[1] as u32,
-                rate: f32::from_bits((header[1] >> 32) as u32),
-                words,
-            })
-        })
+        let main = self.main.get(HEADER_WORDS..).unwrap_or_default();
+        layers(main).chain(self.growth.iter().flat_map(|layer| layers(layer)))
     }
 
     pub(crate) fn items(self) -> u64 {
-        self.words[1] & 0xffff_ffff
+        self.main[1] & 0xffff_ffff
     }
 
     pub(crate) fn promised_rate(self) -> f64 {
-        f64::from(f32::from_bits((self.words[1] >> 32) as u32))
+        f64::from(f32::from_bits((self.main[1] >> 32) as u32))
+    }
+
+    fn base_capacity(self) -> u32 {
+        (self.main[HEADER_WORDS] >> 32) as u32
     }
 
     pub(crate) fn rebuild_due(self, sizing: &Sizing) -> bool {
-        let base_capacity = self.words[HEADER_WORDS] >> 32;
-        let outgrown = 2 * self.items() >= 3 * base_capacity;
+        let outgrown = 2 * self.items() >= 3 * u64::from(self.base_capacity());
         // An f32 holds the sum of the shares to seven digits.
         outgrown || self.promised_rate() > sizing.rate() * 1.000_001
+    }
+
+    /// True if fetching all lines costs less than fetching just those that `ids` candidates need:
+    /// lines in a row come faster than scattered ones, of which each id needs two a layer.
+    fn streams(self, ids: usize) -> bool {
+        self.main.len() <= 2 * LINE_WORDS * ids
+    }
+
+    /// See [`crate::UserState::prefetch`].
+    pub(crate) fn prefetch(self, ids: usize) {
+        if self.streams(ids) {
+            prefetch(self.main);
+            self.growth.iter().for_each(|layer| prefetch(layer));
+        } else {
+            prefetch(&self.main[..HEADER_WORDS]);
+        }
     }
 
     pub(crate) fn contains(self, hash: u64) -> bool {
@@ -128,21 +144,23 @@ impl<'a> Layered<'a> {
     ) {
         let kernel = key.kernel();
         let key = key.for_kind(kind);
-        let streams = streams(self.words, ids.len());
-        let ahead = if streams { self.words } else { &[] };
+        let streams = self.streams(ids.len());
+        let mut ahead: &[u64] = if streams { self.main } else { &[] };
+        if streams {
+            self.growth.iter().for_each(|layer| prefetch(layer));
+        }
         let mut hashes = [0; BATCH];
         for (batch, ids) in ids.chunks(BATCH).enumerate() {
-            let hashes = {
-                kernel.hash(&key, ids, &mut hashes, if batch == 0 { ahead } else { &[] });
-                &hashes[..ids.len()]
-            };
+            kernel.hash(&key, ids, &mut hashes, std::mem::take(&mut ahead));
+            let hashes = &hashes[..ids.len()];
+            // Not before the first hashes, as this waits for the header.
+            let blocks = || self.layers().map(|layer| Blocks::of(layer.words));
+            let layers: SmallVec<[Blocks<'_>; 5]> = blocks().collect();
             if !streams {
-                self.layers().for_each(|layer| prefetch_blocks(Blocks::of(layer.words), hashes));
+                layers.iter().for_each(|layer| prefetch_blocks(*layer, hashes));
             }
             let mut found = BatchMask::default();
-            for layer in self.layers() {
-                kernel.probe(Blocks::of(layer.words), hashes, &mut found);
-            }
+            kernel.probe(&layers, hashes, &mut found);
             for (word, mask) in found.into_iter().enumerate() {
                 seen.or_bits(first + batch * BATCH + word * 64, mask);
             }
@@ -175,65 +193,84 @@ pub(crate) struct Assembling {
 impl Assembling {
     /// Room for `items` items.
     pub(crate) fn new(sizing: &Sizing, items: usize, bucket: u32) -> Self {
-        const BASE_WORDS: usize = HEADER_WORDS + LAYER_HEADER_WORDS;
         let size = sizing.base(items);
         // Zeroed memory from the system: not touched before its bits are set.
-        let mut words = vec![0; BASE_WORDS + size.blocks as usize * BLOCK_WORDS];
-        words[0] = FORM_LAYERED | 1 << 8 | u64::from(bucket) << 32;
-        begin_layer(&mut words, HEADER_WORDS, size);
+        let mut words = vec![0; HEADER_WORDS + layer_words(size)];
+        words[0] = FORM_LAYERED | u64::from(bucket) << 32;
+        begin_layer(&mut words[HEADER_WORDS..], size);
+        promise_more(&mut words, size);
         Self { words }
     }
 
     /// Adds the item with this hash.
     pub(crate) fn set(&mut self, hash: u64) {
-        bloom::set(&mut self.words[HEADER_WORDS + LAYER_HEADER_WORDS..], hash);
-        count_items(&mut self.words, HEADER_WORDS, 1);
+        let (header, layer) = self.words.split_at_mut(HEADER_WORDS);
+        count_one(&mut header[1]);
+        add(layer, hash);
     }
 
-    pub(crate) fn into_state(self) -> UserState {
-        UserState::from_words(self.words)
+    pub(crate) fn into_words(self) -> Vec<u64> {
+        self.words
     }
 }
 
 /// Adds an item that reads as unseen, in a new layer if the newest one has reached its capacity.
-pub(crate) fn insert(words: &mut Vec<u64>, sizing: &Sizing, hash: u64) -> Inserted {
-    let layered = Layered { words };
-    let (mut start, mut full, mut end) = (HEADER_WORDS, false, HEADER_WORDS);
-    for layer in layered.layers() {
-        start = end;
-        full = layer.items >= layer.capacity;
-        end = start + LAYER_HEADER_WORDS + layer.words.len();
-    }
-    let count = layered.count();
-    let grows = full && count < LAYERS_MAX;
+pub(crate) fn insert(
+    main: &mut [u64],
+    growth: &mut Growth,
+    sizing: &Sizing,
+    hash: u64,
+) -> Inserted {
+    let layered = Layered { main, growth };
+    let count = layered.layers().count();
+    let Some(newest) = layered.layers().last() else { return Inserted::AlreadySeen };
+    let newest_words = LAYER_HEADER_WORDS + newest.words.len();
+    let grows = newest.items >= newest.capacity && count < LAYERS_MAX;
+    count_one(&mut main[1]);
     if grows {
-        let base_capacity = (words[HEADER_WORDS] >> 32) as u32;
-        let size = sizing.growth(count, base_capacity, layered.items());
-        start = end;
-        end = start + LAYER_HEADER_WORDS + size.blocks as usize * BLOCK_WORDS;
-        words.reserve_exact(end - start);
-        words.resize(end, 0);
-        begin_layer(words, start, size);
-        words[0] += 1 << 8;
+        let layered = Layered { main, growth };
+        let size = sizing.growth(count, layered.base_capacity(), layered.items());
+        let mut layer = vec![0; layer_words(size)].into_boxed_slice();
+        begin_layer(&mut layer, size);
+        add(&mut layer, hash);
+        growth.push(layer);
+        promise_more(main, size);
+        return Inserted::Layered;
     }
-    bloom::set(&mut words[start + LAYER_HEADER_WORDS..end], hash);
-    count_items(words, start, 1);
-    if grows { Inserted::Layered } else { Inserted::Added }
+    let run = match growth.last_mut() {
+        Some(layer) => layer,
+        None => main,
+    };
+    let start = run.len() - newest_words;
+    add(&mut run[start..], hash);
+    Inserted::Added
 }
 
-/// Writes the header of a layer that begins at `start`, and adds its rate to the promise.
-fn begin_layer(words: &mut [u64], start: usize, size: LayerSize) {
-    words[start] = u64::from(size.blocks) | u64::from(size.capacity) << 32;
-    words[start + 1] = u64::from((size.rate as f32).to_bits()) << 32;
-    let promised = f32::from_bits((words[1] >> 32) as u32) + size.rate as f32;
-    words[1] = words[1] & 0xffff_ffff | u64::from(promised.to_bits()) << 32;
+/// Words of a layer with its header.
+const fn layer_words(size: LayerSize) -> usize {
+    LAYER_HEADER_WORDS + size.blocks as usize * BLOCK_WORDS
 }
 
-/// Adds to the items of the layer that begins at `start` and of the whole state. Counts stop at
-/// 2^32 - 1, far past what a layer may hold.
-fn count_items(words: &mut [u64], start: usize, more: u32) {
-    for at in [1, start + 1] {
-        let count = (words[at] as u32).saturating_add(more);
-        words[at] = words[at] & !0xffff_ffff | u64::from(count);
-    }
+/// Writes the header of the layer that these words are to be.
+fn begin_layer(layer: &mut [u64], size: LayerSize) {
+    layer[0] = u64::from(size.blocks) | u64::from(size.capacity) << 32;
+    layer[1] = u64::from((size.rate as f32).to_bits()) << 32;
+}
+
+/// Adds the item with this hash to a layer.
+fn add(layer: &mut [u64], hash: u64) {
+    let (header, blocks) = layer.split_at_mut(LAYER_HEADER_WORDS);
+    count_one(&mut header[1]);
+    bloom::set(blocks, hash);
+}
+
+/// Adds a layer's rate to the promise of the whole state.
+fn promise_more(main: &mut [u64], size: LayerSize) {
+    let promised = f32::from_bits((main[1] >> 32) as u32) + size.rate as f32;
+    main[1] = main[1] & 0xffff_ffff | u64::from(promised.to_bits()) << 32;
+}
+
+/// Adds one to the count in a word's low half, which stops at 2^32 - 1: far past what a layer holds.
+fn count_one(word: &mut u64) {
+    *word += u64::from(*word as u32 != u32::MAX);
 }

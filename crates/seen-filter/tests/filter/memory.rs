@@ -18,12 +18,11 @@ const REAL_SIZES: [usize; 104] = [
     9981, 11294, 12734, 15117, 20425, 25075, 43930, 47327,
 ];
 
-/// What glibc's malloc takes for a request: 8 bytes of its own, rounded up to 16.
+/// What malloc takes: 8 bytes more for each allocation, and 8 for rounding up to 16 on average.
 fn allocated(state: &UserState) -> usize {
-    match state.heap_bytes() {
-        0 => 0,
-        bytes => (bytes + 8).next_multiple_of(16).max(32),
-    }
+    let layers = state.describe().len();
+    let allocations = if layers > 1 { layers + 1 } else { layers };
+    state.heap_bytes() + 16 * allocations
 }
 
 /// Bits an item over all users.

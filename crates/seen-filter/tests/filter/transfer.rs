@@ -108,6 +108,73 @@ fn each_fault_has_its_own_error() {
     assert_eq!(refused(&resealed(odd)), TransferError::Malformed { part: "length" });
 }
 
+/// The transfer of a state with these words.
+fn transfer_of(words: &[u64], key: &HashKey) -> Vec<u8> {
+    let empty = encode(&UserState::EMPTY, &header(None), key).expect("small");
+    let mut bytes = empty[..HEADER_BYTES].to_vec();
+    bytes[56..64].copy_from_slice(&(8 * words.len() as u64).to_le_bytes());
+    bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    bytes.extend([0; 4]);
+    resealed(bytes)
+}
+
+/// The words of a state.
+fn words_of(state: &UserState, key: &HashKey) -> Vec<u64> {
+    let bytes = encode(state, &header(None), key).expect("small");
+    let body = &bytes[HEADER_BYTES..bytes.len() - 4];
+    body.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
+}
+
+/// The vector kernels rely on these: a layer without blocks would be read out of its bounds.
+#[test]
+fn words_that_no_build_makes_are_refused() {
+    let key = key(7);
+    let sizing = Sizing::new(0.01, None);
+    let layered = words_of(&build(&key, &sizing, ids(0, 17)), &key);
+    let exact = words_of(&build(&key, &sizing, 0..5), &key);
+    let nan = u64::from(f32::NAN.to_bits()) << 32;
+    let low = 0xffff_ffff;
+    let without_blocks = |blocks: u64, kept: usize| {
+        let mut words = layered[..kept].to_vec();
+        words[2] = words[2] & !low | blocks;
+        words
+    };
+    let changed = |words: &[u64], at: usize, change: &dyn Fn(u64) -> u64| {
+        let mut words = words.to_vec();
+        words[at] = change(words[at]);
+        words
+    };
+    let layer_after = |more: &[u64]| [&layered[..], more].concat();
+    let cases: [(&str, Vec<u64>); 15] = [
+        ("no layer", layered[..2].to_vec()),
+        ("half a header", layered[..1].to_vec()),
+        ("a layer of no block", without_blocks(0, 4)),
+        ("a layer of one block, which leaves a part empty", without_blocks(1, 8)),
+        ("more blocks than words", without_blocks(3, layered.len())),
+        ("a second layer of no block", layer_after(&[1 << 32, 0])),
+        ("a word after the layers", layer_after(&[0])),
+        ("no capacity", changed(&layered, 2, &|word| word & low)),
+        ("a layer's rate is no number", changed(&layered, 3, &|word| word & low | nan)),
+        ("the promise is no number", changed(&layered, 1, &|word| word & low | nan)),
+        ("items that no layer holds", changed(&layered, 1, &|word| word + 1)),
+        ("unknown bits in the header", changed(&layered, 0, &|word| word | 1 << 8)),
+        ("exact items out of order", changed(&exact, 1, &|_| 77)),
+        ("an exact item twice", changed(&exact, 1, &|_| 1)),
+        ("kinds in words of their own for nothing", {
+            let mut words = changed(&exact, 0, &|word| word & !63 & !0xffff_f800 & low | 2);
+            words.extend([0, 0]);
+            words
+        }),
+    ];
+    for (name, words) in cases {
+        let refused = decode(&transfer_of(&words, &key), &key);
+        assert_eq!(refused, Err(TransferError::Malformed { part: "state" }), "{name}");
+    }
+    for words in [layered, exact] {
+        assert!(decode(&transfer_of(&words, &key), &key).is_ok(), "unchanged");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 

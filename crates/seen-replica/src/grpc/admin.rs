@@ -15,8 +15,8 @@ use crate::replica::Replica;
 /// Time that RebuildUser waits where the caller sends no deadline, in milliseconds.
 const REBUILD_TIMEOUT_MS_DEFAULT: u32 = 30_000;
 
-/// Begins to drain the process, with a time of the caller's choice, and says how many calls run.
-pub type DrainHook = Arc<dyn Fn(Option<Duration>) -> u64 + Send + Sync>;
+/// Begins to drain the process, with a time of the caller's choice.
+pub type DrainHook = Arc<dyn Fn(Option<Duration>) + Send + Sync>;
 
 /// The operator's service of one replica.
 #[derive(Clone)]
@@ -74,7 +74,8 @@ impl AdminService for AdminGrpc {
         let timeout =
             call.timeout_ms.map(|ms| Duration::from_millis(ms.min(TIMEOUT_MS_MAX).into()));
         self.replica.begin_draining();
-        let calls_running = (self.drain)(timeout);
+        let calls_running = self.replica.calls_running();
+        (self.drain)(timeout);
         Ok(Response::new(v1::DrainResponse { calls_running }))
     }
 }

@@ -2,7 +2,7 @@
 
 use seen_filter::Tick;
 use seen_proto::limits::TIMEOUT_MS_MAX;
-use seen_proto::status::ApiError;
+use seen_proto::status::{ApiError, ErrorKind};
 use tonic::metadata::MetadataMap;
 
 /// The header's name.
@@ -14,7 +14,8 @@ const DIGITS_MAX: usize = 8;
 /// [`TIMEOUT_MS_MAX`] are cut to it.
 ///
 /// # Errors
-/// If the header is there and is not of the form that the gRPC specification gives it.
+/// If the header is there and is not of the form that the gRPC specification gives it, or allows no
+/// time at all: nobody waits for the answer (row 36).
 pub(super) fn deadline(
     metadata: &MetadataMap,
     now: Tick,
@@ -28,6 +29,10 @@ pub(super) fn deadline(
             ApiError::invalid(HEADER, what)
         })?,
     };
+    if us == 0 {
+        let what = "the deadline had passed before the call was begun; nothing was done";
+        return Err(ApiError::new(ErrorKind::DeadlineExceeded, what));
+    }
     Ok(now.plus_us(us.min(u64::from(TIMEOUT_MS_MAX) * 1_000)))
 }
 
@@ -66,6 +71,9 @@ mod tests {
         assert_eq!(at("1S"), Some(1_000_000));
         assert_eq!(at("99999999H"), Some(60_000_000));
         assert_eq!(at("1500n"), Some(1));
+        for past in ["0m", "999n", "00000000H"] {
+            assert_eq!(at(past), None, "{past:?}");
+        }
         for bad in ["", "m", "90", "90x", "-1m", "123456789m", "9 m", "9é"] {
             assert_eq!(at(bad), None, "{bad:?}");
         }

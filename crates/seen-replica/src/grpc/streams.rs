@@ -106,6 +106,7 @@ struct HotStream {
 impl HotStream {
     /// Runs until the caller has said everything and was answered, or is gone.
     async fn run(self, mut questions: Streaming<Bytes>) {
+        let _running = self.replica.running();
         let mut waiting: FuturesUnordered<Later> = FuturesUnordered::new();
         let mut open = true;
         while open || !waiting.is_empty() {
@@ -198,6 +199,7 @@ async fn push(
     mut questions: Streaming<v1::FilterUsersRequest>,
     answers: mpsc::Sender<Result<v1::FilterUsersResponse, Status>>,
 ) {
+    let _running = replica.running();
     let mut waiting = FuturesUnordered::new();
     let mut open = true;
     while open || !waiting.is_empty() {

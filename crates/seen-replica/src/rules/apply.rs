@@ -4,10 +4,15 @@ use seen_filter::{CommitStamp, FeedBatch, FeedEvent, FeedId, GapScope, Tick, Use
 
 use super::Rules;
 use super::input::{Effect, Effects, Outcome};
+use super::journal::Suspicion;
 use super::lane::{Lane, LaneState};
 use super::sabotage::Rule;
 use super::side::{Change, Op};
 use super::table::Stripe;
+
+/// Most users of one partition whose lost events are remembered; one more puts the whole partition in
+/// doubt.
+const USER_GAPS_MAX: usize = 1_024;
 
 impl Rules {
     pub(super) fn apply(
@@ -18,16 +23,17 @@ impl Rules {
         effects: &mut Effects,
     ) -> Outcome {
         let Some(lane) = self.lanes.get(&feed) else { return Outcome::Done };
+        let mut doubtful = Vec::with_capacity(batch.events.len());
         {
             let mut state = lane.state.lock();
             for event in &batch.events {
-                self.record(now, lane, &mut state, event, effects);
+                doubtful.push(self.record(now, lane, &mut state, event, effects));
             }
         }
         // An install that comes here in between finds the events in the ring; one that came before
         // is inserted into below. So none is missed.
-        for event in &batch.events {
-            self.apply_to_user(now, lane, event, effects);
+        for (event, doubtful) in batch.events.iter().zip(doubtful) {
+            self.apply_to_user(now, lane, event, doubtful, effects);
         }
         let suspects = self.advance(now, lane, batch, effects);
         for user in suspects {
@@ -40,7 +46,8 @@ impl Rules {
         Outcome::Done
     }
 
-    /// First pass, under the lane's lock: the ring, suspects, and doubts.
+    /// First pass, under the lane's lock: the ring, suspects, and doubts. True for an add that a
+    /// remove may come after which is known here already.
     fn record(
         &self,
         now: Tick,
@@ -48,10 +55,14 @@ impl Rules {
         state: &mut LaneState,
         event: &FeedEvent,
         effects: &mut Effects,
-    ) {
+    ) -> bool {
+        let mut again = false;
+        let mut doubtful = false;
         if let Some(stamp) = stamp_of(event) {
             self.check_timeline(now, lane, state, stamp, effects);
+            state.whole_from.get_or_insert(stamp);
             state.replaying = state.applied.is_some_and(|applied| stamp < applied);
+            again = state.replaying || state.cover.is_some_and(|cover| cover.covers(stamp));
             if !self.defends(Rule::R6) {
                 // Sabotage: one row of a transaction stands for all of it.
                 state.cover = Some(stamp);
@@ -60,24 +71,39 @@ impl Rules {
         }
         match *event {
             FeedEvent::Add { stamp, user, item } => {
-                state.ring.push(user, stamp, Op::Add(item), now);
+                doubtful = again || state.journal.removes(user, item);
+                let change = change(stamp, now, Op::Add(item), doubtful);
+                state.ring.push(user, stamp, change, again);
             }
             FeedEvent::Remove { stamp, user, item } => {
-                state.ring.push(user, stamp, Op::Remove(item), now);
-                state.journal.suspect(user, Some(item));
+                let change = change(stamp, now, Op::Remove(item), false);
+                state.ring.push(user, stamp, change, again);
+                let suspicion = Suspicion { stamp: Some(stamp), at: now };
+                state.journal.suspect(user, Some(item), suspicion);
             }
             FeedEvent::RemoveAll { stamp, user } => {
-                state.ring.push(user, stamp, Op::RemoveAll, now);
-                state.journal.suspect(user, None);
+                state.ring.push(user, stamp, change(stamp, now, Op::RemoveAll, false), again);
+                state.journal.suspect(user, None, Suspicion { stamp: Some(stamp), at: now });
             }
             FeedEvent::Gap { scope: GapScope::Partition, reason } => {
                 self.doubt_lane(now, lane, state, reason, effects);
             }
             FeedEvent::Gap { scope: GapScope::User(user), .. } => {
-                state.journal.suspect(user, None);
+                state.journal.suspect(user, None, Suspicion { stamp: None, at: now });
+                state.user_gaps.insert(user, now);
+                if state.user_gaps.len() > USER_GAPS_MAX {
+                    state.user_gaps.clear();
+                    self.doubt_lane(now, lane, state, "user_gaps", effects);
+                }
             }
-            FeedEvent::Forgotten { .. } | FeedEvent::Fence { .. } | FeedEvent::Complete { .. } => {}
+            FeedEvent::Complete { stamp } => {
+                if !again {
+                    state.ring.begin_after(stamp);
+                }
+            }
+            FeedEvent::Forgotten { .. } | FeedEvent::Fence { .. } => {}
         }
+        doubtful
     }
 
     /// Row 53: numbers of another timeline say nothing about what was applied before.
@@ -97,17 +123,23 @@ impl Rules {
     }
 
     /// Second pass, a user at a time.
-    fn apply_to_user(&self, now: Tick, lane: &Lane, event: &FeedEvent, effects: &mut Effects) {
+    fn apply_to_user(
+        &self,
+        now: Tick,
+        lane: &Lane,
+        event: &FeedEvent,
+        doubtful: bool,
+        effects: &mut Effects,
+    ) {
         match *event {
             FeedEvent::Add { stamp, user, item } => {
                 let mut stripe = self.stripe(user);
-                let change = Change { stamp: Some(stamp), at: now, op: Op::Add(item) };
+                let change = change(stamp, now, Op::Add(item), doubtful);
                 self.add(now, &mut stripe, lane, user, change, effects);
             }
             FeedEvent::Remove { stamp, user, item } => {
                 let mut stripe = self.stripe(user);
-                let change = Change { stamp: Some(stamp), at: now, op: Op::Remove(item) };
-                self.remove(now, &mut stripe, lane, user, change);
+                self.remove(&mut stripe, user, change(stamp, now, Op::Remove(item), false));
                 self.rebuild_if_cached(now, &mut stripe, lane, user, effects);
             }
             FeedEvent::RemoveAll { user, .. } => {
@@ -154,11 +186,16 @@ impl Rules {
                     if state.cover.is_none_or(|cover| cover < stamp) {
                         state.cover = Some(stamp);
                     }
-                    state.ring.begin_after(stamp);
+                    if !lane.following() {
+                        // What was committed before was never delivered here: the ring does not
+                        // reach it, and it may have removed what was marked here meanwhile.
+                        state.ring.begin_at(now);
+                        state.journal.suspect_all(Suspicion { stamp: Some(stamp), at: now });
+                        lane.set_following();
+                    }
                     if let Some(cover) = state.cover {
                         suspects.extend(state.journal.release_covered(cover));
                     }
-                    lane.set_following();
                 }
                 _ => {}
             }
@@ -187,6 +224,9 @@ impl Rules {
         }
         if let Some(acknowledged_before) = state.fences.returned(seq) {
             suspects.extend(state.journal.release_before(acknowledged_before));
+            if state.dropped_below.is_some_and(|dropped| dropped <= acknowledged_before) {
+                state.dropped_below = None;
+            }
         }
     }
 
@@ -201,15 +241,15 @@ impl Rules {
             side.build = None;
             side.contested.clear();
             side.stamp = None;
-            side.owes = false;
+            side.owes = None;
             if side.is_plain() {
                 stripe.side.remove(&user);
             }
         }
     }
 
-    /// Row 49: a forget, from its acknowledgement or from the feed. Ignored unless it is newer than
-    /// the one known; ring and journal are left alone.
+    /// Row 49: a forget, from the feed. Ignored unless it is newer than the one known; ring and journal
+    /// are left alone.
     pub(super) fn raise_user_epoch(
         &self,
         now: Tick,
@@ -220,15 +260,31 @@ impl Rules {
         effects: &mut Effects,
     ) {
         let known = stripe.side.get(&user).map_or(UserEpoch::default(), |side| side.user_epoch);
-        let cached = stripe.find(&self.key, user).is_some();
-        let building = stripe.side.get(&user).is_some_and(|side| side.build.is_some());
-        if epoch <= known || !(cached || building) {
-            return;
+        if epoch > known && self.is_held(stripe, user) {
+            self.begin_epoch(now, stripe, lane, user, epoch, effects);
         }
+    }
+
+    /// Builds a forgotten user anew.
+    pub(super) fn begin_epoch(
+        &self,
+        now: Tick,
+        stripe: &mut Stripe,
+        lane: &Lane,
+        user: UserId,
+        epoch: UserEpoch,
+        effects: &mut Effects,
+    ) {
         self.restart(stripe, user);
-        stripe.side.entry(user).or_default().user_epoch = epoch;
+        let side = stripe.side.entry(user).or_default();
+        side.user_epoch = epoch;
+        side.user_epoch_at = now;
         self.begin_build(now, stripe, lane, user, false, effects);
     }
+}
+
+fn change(stamp: CommitStamp, at: Tick, op: Op, doubtful: bool) -> Change {
+    Change { stamp: Some(stamp), at, op, doubtful }
 }
 
 fn stamp_of(event: &FeedEvent) -> Option<CommitStamp> {

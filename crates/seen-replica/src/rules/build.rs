@@ -1,13 +1,13 @@
 //! Building and installing: rules R1 and R2, and the installing half of R8 and R10.
 
-use seen_filter::{CommitStamp, Generation, SnapshotId, Tick, UserId};
+use seen_filter::{CommitStamp, Generation, Inserted, Item, SnapshotId, Tick, UserId, UserState};
 
 use super::Rules;
 use super::fold::Folded;
 use super::input::{Effect, Effects, Install, Origin, Outcome, Refusal};
 use super::lane::{Lane, LaneState};
 use super::sabotage::Rule;
-use super::side::{Build, Change};
+use super::side::{Build, Change, Contested, Op, Side};
 use super::table::{Slot, Stripe, Trust};
 
 impl Rules {
@@ -45,7 +45,7 @@ impl Rules {
             (state.applied, state.epoch)
         };
         let side = stripe.side.entry(user).or_default();
-        side.owes = false;
+        side.owes = None;
         side.build =
             Some(Build { generation, reg, epoch, began: now, pending: Vec::new(), doubted: false });
         Some(generation)
@@ -67,7 +67,7 @@ impl Rules {
         if let Some(side) = stripe.side.get_mut(&user)
             && side.build.is_some()
         {
-            side.owes = true;
+            side.owe(now);
         } else if stripe.find(&self.key, user).is_some() {
             self.begin_build(now, stripe, lane, user, false, effects);
         }
@@ -85,7 +85,7 @@ impl Rules {
             }
             None => {
                 if let Some(side) = stripe.side.get_mut(&user) {
-                    side.owes = true;
+                    side.owe(now);
                 }
                 Outcome::Done
             }
@@ -94,24 +94,31 @@ impl Rules {
 
     pub(super) fn build_failed(&self, user: UserId, generation: Generation) -> Outcome {
         let mut stripe = self.stripe(user);
-        if let Some(side) = stripe.side.get_mut(&user) {
-            if side.build.as_ref().is_some_and(|build| build.generation == generation) {
-                side.build = None;
-                // Whoever had a reason to rebuild still has it: the next read begins again.
-                side.owes = true;
-            }
-            if stripe.find(&self.key, user).is_none()
-                && let Some(side) = stripe.side.get_mut(&user)
-                && side.build.is_none()
-            {
-                side.owes = false;
-                side.contested.clear();
-                if side.is_plain() {
-                    stripe.side.remove(&user);
-                }
-            }
+        let build = stripe
+            .side
+            .get_mut(&user)
+            .and_then(|side| side.build.take_if(|build| build.generation == generation));
+        if build.is_some() {
+            self.came_to_nothing(&mut stripe, user);
         }
         Outcome::Done
+    }
+
+    /// A build is given up. Whoever had a reason to rebuild still has it: the next read begins again.
+    fn came_to_nothing(&self, stripe: &mut Stripe, user: UserId) {
+        let cached = stripe.find(&self.key, user).is_some();
+        let Some(side) = stripe.side.get_mut(&user) else { return };
+        if cached {
+            side.owe(Tick::new(0));
+            return;
+        }
+        // Nobody is held: journal and ring know enough for the next build.
+        side.owes = None;
+        side.contested.clear();
+        side.stamp = None;
+        if side.is_plain() {
+            stripe.side.remove(&user);
+        }
     }
 
     /// Installs a finished build, whole or not at all.
@@ -120,15 +127,15 @@ impl Rules {
         let lane = if self.defends(Rule::R7) { self.lane(user) } else { self.any_lane(user) };
         let Some(lane) = lane else { return Outcome::Refused(Refusal::NotFollowed) };
         let mut stripe = self.stripe(user);
-        let result = self.try_install(&mut stripe, lane, install);
-        let again = match result {
-            Ok(owes) => owes,
+        let result = self.try_install(now, &mut stripe, lane, install);
+        match result {
+            Ok(true) => self.begin_build(now, &mut stripe, lane, user, false, effects),
+            Ok(false) | Err(Refusal::Generation) => {}
             // Row 52 and row 8: the reason to build stands, so it begins anew.
-            Err(Refusal::Epoch | Refusal::PendingOverflow) => true,
-            Err(_) => false,
-        };
-        if again {
-            self.begin_build(now, &mut stripe, lane, user, false, effects);
+            Err(Refusal::Epoch | Refusal::PendingOverflow) => {
+                self.begin_build(now, &mut stripe, lane, user, false, effects);
+            }
+            Err(_) => self.came_to_nothing(&mut stripe, user),
         }
         match result {
             Ok(_) => Outcome::Installed,
@@ -136,9 +143,10 @@ impl Rules {
         }
     }
 
-    /// The install itself. `Ok(true)` if another build must follow.
-    pub(super) fn try_install(
+    /// The install itself. `Ok(true)` if another build must follow at once.
+    fn try_install(
         &self,
+        now: Tick,
         stripe: &mut Stripe,
         lane: &Lane,
         install: Install,
@@ -149,34 +157,31 @@ impl Rules {
         let Some(build) = side.build.take_if(|build| build.generation == generation) else {
             return Err(Refusal::Generation);
         };
-        let lane_state = lane.state.lock();
+        let mut lane_state = lane.state.lock();
         self.admit(&build, &lane_state, &snapshot, origin)?;
-        if user_epoch < side.user_epoch {
+        let lower = snapshot.lower_bound;
+        let proof = Proof { lower, began: build.began, lag_us: self.lag_us(origin) };
+        if user_epoch < side.user_epoch && !proof.began_after(side.user_epoch_at) {
             return Err(Refusal::UserEpoch);
         }
-        side.user_epoch = user_epoch;
-        let folded = self.fold_into(&mut state, user, &build, &lane_state, &snapshot);
-        let lower = snapshot.lower_bound;
-        // Rule R10: a remove that the snapshot is not proven to contain owes another build.
-        let lag_us = self.settings.snapshot_lag_us_max;
-        side.contested.retain(|contested| match (lower, contested.stamp) {
-            (Some(lower), Some(stamp)) if lower.comparable(stamp) => !lower.covers(stamp),
-            _ => build.began < contested.since.plus_us(lag_us),
-        });
-        // Positions known: what was folded lies above the snapshot. Unknown: the snapshot must have
-        // begun S after the remove was applied, or rebuilds would loop as long as the ring holds it.
-        let unproven_remove = folded
-            .last_remove()
-            .is_some_and(|at| lower.is_some() || build.began < at.plus_us(lag_us));
-        let unproven = !side.contested.is_empty() || unproven_remove;
-        let owes = (unproven || side.owes) && self.defends(Rule::R10);
-        side.owes = false;
-        side.stamp = lower.filter(|lower| !lane_state.cover.is_some_and(|c| c.covers(*lower)));
+        // Rule R10: what the snapshot is proven to contain need not be asked any more. What is known
+        // of the present entry changes only if the new one replaces it.
+        let unproven = |known: &&Contested| !proof.shows(known.stamp, known.since);
+        let mut next = Side {
+            build: None,
+            contested: side.contested.iter().filter(unproven).copied().collect(),
+            stamp: lower.filter(|lower| !lane_state.cover.is_some_and(|c| c.covers(*lower))),
+            user_epoch,
+            user_epoch_at: now,
+            owes: side.owes,
+        };
+        self.fold_into(&mut next, &mut state, (user, &build), &lane_state, &proof)?;
+        self.contest_own(&mut next, &state, user, &lane_state, &proof)?;
+        let owes = self.owes(&mut next, &proof, now);
+        self.insert_own(&mut next, &mut state, user, &lane_state, &proof)?;
+        *side = next;
         let mut slot = Slot::new(user, generation, build.epoch, state);
-        // Rule R8: only a snapshot begun S after the feed was whole again clears a doubt.
-        let whole =
-            build.began >= lane_state.whole_since.plus_us(lag_us) || lane_state.epoch.get() == 0;
-        if build.doubted || (!whole && self.defends(Rule::R8)) {
+        if build.doubted || !self.is_whole(&mut lane_state, user, &proof) {
             slot.trust = Trust::Dirty;
         }
         drop(lane_state);
@@ -185,6 +190,53 @@ impl Rules {
         }
         drop(self.put(stripe, slot));
         Ok(owes)
+    }
+
+    /// S for storage; nothing bounds how far back a peer stands.
+    fn lag_us(&self, origin: Origin) -> Option<u64> {
+        (origin == Origin::Storage).then_some(self.settings.snapshot_lag_us_max)
+    }
+
+    /// Rule R8: only a snapshot begun S after the feed was whole again, or one that is proven to hold
+    /// what was lost, clears a doubt.
+    fn is_whole(&self, lane: &mut LaneState, user: UserId, proof: &Proof) -> bool {
+        if !self.defends(Rule::R8) {
+            return true;
+        }
+        let user_whole = match lane.user_gaps.get(&user) {
+            None => true,
+            Some(found) => proof.began_after(*found),
+        };
+        if user_whole {
+            lane.user_gaps.remove(&user);
+        }
+        let holds_lost = || {
+            lane.dropped_below.is_none()
+                && lane.whole_from.zip(proof.lower).is_some_and(|(from, l)| l.covers(from))
+        };
+        let lane_whole = lane.epoch.get() == 0
+            || proof.began_after(lane.whole_since)
+            || (proof.lag_us.is_none() && holds_lost());
+        user_whole && lane_whole
+    }
+
+    /// Rule R10: a remove that the snapshot is not proven to contain owes another build. Where only
+    /// time can prove it, that build serves nothing before its time, and would only loop.
+    fn owes(&self, side: &mut Side, proof: &Proof, now: Tick) -> bool {
+        if !self.defends(Rule::R10) {
+            side.owes = None;
+            return false;
+        }
+        let lag_us = self.settings.snapshot_lag_us_max;
+        let from = |stamp: Option<CommitStamp>, at: Tick| match proof.compares(stamp) {
+            true => now,
+            false => at.plus_us(lag_us),
+        };
+        let contested = side.contested.iter().map(|known| from(known.stamp, known.since));
+        if let Some(from) = contested.max() {
+            side.owe(from);
+        }
+        side.owes.is_some_and(|from| from <= now)
     }
 
     /// Rule R2, and the epochs of R8.
@@ -222,6 +274,9 @@ impl Rules {
             (Some(lower), Some(reg)) if lower.comparable(reg) => {
                 lower.covers(reg) || lane.ring.reaches(lower)
             }
+            // Row 53: storage goes on under another timeline, and the feed has not said so yet. What
+            // was applied here and what was read cannot be put in order.
+            (Some(lower), Some(reg)) if lower.domain == reg.domain => false,
             // Nothing bounds how far back a donor of unknown position stands (row 31).
             _ if origin == Origin::Peer => false,
             // The position is unknown: the whole ring is merged, and must reach back S before the
@@ -234,32 +289,131 @@ impl Rules {
         }
     }
 
-    /// Rule R1: snapshot, then pending and ring folded by position, then the journal unfolded.
+    /// Rule R1: into the snapshot go pending and ring, folded by position. What they say was removed
+    /// and the snapshot still holds is contested (rule R10).
     fn fold_into(
         &self,
-        state: &mut seen_filter::state::UserState,
-        user: UserId,
-        build: &Build,
+        side: &mut Side,
+        state: &mut UserState,
+        (user, build): (UserId, &Build),
         lane: &LaneState,
-        snapshot: &SnapshotId,
-    ) -> Folded {
-        let lower = snapshot.lower_bound;
+        proof: &Proof,
+    ) -> Result<(), Refusal> {
         if !self.defends(Rule::R1) {
-            return Folded::default();
+            return Ok(());
         }
         let mut changes: Vec<Change> = lane.ring.of(user);
         changes.extend_from_slice(&build.pending);
-        let folded = Folded::new(changes, lower);
-        let bucket = self.bucket_now();
-        for item in folded.adds() {
-            state.insert(&self.key, &self.sizing, item, bucket);
+        let folded = Folded::new(changes, |change| proof.shows(change.stamp, change.at));
+        if folded.removes_all() && state.items() > 0 && self.defends(Rule::R10) {
+            // Row 41: whatever this holds may be what was forgotten.
+            return Err(Refusal::StaleSnapshot);
         }
-        for row in lane.journal.of(user) {
-            let shown = lower.zip(row.stamp).is_some_and(|(lower, stamp)| lower.covers(stamp));
-            if !shown {
-                state.insert(&self.key, &self.sizing, row.item, bucket);
+        for (item, last) in folded.removes() {
+            if state.contains(&self.key, item) {
+                self.contest_in(side, item, last.stamp, last.at)?;
             }
         }
-        folded
+        let bucket = self.bucket_now();
+        for (item, last) in folded.adds() {
+            let inserted = state.insert(&self.key, &self.sizing, item, bucket);
+            if last.doubtful && inserted != Inserted::AlreadySeen {
+                self.contest_in(side, item, lane.applied, last.at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Own removes that the snapshot may precede (rule R10).
+    fn contest_own(
+        &self,
+        side: &mut Side,
+        state: &UserState,
+        user: UserId,
+        lane: &LaneState,
+        proof: &Proof,
+    ) -> Result<(), Refusal> {
+        for row in lane.journal.of(user).filter(|row| !proof.shows(row.stamp, row.at)) {
+            match row.op {
+                Op::Add(_) => {}
+                Op::Remove(item) => {
+                    if state.contains(&self.key, item) {
+                        self.contest_in(side, item, row.stamp, row.at)?;
+                    }
+                }
+                Op::RemoveAll => return Err(Refusal::StaleSnapshot),
+            }
+        }
+        Ok(())
+    }
+
+    /// The other half of R1: own adds that are not proven to have come back, not folded. A suspect one
+    /// is contested (rule R10); it owes a rebuild when it is released, and none before.
+    fn insert_own(
+        &self,
+        side: &mut Side,
+        state: &mut UserState,
+        user: UserId,
+        lane: &LaneState,
+        proof: &Proof,
+    ) -> Result<(), Refusal> {
+        if !self.defends(Rule::R1) {
+            return Ok(());
+        }
+        let bucket = self.bucket_now();
+        for row in lane.journal.of(user).filter(|row| !proof.shows_stamp(row.stamp)) {
+            let Op::Add(item) = row.op else { continue };
+            state.insert(&self.key, &self.sizing, item, bucket);
+            if let Some(suspect) = &row.suspect {
+                self.contest_in(side, item, suspect.stamp, suspect.at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Contests an id of an entry that is about to be installed. One too many refuses it.
+    fn contest_in(
+        &self,
+        side: &mut Side,
+        item: Item,
+        stamp: Option<CommitStamp>,
+        since: Tick,
+    ) -> Result<(), Refusal> {
+        if !self.defends(Rule::R10) || side.contest(item, stamp, since) {
+            return Ok(());
+        }
+        Err(Refusal::StaleSnapshot)
+    }
+}
+
+/// What a snapshot is proven to show.
+struct Proof {
+    lower: Option<CommitStamp>,
+    began: Tick,
+    /// How late it may be, if anything bounds that.
+    lag_us: Option<u64>,
+}
+
+impl Proof {
+    /// True if a commit known here since `at` is certainly shown.
+    fn shows(&self, stamp: Option<CommitStamp>, at: Tick) -> bool {
+        match (self.lower, stamp) {
+            (Some(lower), Some(stamp)) if lower.comparable(stamp) => lower.covers(stamp),
+            _ => self.began_after(at),
+        }
+    }
+
+    /// True if a snapshot like this can prove by its position that it shows a commit.
+    fn compares(&self, stamp: Option<CommitStamp>) -> bool {
+        self.lower.zip(stamp).is_some_and(|(lower, stamp)| lower.comparable(stamp))
+    }
+
+    fn shows_stamp(&self, stamp: Option<CommitStamp>) -> bool {
+        self.lower.zip(stamp).is_some_and(|(lower, stamp)| lower.covers(stamp))
+    }
+
+    /// True if it was begun so long after `at` that everything of that time is shown.
+    fn began_after(&self, at: Tick) -> bool {
+        self.lag_us.is_some_and(|lag_us| self.began >= at.plus_us(lag_us))
     }
 }

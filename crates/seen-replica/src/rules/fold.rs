@@ -5,43 +5,57 @@ use std::collections::BTreeMap;
 
 use seen_filter::{CommitStamp, Item, Tick};
 
-use super::side::{Change, Op};
+use super::side::{Change, Op, later};
+
+/// The last word on one item.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub added: bool,
+    pub stamp: Option<CommitStamp>,
+    /// When it was applied.
+    pub at: Tick,
+    /// See [`Change::doubtful`].
+    pub doubtful: bool,
+}
 
 /// What a set of changes comes to.
 #[derive(Debug, Default)]
 pub(super) struct Folded {
-    /// The last word on each named item (true for added), and when it was applied.
-    items: BTreeMap<Item, (bool, Tick)>,
-    /// Everything not named was removed, and when that was applied.
-    all_removed: Option<Tick>,
+    /// The last word on each named item.
+    items: BTreeMap<Item, Last>,
+    /// Everything not named was removed.
+    all_removed: bool,
 }
 
 impl Folded {
-    /// Folds `changes`, leaving out what a snapshot that reaches `seen_up_to` already shows.
-    /// Changes without a stamp are newer than all others: only own commits come without one.
-    pub fn new(mut changes: Vec<Change>, seen_up_to: Option<CommitStamp>) -> Self {
-        changes.retain(|change| match (change.stamp, seen_up_to) {
-            (Some(stamp), Some(upper)) => !upper.covers(stamp),
-            _ => true,
+    /// Folds `changes`, all of which have stamps, leaving out what is `shown` already.
+    ///
+    /// Whatever shows a commit shows the earlier ones as well, also where one of these came by here
+    /// later: an own commit's acknowledgement, or a replay.
+    pub fn new(mut changes: Vec<Change>, shown: impl Fn(&Change) -> bool) -> Self {
+        let shown_stamps = changes.iter().filter(|change| shown(change)).filter_map(|c| c.stamp);
+        let up_to = shown_stamps.reduce(|a, b| later(a, b).unwrap_or(b));
+        changes.retain(|change| {
+            !shown(change) && !up_to.zip(change.stamp).is_some_and(|(up_to, s)| up_to.covers(s))
         });
         // Within one commit removes come first: a replay may repeat half of it, and "seen" is the
         // side on which the promise allows an error until the rebuild.
         changes.sort_by_key(|change| {
-            let position = change.stamp.map_or(u64::MAX, |stamp| stamp.position);
+            let position = change.stamp.map_or(0, |stamp| stamp.position);
             (position, matches!(change.op, Op::Add(_)))
         });
         let mut folded = Self::default();
-        for change in changes {
-            match change.op {
+        for Change { stamp, at, op, doubtful } in changes {
+            match op {
                 Op::Add(item) => {
-                    folded.items.insert(item, (true, change.at));
+                    folded.items.insert(item, Last { added: true, stamp, at, doubtful });
                 }
                 Op::Remove(item) => {
-                    folded.items.insert(item, (false, change.at));
+                    folded.items.insert(item, Last { added: false, stamp, at, doubtful });
                 }
                 Op::RemoveAll => {
                     folded.items.clear();
-                    folded.all_removed = Some(change.at);
+                    folded.all_removed = true;
                 }
             }
         }
@@ -51,20 +65,24 @@ impl Folded {
     /// `Some(true)` if the item was added last, `Some(false)` if it was removed last.
     pub fn verdict(&self, item: Item) -> Option<bool> {
         match self.items.get(&item) {
-            Some((added, _)) => Some(*added),
-            None => self.all_removed.map(|_| false),
+            Some(last) => Some(last.added),
+            None => self.all_removed.then_some(false),
         }
     }
 
     /// The items that stand as added.
-    pub fn adds(&self) -> impl Iterator<Item = Item> + '_ {
-        self.items.iter().filter(|(_, (added, _))| *added).map(|(item, _)| *item)
+    pub fn adds(&self) -> impl Iterator<Item = (Item, Last)> + '_ {
+        self.items.iter().filter(|(_, last)| last.added).map(|(item, last)| (*item, *last))
     }
 
-    /// When the last of the removes that stand was applied, or `None` if none stands.
-    pub fn last_remove(&self) -> Option<Tick> {
-        let removes = self.items.values().filter(|(added, _)| !*added).map(|(_, at)| *at);
-        removes.chain(self.all_removed).max()
+    /// The items that stand as removed, one by one.
+    pub fn removes(&self) -> impl Iterator<Item = (Item, Last)> + '_ {
+        self.items.iter().filter(|(_, last)| !last.added).map(|(item, last)| (*item, *last))
+    }
+
+    /// True if a remove of everything stands.
+    pub fn removes_all(&self) -> bool {
+        self.all_removed
     }
 }
 
@@ -75,25 +93,26 @@ mod tests {
 
     fn change(position: u64, op: Op) -> Change {
         let stamp = CommitStamp::new(Domain::new(0), Timeline::new(1), position);
-        Change { stamp: Some(stamp), at: Tick::new(0), op }
+        Change { stamp: Some(stamp), at: Tick::new(0), op, doubtful: false }
     }
 
     #[test]
     fn a_replayed_event_counts_at_its_own_position() {
         let x = Item::new(0, 1);
         let log = [change(4, Op::Add(x)), change(5, Op::Remove(x)), change(4, Op::Add(x))];
-        assert_eq!(Folded::new(log.to_vec(), None).verdict(x), Some(false));
+        assert_eq!(Folded::new(log.to_vec(), |_| false).verdict(x), Some(false));
         let log = [change(4, Op::Remove(x)), change(5, Op::Add(x)), change(4, Op::Remove(x))];
-        assert_eq!(Folded::new(log.to_vec(), None).verdict(x), Some(true));
+        assert_eq!(Folded::new(log.to_vec(), |_| false).verdict(x), Some(true));
     }
 
     #[test]
     fn remove_all_cancels_only_what_came_before() {
         let (x, y) = (Item::new(0, 1), Item::new(0, 2));
         let log = [change(4, Op::Add(x)), change(6, Op::Add(y)), change(5, Op::RemoveAll)];
-        let folded = Folded::new(log.to_vec(), None);
+        let folded = Folded::new(log.to_vec(), |_| false);
         assert_eq!((folded.verdict(x), folded.verdict(y)), (Some(false), Some(true)));
         let seen = CommitStamp::new(Domain::new(0), Timeline::new(1), 5);
-        assert_eq!(Folded::new(log.to_vec(), Some(seen)).verdict(x), None);
+        let shown = |change: &Change| change.stamp.is_some_and(|stamp| seen.covers(stamp));
+        assert_eq!(Folded::new(log.to_vec(), shown).verdict(x), None);
     }
 }

@@ -177,7 +177,7 @@ pub enum Input<'a> {
         /// The items to be added; empty for a removal.
         items: &'a [Item],
     },
-    /// A mark is committed, or its outcome is unknown (row 11).
+    /// A mark is committed.
     Committed {
         /// From [`Outcome::Began`].
         write: WriteId,
@@ -188,7 +188,17 @@ pub enum Input<'a> {
         /// Its commit, where known.
         stamp: Option<CommitStamp>,
     },
-    /// An unmark is committed.
+    /// Nobody knows whether a mark was committed, or will be (row 11): memory holds it, and asks
+    /// storage about it, until a rebuild after a fence has shown what became of it.
+    Uncertain {
+        /// From [`Outcome::Began`].
+        write: WriteId,
+        /// Whose.
+        user: UserId,
+        /// The items that were to be added.
+        items: &'a [Item],
+    },
+    /// An unmark is committed, or perhaps is.
     Removed {
         /// From [`Outcome::Began`].
         write: WriteId,
@@ -305,6 +315,8 @@ pub struct ReadAnswer {
     /// Positions that only storage can decide. Where it cannot be had in time, an answer about them
     /// must be flagged.
     pub ask: Verdicts,
+    /// Those of the asked positions that the bits call seen: the best that a flagged answer can say.
+    pub likely: Verdicts,
     /// How many candidates there were.
     pub candidates: usize,
     /// What the answer from memory rests on.
@@ -354,6 +366,7 @@ impl Refusal {
 
 /// What a step decided.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "boxing the answer would allocate on the hot path")]
 pub enum Outcome {
     /// Nothing to tell.
     Done,

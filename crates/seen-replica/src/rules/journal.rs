@@ -1,35 +1,86 @@
-//! The journal: own commits not yet proven to have come back through the feed (rule R9). Merged at
-//! every install and into every point check, so that an own write is never missing from an answer.
+//! The journal: own commits not yet proven to have come back through the feed (rule R9). Adds are
+//! merged at every install and into every point check, so that an own write is never missing from an
+//! answer. Removes are kept so that no snapshot from before them, and no add that is still on its way
+//! here, brings an id back unnoticed (rule R10).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use seen_filter::{CommitStamp, Item, UserId};
+use seen_filter::{CommitStamp, Item, Tick, UserId};
 use smallvec::SmallVec;
 
+use super::side::{Op, later};
+
 /// What one journal row costs in memory, its share of the index included.
-pub const JOURNAL_ROW_BYTES: usize = 120;
+pub const JOURNAL_ROW_BYTES: usize = 136;
 
 /// Identifies a write between its begin and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteId(pub(super) u64);
 
-/// One acknowledged add.
+/// Why an own add may be void: a remove of its id, or a gap, was applied after its commit began, or
+/// nobody knows whether it was committed (rule R10, row 59). Releasing it owes a rebuild.
 #[derive(Clone, Copy, Debug)]
+pub(super) struct Suspicion {
+    /// The latest remove, where known; an add with a later stamp is above suspicion.
+    pub stamp: Option<CommitStamp>,
+    /// When it arose last.
+    pub at: Tick,
+}
+
+impl Suspicion {
+    fn join(known: &mut Suspect, new: Self) {
+        match known {
+            None => *known = Some(Box::new(new)),
+            Some(known) => {
+                known.stamp = known.stamp.zip(new.stamp).and_then(|(a, b)| later(a, b));
+                known.at = known.at.max(new.at);
+            }
+        }
+    }
+
+    fn concerns(self, stamp: Option<CommitStamp>) -> bool {
+        !self.stamp.zip(stamp).is_some_and(|(remove, add)| remove < add)
+    }
+}
+
+/// Rare, and so kept out of the row.
+type Suspect = Option<Box<Suspicion>>;
+
+/// One acknowledged change.
+#[derive(Debug)]
 pub(super) struct Row {
     pub user: UserId,
-    pub item: Item,
+    pub op: Op,
     pub stamp: Option<CommitStamp>,
-    /// A remove of the id, or a gap, was applied between the commit's start and now (rule R10):
-    /// releasing it owes a rebuild.
-    pub suspect: bool,
+    /// When it was acknowledged.
+    pub at: Tick,
+    /// Only of adds.
+    pub suspect: Suspect,
     seq: u64,
+}
+
+/// A commit's acknowledgement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acknowledged {
+    pub seq: u64,
+    pub stamp: Option<CommitStamp>,
+    pub at: Tick,
+}
+
+/// What became of the rows of a commit.
+#[derive(Debug)]
+pub(super) struct Journaled {
+    /// The bound pushed older rows out unproven, which puts the whole partition in doubt.
+    pub overflow: bool,
+    /// The adds are void, perhaps.
+    pub suspect: Option<Suspicion>,
 }
 
 #[derive(Debug)]
 struct InFlight {
     user: UserId,
     items: SmallVec<[Item; 4]>,
-    suspect: bool,
+    suspect: Suspect,
 }
 
 /// The journal of one partition.
@@ -64,7 +115,7 @@ impl Journal {
     /// Notes that a commit of these items is about to start.
     pub fn begin(&mut self, user: UserId, items: impl Iterator<Item = Item>) -> WriteId {
         self.next_write += 1;
-        let flight = InFlight { user, items: items.collect(), suspect: false };
+        let flight = InFlight { user, items: items.collect(), suspect: None };
         self.in_flight.insert(self.next_write, flight);
         WriteId(self.next_write)
     }
@@ -72,6 +123,13 @@ impl Journal {
     /// Forgets a write that certainly did not happen.
     pub fn abandon(&mut self, id: WriteId) {
         self.in_flight.remove(&id.0);
+    }
+
+    /// Notes that nobody knows whether a write will happen, or has (row 11).
+    pub fn doubt(&mut self, id: WriteId, at: Tick) {
+        if let Some(flight) = self.in_flight.get_mut(&id.0) {
+            Suspicion::join(&mut flight.suspect, Suspicion { stamp: None, at });
+        }
     }
 
     /// The sequence number of an acknowledgement made now (rule R9: not of the commit's start).
@@ -91,23 +149,41 @@ impl Journal {
         self.kept_from
     }
 
-    /// Moves a committed write in. True if the bound pushed older rows out unproven, which puts the
-    /// whole partition in doubt.
-    pub fn commit(&mut self, id: WriteId, stamp: Option<CommitStamp>, seq: u64) -> bool {
-        let Some(flight) = self.in_flight.remove(&id.0) else { return false };
+    /// Moves a committed mark in.
+    pub fn commit(&mut self, id: WriteId, acknowledged: Acknowledged) -> Journaled {
+        let Some(flight) = self.in_flight.remove(&id.0) else {
+            return Journaled { overflow: false, suspect: None };
+        };
+        let suspect = flight.suspect.filter(|suspect| suspect.concerns(acknowledged.stamp));
+        let suspect = suspect.map(|suspect| *suspect);
         let mut overflow = false;
         for item in flight.items {
-            if self.rows.len() == self.rows_max {
-                if let Some(row) = self.pop() {
-                    self.kept_from = self.kept_from.max(row.seq + 1);
-                }
-                overflow = true;
-            }
-            let number = self.first + self.rows.len() as u64;
-            self.of_user.entry(flight.user).or_default().push(number);
-            let suspect = flight.suspect;
-            self.rows.push_back(Row { user: flight.user, item, stamp, suspect, seq });
+            overflow |= self.push(flight.user, Op::Add(item), acknowledged, suspect);
         }
+        Journaled { overflow, suspect }
+    }
+
+    /// Keeps a committed remove.
+    pub fn commit_remove(&mut self, user: UserId, op: Op, acknowledged: Acknowledged) -> bool {
+        self.push(user, op, acknowledged, None)
+    }
+
+    /// True if the bound pushed another row out.
+    fn push(
+        &mut self,
+        user: UserId,
+        op: Op,
+        Acknowledged { seq, stamp, at }: Acknowledged,
+        suspect: Option<Suspicion>,
+    ) -> bool {
+        let overflow = self.rows.len() == self.rows_max;
+        if overflow && let Some(row) = self.pop() {
+            self.kept_from = self.kept_from.max(row.seq + 1);
+        }
+        let number = self.first + self.rows.len() as u64;
+        self.of_user.entry(user).or_default().push(number);
+        let suspect = suspect.map(Box::new);
+        self.rows.push_back(Row { user, op, stamp, at, suspect, seq });
         overflow
     }
 
@@ -138,41 +214,59 @@ impl Journal {
         let mut suspects = Vec::new();
         while self.rows.front().is_some_and(&released) {
             let Some(row) = self.pop() else { break };
-            if row.suspect && suspects.last() != Some(&row.user) {
+            if row.suspect.is_some() && suspects.last() != Some(&row.user) {
                 suspects.push(row.user);
             }
         }
         suspects
     }
 
-    /// True if the oldest row has no stamp, so that only a fence can release it.
-    pub fn waits_for_fence(&self) -> bool {
-        self.rows.front().is_some_and(|row| row.stamp.is_none())
+    /// True if the oldest row has no stamp that `cover` could ever reach, so that only a fence can
+    /// release it.
+    pub fn waits_for_fence(&self, cover: Option<CommitStamp>) -> bool {
+        let reachable = |stamp: CommitStamp| cover.is_none_or(|cover| cover.comparable(stamp));
+        self.rows.front().is_some_and(|row| !row.stamp.is_some_and(reachable))
     }
 
     /// A remove was applied: commits of the same id that have begun and are not released are suspect
     /// (coherence row 59). `None` stands for every item of the user.
-    pub fn suspect(&mut self, user: UserId, item: Option<Item>) {
+    pub fn suspect(&mut self, user: UserId, item: Option<Item>, suspicion: Suspicion) {
         for flight in self.in_flight.values_mut().filter(|flight| flight.user == user) {
-            flight.suspect |= item.is_none_or(|item| flight.items.contains(&item));
+            if item.is_none_or(|item| flight.items.contains(&item)) {
+                Suspicion::join(&mut flight.suspect, suspicion);
+            }
         }
         for number in self.of_user.get(&user).into_iter().flatten() {
-            if let Some(row) = self.rows.get_mut((number - self.first) as usize) {
-                row.suspect |= item.is_none_or(|item| row.item == item);
+            let Some(row) = self.rows.get_mut((number - self.first) as usize) else { continue };
+            let Op::Add(added) = row.op else { continue };
+            if item.is_none_or(|item| added == item) && suspicion.concerns(row.stamp) {
+                Suspicion::join(&mut row.suspect, suspicion);
             }
         }
     }
 
-    /// A gap was found: everything not released is suspect.
-    pub fn suspect_all(&mut self) {
-        self.in_flight.values_mut().for_each(|flight| flight.suspect = true);
-        self.rows.iter_mut().for_each(|row| row.suspect = true);
+    /// A gap was found: every add not released is suspect.
+    pub fn suspect_all(&mut self, suspicion: Suspicion) {
+        self.in_flight.values_mut().for_each(|f| Suspicion::join(&mut f.suspect, suspicion));
+        let adds = self.rows.iter_mut().filter(|row| matches!(row.op, Op::Add(_)));
+        let concerned = adds.filter(|row| suspicion.concerns(row.stamp));
+        concerned.for_each(|row| Suspicion::join(&mut row.suspect, suspicion));
     }
 
     /// The rows of one user, oldest first.
     pub fn of(&self, user: UserId) -> impl Iterator<Item = &Row> {
         let numbers = self.of_user.get(&user).into_iter().flatten();
         numbers.filter_map(|number| self.rows.get((number - self.first) as usize))
+    }
+
+    /// True if an own add of the id is not proven to have come back.
+    pub fn adds(&self, user: UserId, item: Item) -> bool {
+        self.of(user).any(|row| row.op == Op::Add(item))
+    }
+
+    /// True if an own remove of the id is not proven to have come back.
+    pub fn removes(&self, user: UserId, item: Item) -> bool {
+        self.of(user).any(|row| row.op == Op::Remove(item) || row.op == Op::RemoveAll)
     }
 
     pub fn len(&self) -> usize {
@@ -192,7 +286,15 @@ mod tests {
     fn commit(journal: &mut Journal, user: u64, item: u64, at: u64) -> (u64, bool) {
         let id = journal.begin(UserId::new(user), std::iter::once(Item::new(0, item)));
         let seq = journal.acknowledge();
-        (seq, journal.commit(id, Some(stamp(at)), seq))
+        (seq, journal.commit(id, acknowledged(seq, at)).overflow)
+    }
+
+    fn acknowledged(seq: u64, at: u64) -> Acknowledged {
+        Acknowledged { seq, stamp: Some(stamp(at)), at: Tick::new(0) }
+    }
+
+    fn removed_at(at: u64) -> Suspicion {
+        Suspicion { stamp: Some(stamp(at)), at: Tick::new(0) }
     }
 
     #[test]
@@ -200,7 +302,7 @@ mod tests {
         let mut journal = Journal::new(0, 1);
         commit(&mut journal, 1, 10, 5);
         commit(&mut journal, 2, 20, 6);
-        journal.suspect(UserId::new(2), Some(Item::new(0, 20)));
+        journal.suspect(UserId::new(2), Some(Item::new(0, 20)), removed_at(7));
         assert!(journal.release_covered(stamp(4)).is_empty());
         assert_eq!(journal.len(), 2);
         assert!(journal.release_covered(stamp(5)).is_empty());
@@ -213,10 +315,18 @@ mod tests {
     fn a_remove_during_the_commit_makes_it_suspect() {
         let mut journal = Journal::new(0, 1);
         let id = journal.begin(UserId::new(1), std::iter::once(Item::new(0, 10)));
-        journal.suspect(UserId::new(1), Some(Item::new(0, 10)));
+        journal.suspect(UserId::new(1), Some(Item::new(0, 10)), removed_at(6));
         let seq = journal.acknowledge();
-        journal.commit(id, Some(stamp(5)), seq);
+        journal.commit(id, acknowledged(seq, 5));
         assert_eq!(journal.release_before(seq + 1), [UserId::new(1)]);
+    }
+
+    #[test]
+    fn a_remove_before_the_commit_does_not() {
+        let mut journal = Journal::new(0, 1);
+        commit(&mut journal, 1, 10, 5);
+        journal.suspect(UserId::new(1), Some(Item::new(0, 10)), removed_at(4));
+        assert!(journal.release_covered(stamp(5)).is_empty());
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use seen_filter::{CommitStamp, FeedId, FenceSeq, Incarnation, ScopeEpoch, Tick};
+use seen_filter::{CommitStamp, FeedId, FenceSeq, Incarnation, ScopeEpoch, Tick, UserId};
 
 use super::input::{Claim, Settings};
-use super::journal::Journal;
+use super::journal::{Journal, Suspicion};
 use super::ring::Ring;
 
 /// Most writers of which a partition remembers presented or covered claims. A claim beyond that is
@@ -123,6 +123,13 @@ pub(super) struct LaneState {
     pub epoch: ScopeEpoch,
     /// Since when no doubt was raised (rule R8).
     pub whole_since: Tick,
+    /// The first commit delivered since: what was lost lies before it, or is a part of it. `None`
+    /// while nothing was delivered since, or an own write was dropped that no position bounds.
+    pub whole_from: Option<CommitStamp>,
+    /// An own write below this number was dropped unproven, and has not been proven since.
+    pub dropped_below: Option<u64>,
+    /// Users of whom an event was lost, and when that was found.
+    pub user_gaps: BTreeMap<UserId, Tick>,
     pub ring: Ring,
     pub journal: Journal,
     pub fences: Fences,
@@ -135,9 +142,15 @@ impl LaneState {
     pub fn doubt(&mut self, now: Tick) {
         self.epoch = ScopeEpoch::new(self.epoch.get().wrapping_add(1));
         self.whole_since = now;
+        self.whole_from = None;
         // What was lost lies above everything applied: the ring reaches nowhere until it holds events.
         self.ring.reset(now);
-        self.journal.suspect_all();
+        self.journal.suspect_all(Suspicion { stamp: None, at: now });
+    }
+
+    /// True if something is held that only a fence releases.
+    pub fn waits_for_fence(&self) -> bool {
+        self.dropped_below.is_some() || self.journal.waits_for_fence(self.cover)
     }
 
     /// Rule R5 for one claim, by what the partition as a whole covers.
@@ -168,6 +181,9 @@ impl Lane {
             cover: None,
             epoch: ScopeEpoch::new(0),
             whole_since: now,
+            whole_from: None,
+            dropped_below: None,
+            user_gaps: BTreeMap::new(),
             ring: Ring::new(settings.ring_bytes_max, seed, now),
             journal: Journal::new(settings.journal_bytes_max, seed),
             fences: Fences::default(),

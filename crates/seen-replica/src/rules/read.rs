@@ -1,7 +1,7 @@
 //! Answering: rules R5 and R7, and the decision about what only storage can tell.
 
 use seen_filter::verdicts::Verdicts;
-use seen_filter::{Item, ItemId, Tick, UserId};
+use seen_filter::{CommitStamp, Item, ItemId, Tick, UserId};
 use smallvec::SmallVec;
 
 use super::Rules;
@@ -9,7 +9,7 @@ use super::fold::Folded;
 use super::input::{Checked, Claim, Doubt, Effect, Effects, Outcome, Read, ReadAnswer};
 use super::lane::Lane;
 use super::sabotage::Rule;
-use super::side::Side;
+use super::side::{Op, Side};
 use super::table::{Slot, Stripe, Trust};
 
 /// Claims that the partition as a whole does not cover.
@@ -34,7 +34,7 @@ impl Rules {
                 .and_then(|side| side.stamp)
                 .is_some_and(|stamp| uncovered.iter().all(|claim| claim_within(claim, stamp)));
         let contested = side.filter(|side| !side.contested.is_empty()).map(contested_items);
-        let owes = side.is_some_and(|side| side.owes && side.build.is_none());
+        let owes = side.is_some_and(|side| side.owes.is_some_and(|from| from <= now));
         let Some(slot) = stripe.find_mut(&self.key, read.user) else {
             if read.build {
                 self.begin_build(now, stripe, lane, read.user, true, effects);
@@ -66,6 +66,7 @@ impl Rules {
         ReadAnswer {
             seen: Verdicts::new(),
             ask: Verdicts::first(candidates),
+            likely: Verdicts::new(),
             candidates,
             doubt: Some(doubt),
             exact: false,
@@ -87,14 +88,16 @@ impl Rules {
             candidates += ids.len();
         });
         let exact = slot.state.is_exact();
-        let mut ask = Verdicts::new();
-        if doubt.is_some() {
-            // "Seen" stands in any doubt, since bits are only ever added.
-            ask = Verdicts::first(candidates).without(&seen);
-        }
+        let bits = seen;
+        let mut ask = match doubt {
+            None => Verdicts::new(),
+            // Nothing that concerns this caller is missing: bits are only ever added.
+            Some(Doubt::FeedStale) => Verdicts::first(candidates).without(&bits),
+            // The write that the token names may be a remove, and so may the lost event (rule R10).
+            Some(_) => Verdicts::first(candidates),
+        };
         if read.confirm && !exact {
-            ask.or_with(&seen);
-            seen = Verdicts::new();
+            ask.or_with(&bits);
         }
         if let Some(contested) = contested {
             let mut at = 0;
@@ -106,11 +109,12 @@ impl Rules {
                     at += 1;
                 }
             });
-            seen = seen.without(&ask);
         }
+        seen = seen.without(&ask);
+        let likely = bits.without(&seen);
         let doubt = doubt.or_else(|| (!ask.is_empty()).then_some(Doubt::Asked));
         let rate = self.settings.namespace.false_positive_rate;
-        ReadAnswer { seen, ask, candidates, doubt, exact, rate }
+        ReadAnswer { seen, ask, likely, candidates, doubt, exact, rate }
     }
 
     /// True if a claim concerns this partition and is not backed by the own journal.
@@ -171,25 +175,29 @@ impl Rules {
         };
         let stripe = self.stripe(checked.user);
         let side = stripe.side.get(&checked.user);
+        let state = lane.state.lock();
+        // What was held back before a gap may be of another timeline; the ring begins after it.
         let mut changes = side
             .and_then(|side| side.build.as_ref())
+            .filter(|build| build.epoch == state.epoch)
             .map(|build| build.pending.clone())
             .unwrap_or_default();
-        let state = lane.state.lock();
         if state.ring.knows(checked.user) {
             changes.extend(state.ring.of(checked.user));
         }
         let lower = checked.snapshot.lower_bound;
-        let folded = Folded::new(changes, lower);
+        let shown = |stamp: Option<CommitStamp>| lower.zip(stamp).is_some_and(|(l, s)| l.covers(s));
+        let folded = Folded::new(changes, |change| shown(change.stamp));
         let mut contested = false;
         for (at, item) in checked.items.iter().enumerate() {
             let verdict = folded.verdict(*item);
-            let own = state.journal.of(checked.user).find(|row| {
-                row.item == *item && !lower.zip(row.stamp).is_some_and(|(l, s)| l.covers(s))
-            });
-            contested |= own.is_some_and(|row| row.suspect);
-            if own.is_some() || verdict == Some(true) {
+            let mut own = state.journal.of(checked.user);
+            let own = own.any(|row| row.op == Op::Add(*item) && !shown(row.stamp));
+            if (own || verdict == Some(true)) && !seen.get(at) {
                 seen.set(at);
+                // Storage does not show it, or no longer: a remove that is acknowledged elsewhere
+                // may not have come by here yet (rule R10).
+                contested = true;
             }
             // Storage, or the journal, still says "seen" where a remove may have come later.
             let removed = side.is_some_and(|side| side.is_contested(*item)) && lower.is_none();

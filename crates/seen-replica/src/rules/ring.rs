@@ -16,6 +16,7 @@ struct Event {
     stamp: CommitStamp,
     op: Op,
     delivered: Tick,
+    doubtful: bool,
     /// The number of the same user's event before this one, plus one; 0 for none.
     before: u64,
 }
@@ -47,15 +48,20 @@ impl Ring {
         }
     }
 
-    pub fn push(&mut self, user: UserId, stamp: CommitStamp, op: Op, now: Tick) {
+    /// Keeps an event. One that is delivered `again` sets no floor: what follows it has been applied
+    /// before, and may have been dropped here.
+    pub fn push(&mut self, user: UserId, stamp: CommitStamp, change: Change, again: bool) {
         if self.events.len() == self.events_max {
             self.drop_oldest();
         }
-        // The rest of the first event's commit may have come before it.
-        self.floor.get_or_insert(stamp);
+        if !again {
+            // The rest of the first event's commit may have come before it.
+            self.floor.get_or_insert(stamp);
+        }
         let number = self.first + self.events.len() as u64;
         let before = self.newest.insert(user, number).unwrap_or(0);
-        self.events.push_back(Event { user, stamp, op, delivered: now, before });
+        let Change { op, at: delivered, doubtful, .. } = change;
+        self.events.push_back(Event { user, stamp, op, delivered, doubtful, before });
     }
 
     fn drop_oldest(&mut self) {
@@ -65,8 +71,11 @@ impl Ring {
         }
         self.first += 1;
         // A cut by the bound counts as the floor (rule R2). The rest of the cut event's commit may
-        // still be here, but the commit as a whole is not.
-        self.floor = Some(event.stamp);
+        // still be here, but the commit as a whole is not. A replay makes the ring unordered: the
+        // floor never sinks.
+        if self.floor.is_none_or(|floor| floor < event.stamp) {
+            self.floor = Some(event.stamp);
+        }
         self.complete_since = self.complete_since.max(event.delivered.plus_us(1));
     }
 
@@ -79,11 +88,14 @@ impl Ring {
         self.complete_since = now;
     }
 
-    /// Sets the floor of an empty ring whose feed begins after `stamp`.
+    /// Sets the floor of a ring without one: everything after `stamp` is still to come.
     pub fn begin_after(&mut self, stamp: CommitStamp) {
-        if self.events.is_empty() && self.floor.is_none() {
-            self.floor = Some(stamp);
-        }
+        self.floor.get_or_insert(stamp);
+    }
+
+    /// The feed begins now: what was committed before was never delivered here (row 57).
+    pub fn begin_at(&mut self, now: Tick) {
+        self.complete_since = self.complete_since.max(now);
     }
 
     /// True if every event after `stamp` is here.
@@ -102,7 +114,8 @@ impl Ring {
         let mut number = self.newest.get(&user).copied().unwrap_or(0);
         while number >= self.first && number > 0 {
             let Some(event) = self.events.get((number - self.first) as usize) else { break };
-            changes.push(Change { stamp: Some(event.stamp), at: event.delivered, op: event.op });
+            let Event { stamp, delivered: at, op, doubtful, .. } = *event;
+            changes.push(Change { stamp: Some(stamp), at, op, doubtful });
             number = event.before;
         }
         changes.reverse();
@@ -133,13 +146,28 @@ mod tests {
         CommitStamp::new(Domain::new(0), Timeline::new(1), position)
     }
 
+    fn add(n: u64) -> Change {
+        let op = Op::Add(Item::new(0, n));
+        Change { stamp: Some(stamp(n)), at: Tick::new(n), op, doubtful: false }
+    }
+
+    #[test]
+    fn a_replay_lowers_no_floor() {
+        let mut ring = Ring::new(16 * RING_EVENT_BYTES, 9, Tick::new(0));
+        ring.reset(Tick::new(0));
+        ring.push(UserId::new(1), stamp(5), add(5), true);
+        assert!(!ring.reaches(stamp(5)));
+        (10..30).for_each(|n| ring.push(UserId::new(1), stamp(n), add(n), false));
+        (6..20).for_each(|n| ring.push(UserId::new(1), stamp(n), add(n), true));
+        assert!(!ring.reaches(stamp(26)) && ring.reaches(stamp(29)));
+    }
+
     #[test]
     fn a_cut_raises_the_floor_and_keeps_the_rest_in_order() {
         let mut ring = Ring::new(16 * RING_EVENT_BYTES, 9, Tick::new(0));
         ring.begin_after(stamp(0));
         for n in 1..=20 {
-            let op = Op::Add(Item::new(0, n));
-            ring.push(UserId::new(n % 2), stamp(n), op, Tick::new(n));
+            ring.push(UserId::new(n % 2), stamp(n), add(n), false);
         }
         assert!(ring.reaches(stamp(4)) && !ring.reaches(stamp(3)));
         assert!(ring.reaches_tick(Tick::new(5)) && !ring.reaches_tick(Tick::new(4)));

@@ -22,6 +22,9 @@ pub(super) struct Change {
     /// When it was applied here.
     pub at: Tick,
     pub op: Op,
+    /// An add that a remove known here may come after: it is delivered again, or an own remove of
+    /// the id has not come back yet. Where the bits lack the id, it is contested.
+    pub doubtful: bool,
 }
 
 /// A build under way: the user is Building, or Ready and being rebuilt.
@@ -56,8 +59,10 @@ pub(super) struct Side {
     pub stamp: Option<CommitStamp>,
     /// The highest forget that is known of.
     pub user_epoch: UserEpoch,
-    /// Another build must follow the one under way.
-    pub owes: bool,
+    /// Since when. Storage that still shows a lower one much later was restored from a backup.
+    pub user_epoch_at: Tick,
+    /// Another build must follow, and serves its purpose if it begins at this tick or later.
+    pub owes: Option<Tick>,
 }
 
 impl Side {
@@ -66,10 +71,13 @@ impl Side {
     }
 
     /// Notes a remove. False if there are too many to keep.
+    ///
+    /// A remove that is delivered again must not stand for a later one (row 47): the later of two
+    /// stamps is kept, and where they cannot be compared none, so that only time proves it.
     pub fn contest(&mut self, item: Item, stamp: Option<CommitStamp>, since: Tick) -> bool {
         if let Some(known) = self.contested.iter_mut().find(|known| known.item == item) {
-            known.stamp = stamp;
-            known.since = since;
+            known.stamp = known.stamp.zip(stamp).and_then(|(a, b)| later(a, b));
+            known.since = known.since.max(since);
             return true;
         }
         if self.contested.len() == CONTESTED_ITEMS_MAX {
@@ -85,6 +93,16 @@ impl Side {
             && self.contested.is_empty()
             && self.stamp.is_none()
             && self.user_epoch.get() == 0
-            && !self.owes
+            && self.owes.is_none()
     }
+
+    /// Notes that another build must follow, not before `from`.
+    pub fn owe(&mut self, from: Tick) {
+        self.owes = Some(self.owes.map_or(from, |owed| owed.max(from)));
+    }
+}
+
+/// The later of two stamps, if they can be compared.
+pub(super) fn later(a: CommitStamp, b: CommitStamp) -> Option<CommitStamp> {
+    if a.covers(b) { Some(a) } else { b.covers(a).then_some(b) }
 }

@@ -45,15 +45,14 @@ impl Rules {
     fn is_clean(&self, stripe: &Stripe, lane: &Lane, user: UserId) -> bool {
         let Some(slot) = stripe.find(&self.key, user) else { return false };
         let state = lane.state.lock();
-        let plain = stripe
-            .side
-            .get(&user)
-            .is_none_or(|side| side.build.is_none() && side.contested.is_empty() && !side.owes);
+        let plain = stripe.side.get(&user).is_none_or(|side| {
+            side.build.is_none() && side.contested.is_empty() && side.owes.is_none()
+        });
         plain
             && slot.trust == Trust::Clean
             && slot.epoch == state.epoch
             && !state.replaying
-            && !state.journal.of(user).any(|row| row.suspect)
+            && !state.journal.of(user).any(|row| row.suspect.is_some())
     }
 
     pub(super) fn begin_transfer(&self, now: Tick, user: UserId) -> Outcome {

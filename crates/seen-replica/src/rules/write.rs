@@ -1,15 +1,15 @@
 //! Writing through: rule R4 (commit, insert, acknowledge) and the acknowledged half of R10.
 
-use seen_filter::{CommitStamp, Item, Tick, UserEpoch, UserId};
-
 use std::sync::atomic::Ordering;
+
+use seen_filter::{CommitStamp, Inserted, Item, Tick, UserEpoch, UserId};
 
 use super::Rules;
 use super::input::{Claim, Effect, Effects, Outcome};
-use super::journal::WriteId;
+use super::journal::{Acknowledged, Suspicion, WriteId};
 use super::lane::{Lane, LaneState};
 use super::sabotage::Rule;
-use super::side::{Change, Op};
+use super::side::{Change, Op, later};
 use super::table::Stripe;
 
 /// A write's user, items and commit.
@@ -44,28 +44,40 @@ impl Rules {
         let stripe = &mut *guard;
         if self.defends(Rule::R4) {
             for item in items {
-                self.add(
-                    now,
-                    stripe,
-                    lane,
-                    user,
-                    Change { stamp, at: now, op: Op::Add(*item) },
-                    effects,
-                );
+                let change = Change { stamp, at: now, op: Op::Add(*item), doubtful: false };
+                self.add(now, stripe, lane, user, change, effects);
             }
         }
         let mut state = lane.state.lock();
         let seq = state.journal.acknowledge();
-        let overflow = if self.defends(Rule::R4) {
-            state.journal.commit(write, stamp, seq)
-        } else {
+        if !self.defends(Rule::R4) {
             state.journal.abandon(write);
-            false
-        };
-        if overflow {
-            self.doubt_lane(now, lane, &mut state, "journal_overflow", effects);
+            return Outcome::Acknowledged(self.claim(lane, seq, stamp));
+        }
+        let journaled = state.journal.commit(write, Acknowledged { seq, stamp, at: now });
+        if journaled.overflow {
+            self.dropped_unproven(now, lane, &mut state, effects);
+        }
+        drop(state);
+        if let Some(Suspicion { stamp, at }) = journaled.suspect {
+            // Row 59: the bits hold it now, and may be wrong until the rebuild.
+            items.iter().for_each(|item| self.contest(stripe, user, *item, stamp, at));
         }
         Outcome::Acknowledged(self.claim(lane, seq, stamp))
+    }
+
+    /// Row 11: as if it were committed, and suspect from the first.
+    pub(super) fn uncertain(
+        &self,
+        now: Tick,
+        write: WriteId,
+        (user, items): (UserId, &[Item]),
+        effects: &mut Effects,
+    ) -> Outcome {
+        if let Some(lane) = self.any_lane(user) {
+            lane.state.lock().journal.doubt(write, now);
+        }
+        self.committed(now, write, (user, items, None), effects)
     }
 
     /// An unmark is committed. The bits stay; the ids are contested until a build proves that it saw
@@ -80,23 +92,56 @@ impl Rules {
         let Some(lane) = self.any_lane(user) else { return self.claim_without_lane(user, stamp) };
         let mut guard = self.stripe(user);
         for item in items {
-            self.remove(
-                now,
-                &mut guard,
-                lane,
-                user,
-                Change { stamp, at: now, op: Op::Remove(*item) },
-            );
+            let change = Change { stamp, at: now, op: Op::Remove(*item), doubtful: false };
+            self.remove(&mut guard, user, change);
         }
         self.rebuild_if_cached(now, &mut guard, lane, user, effects);
         let mut state = lane.state.lock();
         state.journal.abandon(write);
-        for item in items {
-            // An own mark of the id may still be in the journal: what it says is now in doubt.
-            state.journal.suspect(user, Some(*item));
-        }
         let seq = state.journal.acknowledge();
+        let removes = items.iter().map(|item| Op::Remove(*item));
+        let acknowledged = Acknowledged { seq, stamp, at: now };
+        self.journal_removes(lane, &mut state, (user, removes), acknowledged, effects);
         Outcome::Acknowledged(self.claim(lane, seq, stamp))
+    }
+
+    /// Keeps own removes until they have come back, so that neither an older snapshot nor an add that
+    /// is still on its way brings the ids back (rule R10).
+    fn journal_removes(
+        &self,
+        lane: &Lane,
+        state: &mut LaneState,
+        (user, removes): (UserId, impl Iterator<Item = Op>),
+        acknowledged: Acknowledged,
+        effects: &mut Effects,
+    ) {
+        if !self.defends(Rule::R10) {
+            return;
+        }
+        let Acknowledged { stamp, at, .. } = acknowledged;
+        let mut overflow = false;
+        for op in removes {
+            let item = if let Op::Remove(item) = op { Some(item) } else { None };
+            // An own mark of the id may still be in the journal: what it says is now in doubt.
+            state.journal.suspect(user, item, Suspicion { stamp, at });
+            overflow |= state.journal.commit_remove(user, op, acknowledged);
+        }
+        if overflow {
+            self.dropped_unproven(at, lane, state, effects);
+        }
+    }
+
+    /// The journal's bound pushed own writes out before they came back: memory may lack them, and no
+    /// peer's position says that it has them, until a fence has come by.
+    fn dropped_unproven(
+        &self,
+        now: Tick,
+        lane: &Lane,
+        state: &mut LaneState,
+        effects: &mut Effects,
+    ) {
+        state.dropped_below = Some(state.journal.kept_from());
+        self.doubt_lane(now, lane, state, "journal_overflow", effects);
     }
 
     /// A forget is committed: the entry goes, and what is built from now on is of the new epoch.
@@ -110,8 +155,21 @@ impl Rules {
     ) -> Outcome {
         let Some(lane) = self.any_lane(user) else { return self.claim_without_lane(user, stamp) };
         let mut guard = self.stripe(user);
-        self.raise_user_epoch(now, &mut guard, lane, user, epoch, effects);
-        let seq = lane.state.lock().journal.acknowledge();
+        let stripe = &mut *guard;
+        let seq = {
+            let mut state = lane.state.lock();
+            let seq = state.journal.acknowledge();
+            let acknowledged = Acknowledged { seq, stamp, at: now };
+            let removes = std::iter::once(Op::RemoveAll);
+            self.journal_removes(lane, &mut state, (user, removes), acknowledged, effects);
+            seq
+        };
+        // The control row may have come by before the rows were deleted, so that its epoch is known
+        // already: what was built in between goes all the same.
+        let known = stripe.side.get(&user).map_or(UserEpoch::default(), |side| side.user_epoch);
+        if self.is_held(stripe, user) {
+            self.begin_epoch(now, stripe, lane, user, epoch.max(known), effects);
+        }
         Outcome::Acknowledged(self.claim(lane, seq, stamp))
     }
 
@@ -142,9 +200,12 @@ impl Rules {
         let Op::Add(item) = change.op else { return };
         self.hold_back(stripe, user, change);
         let bucket = self.bucket_now();
+        let built = stripe.side.get(&user).and_then(|side| side.stamp);
         let Some(slot) = stripe.find_mut(&self.key, user) else { return };
         let before = slot.state.heap_bytes();
-        slot.state.insert(&self.key, &self.sizing, item, bucket);
+        let inserted = slot.state.insert(&self.key, &self.sizing, item, bucket);
+        let shown = built.zip(change.stamp).is_some_and(|(built, stamp)| built.covers(stamp));
+        let doubtful = (change.doubtful || shown) && inserted != Inserted::AlreadySeen;
         let grown = slot.state.heap_bytes() as i64 - before as i64;
         let due = grown != 0 && slot.state.rebuild_due(&self.sizing);
         if grown != 0 {
@@ -153,30 +214,48 @@ impl Rules {
         if due {
             self.begin_build(now, stripe, lane, user, false, effects);
         }
+        if doubtful && self.defends(Rule::R10) {
+            // The entry lacked what it should have held: it was removed since, by a remove that may
+            // not come by again (rule R10).
+            let applied = lane.state.lock().applied;
+            let stamp =
+                applied.and_then(|applied| built.map_or(Some(applied), |b| later(applied, b)));
+            self.contest(stripe, user, item, stamp, change.at);
+            self.rebuild_if_cached(now, stripe, lane, user, effects);
+        }
     }
 
-    /// Notes one remove: nothing leaves the bits, the id is contested. Too many contested ids drop
-    /// the entry, so that everything is asked in storage.
-    pub(super) fn remove(
-        &self,
-        now: Tick,
-        stripe: &mut Stripe,
-        _lane: &Lane,
-        user: UserId,
-        change: Change,
-    ) {
+    /// Notes one remove: nothing leaves the bits, the id is contested.
+    pub(super) fn remove(&self, stripe: &mut Stripe, user: UserId, change: Change) {
         let Op::Remove(item) = change.op else { return };
         if !self.defends(Rule::R10) {
             return;
         }
         self.hold_back(stripe, user, change);
-        let cached = stripe.find(&self.key, user).is_some();
-        let building = stripe.side.get(&user).is_some_and(|side| side.build.is_some());
-        if !cached && !building {
+        self.contest(stripe, user, item, change.stamp, change.at);
+    }
+
+    /// True if there is an entry, or one is being built.
+    pub(super) fn is_held(&self, stripe: &Stripe, user: UserId) -> bool {
+        stripe.find(&self.key, user).is_some()
+            || stripe.side.get(&user).is_some_and(|side| side.build.is_some())
+    }
+
+    /// Lets storage decide about an id from now on. Too many contested ids drop the entry, so that
+    /// everything is asked in storage. Of a user who is not held, journal and ring know enough.
+    fn contest(
+        &self,
+        stripe: &mut Stripe,
+        user: UserId,
+        item: Item,
+        stamp: Option<CommitStamp>,
+        since: Tick,
+    ) {
+        if !self.defends(Rule::R10) || !self.is_held(stripe, user) {
             return;
         }
         let side = stripe.side.entry(user).or_default();
-        if !side.contest(item, change.stamp, now) {
+        if !side.contest(item, stamp, since) {
             // A build under way may have read ids that are no longer listed: it must not install.
             // Journal and ring keep what it held back.
             side.contested.clear();
@@ -206,13 +285,14 @@ impl Rules {
     }
 
     /// Keeps a change for the install of a build under way. One too many aborts the build: it is
-    /// refused at its install (row 8).
+    /// refused at its install (row 8). A change without a stamp cannot be folded: the journal has it
+    /// until its event has come back with one.
     fn hold_back(&self, stripe: &mut Stripe, user: UserId, change: Change) {
         let Some(build) = stripe.side.get_mut(&user).and_then(|side| side.build.as_mut()) else {
             return;
         };
         // One beyond the bound marks the overflow.
-        if build.pending.len() <= self.settings.pending_events_max {
+        if change.stamp.is_some() && build.pending.len() <= self.settings.pending_events_max {
             build.pending.push(change);
         }
     }

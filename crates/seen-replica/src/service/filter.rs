@@ -128,7 +128,8 @@ impl Replica {
             let ReadAnswer { seen, ask, doubt, exact, rate, .. } = answer;
             waiting.seen.or_with(&seen);
             let all_asked = ask.count() == answer.candidates && answer.candidates > 0;
-            if !exact && !all_asked {
+            // Where storage decides about every "seen", no filter's error is left.
+            if !exact && !all_asked && !call.confirm {
                 rates.push(rate);
             }
             if let Some(doubt) = doubt

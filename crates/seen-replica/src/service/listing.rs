@@ -10,7 +10,7 @@ use seen_filter::{
 };
 use seen_proto::model::{ExplainCall, HistoryCall, HistoryOrder, PageCursor, Quality};
 use seen_proto::status::{ApiError, ErrorKind};
-use seen_proto::v1;
+use seen_proto::v1::{self, DegradedReason};
 use tokio::sync::oneshot;
 
 use super::filter::reason_of;
@@ -153,9 +153,14 @@ impl Replica {
                     snapshot: *snapshot,
                 };
                 let now = self.ticker.now();
-                let outcome = self.step(namespace, now, Input::Checked(checked));
-                let seen = matches!(outcome, Outcome::Decided { ref seen, .. } if seen.get(0));
-                (!seen, Quality::Exact)
+                match self.step(namespace, now, Input::Checked(checked)) {
+                    Outcome::Decided { seen, contested: false } => (!seen.get(0), Quality::Exact),
+                    Outcome::Decided { seen, contested: true } => {
+                        let reason = DegradedReason::Contested;
+                        (!seen.get(0), Quality::Degraded { rate, reason, unknown: 0 })
+                    }
+                    _ => (true, Quality::Exact),
+                }
             }
         }
     }

@@ -147,9 +147,9 @@ impl Replica {
             };
             let row = &mut rows[at];
             row.seen.or_with(&answer.seen);
-            let ask = answer.ask.without(&row.seen);
-            let all_asked = ask.count() == answer.candidates;
+            let all_asked = answer.ask.count() == answer.candidates;
             row.filtered |= !answer.exact && !all_asked;
+            let ask = answer.ask.without(&row.seen);
             if let Some(doubt) = answer.doubt
                 && !ask.is_empty()
             {

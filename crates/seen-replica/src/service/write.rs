@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use seen_filter::history::WriteOp;
-use seen_filter::{Item, StoreError, StoreErrorKind, Tick, UnixMillis, UserId};
+use seen_filter::{Item, StoreError, Tick, TimeRule, UnixMillis, UserId};
 use seen_proto::model::{ForgetCall, ForgetScope, UnmarkCall};
 use seen_proto::status::{ApiError, ErrorKind, call_error};
 use seen_proto::token::{AckSeq, ClusterId, Element, Token, WriteClaim};
@@ -39,8 +39,11 @@ impl Replica {
             encode_mark_response(out, &[]);
             return Ok(Handled::Written);
         }
+        // Of repeats the first one's time counts, or the last one's, as it would over two calls.
+        if self.namespaces[namespace].rules.settings().namespace.time_rule == TimeRule::Last {
+            items.reverse();
+        }
         items.sort_by_key(|(item, _)| *item);
-        // Of repeats the first one's time counts, as it would over two calls.
         items.dedup_by_key(|(item, _)| *item);
         let began = self.ticker.now();
         let answer_by = self.answer_by(began, deadline);
@@ -142,7 +145,7 @@ impl Replica {
         if let Err(error) = self.queues.forgets.try_send(job) {
             return Err(write_error(queue_error(&error, "forgets")));
         }
-        self.within(answer_by, answer).await.map_err(unconfirmed).map_err(write_error)
+        self.acknowledged(answer_by, answer).await
     }
 
     fn send_write(
@@ -166,20 +169,25 @@ impl Replica {
     }
 
     /// Waits for a write's acknowledgement. Whoever stops waiting does not stop the write.
-    async fn acknowledged(
+    async fn acknowledged<T>(
         &self,
         answer_by: Tick,
-        reply: oneshot::Receiver<Result<Claim, StoreError>>,
-    ) -> Result<Claim, ApiError> {
+        reply: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, ApiError> {
         let waited = tokio::time::timeout_at(self.ticker.instant(answer_by), reply).await;
         match waited {
-            Ok(Ok(Ok(claim))) => Ok(claim),
-            Ok(Ok(Err(error))) => Err(write_error(error)),
+            // An error of the store's own says itself whether anything was written.
+            Ok(Ok(done)) => done.map_err(write_error),
             Ok(Err(_)) => {
                 let what = "the process is shutting down; whether it was written is not known";
                 Err(ApiError::new(ErrorKind::OutcomeUnknown, what))
             }
-            Err(_) => Err(write_error(unconfirmed(StoreError::new(StoreErrorKind::Expired, "")))),
+            Err(_) => {
+                // It is queued or under way: nobody can tell which.
+                let what =
+                    "the time allowed ran out before the commit was confirmed; repeat the call";
+                Err(ApiError::new(ErrorKind::OutcomeUnknown, what))
+            }
         }
     }
 
@@ -205,16 +213,5 @@ impl Replica {
         let mut bytes = Vec::new();
         session.encode(ClusterId::new(self.cluster), &mut bytes);
         bytes
-    }
-}
-
-/// The time ran out while the write was queued or under way: nobody can tell which.
-fn unconfirmed(error: StoreError) -> StoreError {
-    match error.kind {
-        StoreErrorKind::Expired => StoreError::new(
-            StoreErrorKind::OutcomeUnknown,
-            "the time allowed ran out before the commit was confirmed; repeat the call",
-        ),
-        _ => error,
     }
 }

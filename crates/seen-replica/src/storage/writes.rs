@@ -12,6 +12,8 @@ use crate::rules::{Claim, Input, Outcome, WriteId};
 
 /// Most jobs of one call to storage.
 const BATCH_JOBS_MAX: usize = 512;
+/// Most rows of one call to storage; a job has at most 1,000, and a call may have 65,536.
+const BATCH_ROWS_MAX: usize = 16_384;
 /// Calls to storage at once: one in its commit, one gathering behind it.
 const BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// Forgets at storage at once.
@@ -28,6 +30,8 @@ pub(super) async fn serve(
         let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
         tokio::select! {
             biased;
+            // Of what was taken and did not fit the batch before, nothing is waited for.
+            () = std::future::ready(()), if !taken.is_empty() => {}
             received = jobs.recv_many(&mut taken, BATCH_JOBS_MAX) => {
                 if received == 0 {
                     break;
@@ -42,7 +46,7 @@ pub(super) async fn serve(
                 continue;
             }
         }
-        let batch = std::mem::take(&mut taken);
+        let batch = batch_of(&mut taken);
         let replica = Arc::clone(&replica);
         tokio::spawn(async move {
             commit(&replica, batch).await;
@@ -50,6 +54,18 @@ pub(super) async fn serve(
         });
     }
     let _ = in_flight.acquire_many(BATCHES_IN_FLIGHT_MAX as u32).await;
+}
+
+/// Takes the jobs that come first, as many as fit into one call to storage, and at least one.
+fn batch_of(taken: &mut Vec<WriteJob>) -> Vec<WriteJob> {
+    let mut rows = 0;
+    let mut fits = |job: &WriteJob| {
+        rows += job.items.len();
+        rows <= BATCH_ROWS_MAX
+    };
+    let jobs = taken.iter().take_while(|job| fits(job)).count().max(1).min(taken.len());
+    let rest = taken.split_off(jobs);
+    std::mem::replace(taken, rest)
 }
 
 /// A job between its begin and its end.
@@ -95,20 +111,20 @@ fn finish(replica: &Replica, begun: Begun, result: &Result<Option<CommitStamp>, 
     let Begun { job, id, items } = begun;
     let now = replica.ticker.now();
     let user = job.user;
-    let stamp = match result {
-        Ok(stamp) => *stamp,
-        // Row 11: it may have happened, so memory must hold it.
-        Err(error) if error.kind == StoreErrorKind::OutcomeUnknown => None,
-        Err(error) => {
-            let input = Input::Abandoned { write: id, user };
-            replica.step(job.namespace, now, input);
+    let items = items.as_slice();
+    let input = match (result, job.op) {
+        (Ok(stamp), WriteOp::Append) => Input::Committed { write: id, user, items, stamp: *stamp },
+        (Ok(stamp), WriteOp::Remove) => Input::Removed { write: id, user, items, stamp: *stamp },
+        (Err(error), op) if error.kind == StoreErrorKind::OutcomeUnknown => match op {
+            // Row 11: it may have happened, so memory must hold it.
+            WriteOp::Append => Input::Uncertain { write: id, user, items },
+            WriteOp::Remove => Input::Removed { write: id, user, items, stamp: None },
+        },
+        (Err(error), _) => {
+            replica.step(job.namespace, now, Input::Abandoned { write: id, user });
             let _ = job.reply.send(Err(error.clone()));
             return;
         }
-    };
-    let input = match job.op {
-        WriteOp::Append => Input::Committed { write: id, user, items: &items, stamp },
-        WriteOp::Remove => Input::Removed { write: id, user, items: &items, stamp },
     };
     let outcome = replica.step(job.namespace, now, input);
     let _ = job.reply.send(claim_of(outcome, result.as_ref().err()));

@@ -26,7 +26,8 @@ pub struct Build {
 impl std::hash::Hash for Build {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         (self.replica, self.user, self.generation, &self.rows, self.pages, self.saw).hash(state);
-        (self.first.map(|(snapshot, epoch)| (snapshot.lower_bound, epoch)), self.broken).hash(state);
+        (self.first.map(|(snapshot, epoch)| (snapshot.lower_bound, epoch)), self.broken)
+            .hash(state);
     }
 }
 
@@ -132,7 +133,9 @@ impl World {
 
     fn fail_build_at(&mut self, at: usize) -> bool {
         let build = self.builds.remove(at);
-        self.say(|| format!("{}'s build {} of u{} fails", name(build.replica), build.generation, build.user));
+        self.say(|| {
+            format!("{}'s build {} of u{} fails", name(build.replica), build.generation, build.user)
+        });
         self.give_up(build.replica, build.user, build.generation);
         true
     }

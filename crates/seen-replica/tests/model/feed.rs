@@ -16,6 +16,8 @@ pub struct Reader {
     at: usize,
     /// The oldest row that may be delivered again.
     from: usize,
+    /// What it has said to be complete.
+    told: Option<u64>,
     /// The reader has found that the log is another one.
     lost_track: bool,
 }
@@ -36,10 +38,13 @@ impl World {
             return;
         }
         let at = self.storage.log[partition].len();
-        let reader = Reader { opened: true, at, from: at, lost_track: false };
+        let told = Some(self.storage.head());
+        let reader = Reader { opened: true, at, from: at, told, lost_track: false };
         self.replicas[replica].readers[partition] = reader;
         let stamp = self.storage.stamp(self.storage.head());
-        self.say(|| format!("{} follows p{partition} from commit {}", name(replica), stamp.position));
+        self.say(|| {
+            format!("{} follows p{partition} from commit {}", name(replica), stamp.position)
+        });
         self.batch(replica, partition, vec![FeedEvent::Complete { stamp }]);
     }
 
@@ -81,15 +86,15 @@ impl World {
         reader.opened && (reader.at < self.storage.log[partition].len() || reader.lost_track)
     }
 
-    pub(super) fn deliver(
-        &mut self,
-        replica: u8,
-        partition: u8,
-        rows: u8,
-        complete: bool,
-    ) -> bool {
-        let (replica, partition) =
-            (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
+    /// True if the reader stands at the end of a commit and has not said so.
+    pub fn is_silent(&self, replica: usize, partition: usize) -> bool {
+        let reader = &self.replicas[replica].readers[partition];
+        let complete = self.complete(replica, partition);
+        reader.opened && complete.is_some() && complete != reader.told
+    }
+
+    pub(super) fn deliver(&mut self, replica: u8, partition: u8, rows: u8, complete: bool) -> bool {
+        let (replica, partition) = (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
         let reader = &mut self.replicas[replica].readers[partition];
         if !reader.opened {
             return false;
@@ -103,6 +108,7 @@ impl World {
         events.extend(log[reader.at..until].iter().map(|row| self.storage.event(row)));
         reader.at = until;
         if complete && let Some(position) = self.complete(replica, partition) {
+            self.replicas[replica].readers[partition].told = Some(position);
             events.push(FeedEvent::Complete { stamp: self.storage.stamp(position) });
         }
         let told: Vec<String> = events.iter().map(brief).collect();
@@ -113,8 +119,7 @@ impl World {
     }
 
     pub(super) fn rewind(&mut self, replica: u8, partition: u8, rows: u8) -> bool {
-        let (replica, partition) =
-            (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
+        let (replica, partition) = (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
         let reader = &mut self.replicas[replica].readers[partition];
         let to = reader.at.saturating_sub(usize::from(rows)).max(reader.from);
         let back = reader.at - to;
@@ -124,8 +129,7 @@ impl World {
     }
 
     pub(super) fn gap(&mut self, replica: u8, partition: u8, rows: u8) -> bool {
-        let (replica, partition) =
-            (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
+        let (replica, partition) = (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
         let len = self.storage.log[partition].len();
         let reader = &mut self.replicas[replica].readers[partition];
         if !reader.opened {
@@ -142,8 +146,7 @@ impl World {
     }
 
     pub(super) fn poison(&mut self, replica: u8, partition: u8) -> bool {
-        let (replica, partition) =
-            (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
+        let (replica, partition) = (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
         let reader = &mut self.replicas[replica].readers[partition];
         let Some(row) = self.storage.log[partition].get(reader.at) else { return false };
         let Row::User(user, ..) = row.row else { return false };
@@ -161,7 +164,9 @@ impl World {
 /// An event in a few characters.
 fn brief(event: &FeedEvent) -> String {
     match event {
-        FeedEvent::Add { stamp, user, item } => format!("+u{user} x{} @{}", item.id, stamp.position),
+        FeedEvent::Add { stamp, user, item } => {
+            format!("+u{user} x{} @{}", item.id, stamp.position)
+        }
         FeedEvent::Remove { stamp, user, item } => {
             format!("-u{user} x{} @{}", item.id, stamp.position)
         }

@@ -87,6 +87,8 @@ pub struct Taste {
     items: u64,
     patient: bool,
     greedy: bool,
+    /// Who wrote what last: somebody is likely to look whether it is there.
+    written: (u8, u8, u8),
 }
 
 /// The world of a seed.
@@ -134,6 +136,7 @@ impl Taste {
             items: 1 + rng.below(ITEMS.len() as u64),
             patient: rng.percent(50),
             greedy: rng.percent(50),
+            written: (0, 0, 1),
         }
     }
 
@@ -165,13 +168,20 @@ impl Taste {
     }
 
     /// The next action.
-    pub fn next(&self, rng: &mut Rng) -> Action {
+    pub fn next(&mut self, rng: &mut Rng) -> Action {
         let kind = self.kind(rng);
         let replica = rng.below(2) as u8;
         let session = rng.below(SESSIONS as u64 + 1) as u8;
         let user = rng.below(self.users) as u8;
         let items = self.items(rng);
         let any = rng.byte();
+        if matches!(kind, Kind::Mark | Kind::Unmark) {
+            self.written = (session, user, items);
+        }
+        let (session, user, items) = match kind {
+            Kind::Read if rng.percent(45) => self.written,
+            _ => (session, user, items),
+        };
         match kind {
             Kind::Wait => self.wait(rng),
             Kind::Mark => Action::Mark { replica, session, user, items },

@@ -4,10 +4,10 @@
 use seen_filter::{Item, UserId};
 use seen_replica::rules::EntryState;
 
+use super::World;
 use super::action::{Action, name};
 use super::config::{ITEMS, PARTITIONS, SESSIONS, USERS};
 use super::write::OpState;
-use super::World;
 
 /// Rounds of delivering, building and asking after which nothing may be open any more.
 const ROUNDS_MAX: usize = 24;
@@ -22,13 +22,22 @@ impl World {
         self.settle_writes();
         self.come_to_rest();
         for replica in 0..2 {
-            for user in 0..USERS.len() as u8 {
-                if self.violation.is_none() {
-                    self.act(Action::Rebuild { replica, user });
-                }
+            for user in self.touched() {
+                self.act(Action::Rebuild { replica, user });
             }
         }
         self.come_to_rest();
+    }
+
+    /// The users of the story, as selectors.
+    fn touched(&self) -> Vec<u8> {
+        let written = |user: &u64| self.ops.iter().any(|op| op.user == *user);
+        (0..USERS.len() as u8).filter(|at| written(&USERS[usize::from(*at)])).collect()
+    }
+
+    /// The sessions whose tokens say anything, and the caller without one.
+    fn speaking(&self) -> Vec<usize> {
+        (0..=SESSIONS).filter(|at| *at == 0 || self.has_token(*at)).collect()
     }
 
     fn settle_writes(&mut self) {
@@ -70,13 +79,11 @@ impl World {
         for replica in 0..2 {
             for partition in 0..PARTITIONS as u8 {
                 self.act(Action::Open { replica, partition });
-                self.act(Action::Deliver { replica, partition, rows: 255, complete: true });
-                while self.is_behind(usize::from(replica), usize::from(partition)) {
-                    self.act(Action::Deliver { replica, partition, rows: 255, complete: true });
-                }
+                self.catch_up(replica, partition);
             }
-            for user in 0..USERS.len() as u8 {
-                for session in 0..=SESSIONS as u8 {
+            for user in self.touched() {
+                for session in self.speaking() {
+                    let session = session as u8;
                     self.act(Action::Read { replica, session, user, items: 31 });
                 }
             }
@@ -91,6 +98,11 @@ impl World {
         }
     }
 
+    fn catch_up(&mut self, replica: u8, partition: u8) {
+        let all = Action::Deliver { replica, partition, rows: 255, complete: true };
+        while self.act(all) && self.is_behind(usize::from(replica), usize::from(partition)) {}
+    }
+
     /// Why the world is not at rest, or wrong.
     fn unrest(&mut self) -> Option<String> {
         if !self.builds.is_empty() {
@@ -100,10 +112,13 @@ impl World {
             for lane in self.replicas[replica].rules.lanes(self.now(replica)) {
                 if lane.journal_rows > 0 {
                     let (who, rows) = (name(replica), lane.journal_rows);
-                    return Some(format!("{who} never releases {rows} journal rows of {}", lane.feed));
+                    return Some(format!(
+                        "{who} never releases {rows} journal rows of {}",
+                        lane.feed
+                    ));
                 }
             }
-            for user in USERS {
+            for user in self.touched().into_iter().map(|at| USERS[usize::from(at)]) {
                 if self.follows(replica, user)
                     && let Some(why) = self.unrest_of(replica, user)
                 {
@@ -134,13 +149,17 @@ impl World {
         let view = self.replicas[replica].rules.entry(UserId::new(user), None);
         if view.state != EntryState::Ready || view.contested_items > 0 {
             let (state, contested) = (view.state, view.contested_items);
-            return Some(format!("{who}'s entry of u{user} stays {state:?}, {contested} contested"));
+            return Some(format!(
+                "{who}'s entry of u{user} stays {state:?}, {contested} contested"
+            ));
         }
-        for session in 0..=SESSIONS {
+        for session in self.speaking() {
             let answer = self.ask(replica, session, user, &ITEMS);
             if !answer.ask.is_empty() {
                 let doubt = answer.doubt;
-                return Some(format!("{who} never answers s{session} about u{user} alone: {doubt:?}"));
+                return Some(format!(
+                    "{who} never answers s{session} about u{user} alone: {doubt:?}"
+                ));
             }
         }
         None

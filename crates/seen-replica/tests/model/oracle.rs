@@ -42,6 +42,8 @@ impl World {
         }
         let (kind, says) = (op.kind, if seen { "seen" } else { "unread" });
         let who = name(replica);
-        self.broken(format!("{who} says {says}, unflagged, of u{user} x{item} after {kind:?} w{last}"));
+        self.broken(format!(
+            "{who} says {says}, unflagged, of u{user} x{item} after {kind:?} w{last}"
+        ));
     }
 }

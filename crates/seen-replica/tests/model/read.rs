@@ -126,11 +126,14 @@ impl World {
         let Some(at) = nth(&self.reads, read, |read| !read.is_checked()) else { return false };
         let visible = self.storage.visible;
         let rows = self.storage.rows(self.reads[at].user, visible);
-        let found: Vec<bool> = self.reads[at].asked.iter().map(|item| rows.contains(item)).collect();
+        let found: Vec<bool> =
+            self.reads[at].asked.iter().map(|item| rows.contains(item)).collect();
         let snapshot = self.snapshot(visible, u64::from(read / 16));
         let id = self.reads[at].id;
         let lower = snapshot.lower_bound.map(|stamp| stamp.position);
-        self.say(|| format!("storage checks r{id} at commit {visible} (says {lower:?}): {found:?}"));
+        self.say(|| {
+            format!("storage checks r{id} at commit {visible} (says {lower:?}): {found:?}")
+        });
         self.reads[at].found = Some((found, snapshot));
         true
     }

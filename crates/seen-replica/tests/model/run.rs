@@ -4,11 +4,11 @@ use std::fmt;
 
 use seen_replica::rules::Rule;
 
+use super::World;
 use super::action::Action;
 use super::config::Config;
 use super::generate::{self, Taste};
 use super::rng::Rng;
-use super::World;
 
 /// Plays that shortening a story may take.
 const PLAYS_MAX: usize = 4_000;
@@ -44,7 +44,7 @@ pub fn play(config: Config, actions: &[Action], tell: bool) -> World {
 pub fn run_seed(seed: u64, sabotage: Option<Rule>) -> Option<Failure> {
     let mut rng = Rng::new(seed);
     let config = Config { sabotage, ..generate::config(&mut rng) };
-    let taste = Taste::new(&mut rng);
+    let mut taste = Taste::new(&mut rng);
     let steps = 60 + rng.below(400);
     let mut world = World::new(config);
     let mut actions = Vec::new();

@@ -150,7 +150,7 @@ impl Storage {
         self.commits.truncate(to as usize);
         self.changes.values_mut().for_each(|changes| changes.retain(|(at, _)| *at <= to));
         self.log.iter_mut().for_each(|log| log.retain(|row| row.position <= to));
-        self.visible = self.visible.min(to);
+        self.visible = to;
     }
 
     /// The event that tells of a row.

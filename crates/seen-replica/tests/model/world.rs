@@ -4,6 +4,7 @@
 mod action;
 mod build;
 mod config;
+mod explore;
 mod feed;
 mod generate;
 mod heal;
@@ -25,6 +26,9 @@ use seen_replica::rules::{CacheBudget, Claim, Effect, Input, Outcome, Rules, Set
 pub use action::{Action, name};
 pub use build::Build;
 pub use config::{Clock, Config, SESSIONS, USERS};
+#[allow(unused_imports, reason = "each test target uses a part of the world")]
+pub use explore::{Explored, Scenario, explore};
+#[allow(unused_imports, reason = "each test target uses a part of the world")]
 pub use run::{Failure, play, replay_from_environment, run_seed, search};
 pub use write::{Op, OpKind};
 
@@ -97,7 +101,7 @@ fn rules(config: &Config, replica: usize, incarnation: u64, now: Tick) -> Rules 
     let followed = if config.partial && replica == 1 { PARTITIONS - 2 } else { PARTITIONS };
     let feeds: Vec<_> = (0..followed).map(feed).collect();
     let feed_of = Box::new(|user: UserId| feed(storage::partition_of(user.get())));
-    let rules = Rules::new(settings, HashKey::new(1, [7; 16]), &feeds, feed_of, now);
+    let rules = Rules::of_one_stripe(settings, HashKey::new(1, [7; 16]), &feeds, feed_of, now);
     #[cfg(feature = "sabotage")]
     let rules = match config.sabotage {
         Some(rule) => rules.sabotaged(rule),
@@ -289,7 +293,9 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::StartBuild { user, generation, .. } => {
-                    self.say(|| format!("   {} begins build {generation} of u{user}", name(replica)));
+                    self.say(|| {
+                        format!("   {} begins build {generation} of u{user}", name(replica))
+                    });
                     self.builds.push(Build::new(replica, incarnation, user.get(), generation));
                 }
                 Effect::WriteFence { feed, seq } => {
@@ -309,7 +315,9 @@ impl World {
     fn crash(&mut self, replica: u8) -> bool {
         let replica = usize::from(replica) % 2;
         let incarnation = self.replicas[replica].incarnation + 10;
-        self.say(|| format!("{} dies and starts again as incarnation {incarnation}", name(replica)));
+        self.say(|| {
+            format!("{} dies and starts again as incarnation {incarnation}", name(replica))
+        });
         let now = self.now(replica);
         self.replicas[replica] = Replica {
             rules: rules(&self.config, replica, incarnation, now),

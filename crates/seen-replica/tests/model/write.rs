@@ -101,7 +101,9 @@ impl World {
         let items = if kind == OpKind::Forget { Vec::new() } else { items_of(items) };
         let incarnation = self.replicas[replica].incarnation;
         let id = self.ops.len();
-        self.say(|| format!("s{session} asks {} to {kind:?} u{user} {items:?} (w{id})", name(replica)));
+        self.say(|| {
+            format!("s{session} asks {} to {kind:?} u{user} {items:?} (w{id})", name(replica))
+        });
         let marked: Vec<Item> = match kind {
             OpKind::Mark => items.iter().map(|item| Item::new(0, *item)).collect(),
             _ => Vec::new(),
@@ -144,9 +146,10 @@ impl World {
             let more = op.changes();
             let free = more.iter().all(|(user, change)| {
                 let (Change::Add(item) | Change::Remove(item)) = change else { return false };
-                !self.ops[..].iter().enumerate().any(|(at, taken)| {
-                    group.contains(&at) && taken.touches(*user, *item)
-                })
+                !self.ops[..]
+                    .iter()
+                    .enumerate()
+                    .any(|(at, taken)| group.contains(&at) && taken.touches(*user, *item))
             });
             let fits = op.can_commit() && op.kind != OpKind::Forget && other != at && free;
             if fits && group.len() <= usize::from(with % 4) {
@@ -188,7 +191,8 @@ impl World {
             self.say(|| format!("commit {position}: w{at} raises the epoch of u{user}"));
         } else {
             let rows = self.storage.rows(user, head);
-            let changes: Vec<_> = rows.into_iter().map(|item| (user, Change::Remove(item))).collect();
+            let changes: Vec<_> =
+                rows.into_iter().map(|item| (user, Change::Remove(item))).collect();
             let position = self.storage.commit(now, &changes);
             self.say(|| format!("commit {position}: w{at} deletes the rows of u{user}"));
             self.committed(at, position);
@@ -206,6 +210,17 @@ impl World {
         true
     }
 
+    /// Writes that storage may commit now.
+    pub fn committable(&self) -> Vec<&Op> {
+        self.ops.iter().filter(|op| op.can_commit()).collect()
+    }
+
+    /// Writes that a replica may acknowledge now.
+    pub fn acknowledgeable(&self) -> Vec<&Op> {
+        let ready = |op: &&Op| op.state == OpState::Committed && self.is_alive(op);
+        self.ops.iter().filter(ready).collect()
+    }
+
     fn is_alive(&self, op: &Op) -> bool {
         self.replicas[op.replica].incarnation == op.incarnation
     }
@@ -220,7 +235,7 @@ impl World {
             self.storage.show(position);
         }
         let stamp = op.stamp.filter(|_| self.config.stamps);
-        let claim = self.tell(&op, stamp);
+        let claim = self.tell(&op, stamp, true);
         self.ops[at].state = OpState::Acked;
         let seq = claim.map_or(0, |claim| claim.seq);
         self.say(|| format!("{} acknowledges w{at} to s{} as {seq}", name(op.replica), op.session));
@@ -233,13 +248,16 @@ impl World {
         true
     }
 
-    /// Tells the core that a write is committed.
-    fn tell(&mut self, op: &Op, stamp: Option<CommitStamp>) -> Option<Claim> {
+    /// Tells the core that a write is committed, or that nobody knows.
+    fn tell(&mut self, op: &Op, stamp: Option<CommitStamp>, certain: bool) -> Option<Claim> {
         let user = UserId::new(op.user);
         let items: Vec<Item> = op.items.iter().map(|item| Item::new(0, *item)).collect();
         let write = op.write;
-        self.trace(op.replica, ("committed", op.kind, op.user, &items, stamp, write.is_some()));
+        self.trace(op.replica, ("told", op.kind, op.user, &items, stamp, write.is_some(), certain));
         let input = match (op.kind, write) {
+            (OpKind::Mark, Some(write)) if !certain => {
+                Input::Uncertain { write, user, items: &items }
+            }
             (OpKind::Mark, Some(write)) => Input::Committed { write, user, items: &items, stamp },
             (OpKind::Unmark, Some(write)) => Input::Removed { write, user, items: &items, stamp },
             _ => Input::Forgot { user, epoch: UserEpoch::new(op.epoch), stamp },
@@ -252,22 +270,18 @@ impl World {
 
     /// Row 11: the connection breaks while the commit is under way.
     pub(super) fn lose(&mut self, op: u8) -> bool {
-        let ready = |op: &Op| {
-            matches!(op.state, OpState::Begun | OpState::Committed) && self.is_alive(op)
-        };
+        let ready =
+            |op: &Op| matches!(op.state, OpState::Begun | OpState::Committed) && self.is_alive(op);
         let Some(at) = nth(&self.ops, op, ready) else { return false };
         self.say(|| format!("nobody knows what became of w{at}"));
         let op = self.ops[at].clone();
-        match (op.kind, op.write) {
-            (OpKind::Mark | OpKind::Unmark, Some(_)) => {
-                // It may have happened, so that memory must hold it.
-                if let Some(claim) = self.tell(&op, None)
-                    && op.session > 0
-                {
-                    self.learn(op.session, op.replica, claim);
-                }
-            }
-            _ => {}
+        // It may have happened, so that memory must hold it.
+        if matches!(op.kind, OpKind::Mark | OpKind::Unmark)
+            && op.write.is_some()
+            && let Some(claim) = self.tell(&op, None, false)
+            && op.session > 0
+        {
+            self.learn(op.session, op.replica, claim);
         }
         let after = (self.storage.timeline, self.storage.head(), 1);
         let op = &mut self.ops[at];
@@ -315,6 +329,11 @@ impl World {
             self.say(|| format!("   the token of s{session} collapses to {wildcard:?}"));
             self.sessions[session].claims = vec![wildcard];
         }
+    }
+
+    /// True if a session has a token that names anything.
+    pub fn has_token(&self, session: usize) -> bool {
+        !self.sessions[session].claims.is_empty()
     }
 
     pub(super) fn merge_sessions(&mut self, from: u8, into: u8) -> bool {

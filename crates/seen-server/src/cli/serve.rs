@@ -11,7 +11,6 @@ use crate::runtime;
 use crate::shutdown::Stop;
 use crate::telemetry::{Logs, MetricsHandle};
 
-
 /// Arguments of `seen serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -38,6 +37,10 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
         let stop = Stop::on_signals()?;
         let options = NodeOptions { config, ephemeral: args.ephemeral };
         let node = Node::start_with(options, metrics, stop).await?;
+        if let Some(path) = &args.seed {
+            let events = node.seed(path).await?;
+            eprintln!("seen: {events} events loaded from {}", path.display());
+        }
         node.ready().await;
         let at = node.addresses();
         eprintln!("seen: serving on {} (admin {}, http {})", at.api, at.admin, at.http);

@@ -41,7 +41,7 @@ const OPTIONS: &[OptionInfo] = &[
     ),
     option(
         "pending_items_max",
-        Allowed::Count(1_000, 1_000_000),
+        Allowed::Count(100, 16_384),
         "Events that one user may gather while a build runs; one more restarts the build.",
     ),
     option(
@@ -74,7 +74,7 @@ impl Default for CacheConfig {
             build_share: 0.5,
             builds_waiting_max: 4_096,
             rebuilds_per_s_max: 200,
-            pending_items_max: 65_536,
+            pending_items_max: 4_096,
             journal_items_max: 250_000,
         }
     }

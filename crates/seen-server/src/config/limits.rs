@@ -42,11 +42,7 @@ pub struct LimitsConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self {
-            seen_sample: 0.01,
-            unread_sample: 0.001,
-            sample_checks_per_s_max: 50,
-        }
+        Self { seen_sample: 0.01, unread_sample: 0.001, sample_checks_per_s_max: 50 }
     }
 }
 

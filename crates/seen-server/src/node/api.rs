@@ -19,18 +19,24 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use tower::Service;
 
+use super::NodeError;
 use crate::config::Config;
 use crate::http::{self as http_port, Shown};
 use crate::readiness::Readiness;
-use super::NodeError;
 use crate::serving::{Front, ServingOptions};
 use crate::shutdown::Stop;
 use crate::telemetry::MetricsHandle;
 
 /// How often readiness is compared with the truth.
 const READINESS_EVERY: Duration = Duration::from_millis(20);
+
+/// What the API's port lists.
+const API_SERVICES: [&str; 2] = [SeenGrpc::NAME, "grpc.health.v1.Health"];
+/// What the operator's port lists.
+const ADMIN_SERVICES: [&str; 1] = ["seen.v1.AdminService"];
 
 /// The API's service on one serving thread: the hot paths first, then everything else.
 #[derive(Clone)]
@@ -65,13 +71,14 @@ impl Service<Request<Incoming>> for Api {
 pub(super) async fn front(
     config: &Config,
     replica: Arc<Replica>,
-) -> Result<Front, NodeError> {
+) -> Result<(Front, HealthReporter), NodeError> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<AnySeen>().await;
-    let others = Routes::new(health).add_service(reflection()?).prepare();
+    let others = Routes::new(health).add_service(reflection(&API_SERVICES)?).prepare();
     let api = Api { seen: SeenGrpc::new(replica), others };
     let options = ServingOptions::from(&config.server);
-    Ok(Front::start(options, move |_thread| api.clone()).await?)
+    let front = Front::start(options, move |_thread| api.clone()).await?;
+    Ok((front, health_reporter))
 }
 
 /// Names the service for the health protocol.
@@ -85,15 +92,21 @@ impl NamedService for AnySeen {
 ///
 /// # Errors
 /// If the compiled-in descriptors do not parse, which a test rules out.
-fn reflection() -> Result<
+fn reflection(
+    services: &[&'static str],
+) -> Result<
     tonic_reflection::server::v1::ServerReflectionServer<
         impl tonic_reflection::server::v1::ServerReflection,
     >,
     NodeError,
 > {
-    tonic_reflection::server::Builder::configure()
+    // Named one by one: a port lists what it serves, and no more.
+    let builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    services
+        .iter()
+        .fold(builder, |builder, service| builder.with_service_name(*service))
         .build_v1()
         .map_err(|error| NodeError::Reflection(error.to_string()))
 }
@@ -112,11 +125,10 @@ pub(super) fn admin_port(
     admin: Admin,
 ) -> Result<impl Future<Output = ()> + Send, NodeError> {
     let Admin { replica, readiness, stop } = admin;
-    let reflection = reflection()?;
+    let reflection = reflection(&ADMIN_SERVICES)?;
     let drain = move |timeout: Option<Duration>| {
         readiness.not_ready("drain", "draining");
         stop.request_within(timeout);
-        0
     };
     let service = AdminGrpc::new(replica, env!("CARGO_PKG_VERSION"), Arc::new(drain));
     let admin = AdminServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -145,7 +157,12 @@ pub(super) async fn serve_http(
 }
 
 /// Keeps readiness true to the feed: users are cached only once every partition has begun.
-pub(super) async fn watch_readiness(replica: Arc<Replica>, readiness: Readiness, stop: Stop) {
+pub(super) async fn watch_readiness(
+    replica: Arc<Replica>,
+    readiness: Readiness,
+    health: HealthReporter,
+    stop: Stop,
+) {
     let mut looks = tokio::time::interval(READINESS_EVERY);
     while !stop.is_requested() {
         looks.tick().await;
@@ -156,4 +173,5 @@ pub(super) async fn watch_readiness(replica: Arc<Replica>, readiness: Readiness,
         }
     }
     readiness.not_ready("drain", "draining");
+    health.set_not_serving::<AnySeen>().await;
 }

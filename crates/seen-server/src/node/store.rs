@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use seen_filter::hash::HashKey;
-use seen_filter::{
-    ChangeFeed, History, Incarnation, UserId, calibrate,
-};
+use seen_filter::{ChangeFeed, History, Incarnation, UserId, calibrate};
 use seen_replica::{ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
 use seen_store::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
@@ -55,10 +53,8 @@ fn folder(config: &Config, ephemeral: bool) -> Result<(PathBuf, Option<TempDir>)
         // A folder that cannot be made may still hold a store that can be read.
         Err(_) if folder.is_dir() => Ok((folder, None)),
         Err(source) => {
-            let what = format!(
-                "cannot make the data folder {} (storage.data_dir)",
-                folder.display()
-            );
+            let what =
+                format!("cannot make the data folder {} (storage.data_dir)", folder.display());
             Err(NodeError::System { what, source })
         }
     }

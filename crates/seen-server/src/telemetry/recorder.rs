@@ -4,8 +4,8 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
-use seen_filter::{MetricInfo, MetricKind, MetricUnit};
 use parking_lot::Mutex;
+use seen_filter::{MetricInfo, MetricKind, MetricUnit};
 use thiserror::Error;
 use tracing_appender::non_blocking::ErrorCounter;
 

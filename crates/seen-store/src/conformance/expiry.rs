@@ -3,9 +3,7 @@
 use seen_filter::history::PAGE_ROWS_MAX;
 use seen_filter::{History, NamespaceSettings, Retention, UnixMillis};
 
-use super::{
-    Fixture, ManualClock, NS, START_MS, found, items, items_of, mark, rows_by,
-};
+use super::{Fixture, ManualClock, NS, START_MS, found, items, items_of, mark, rows_by};
 
 const BUCKET_MS: u64 = 10_000;
 const SPAN_MS: u64 = 30_000;

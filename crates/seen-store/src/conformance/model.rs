@@ -25,8 +25,9 @@ pub async fn the_feed_folds_to_what_pages_hold(fixture: &impl Fixture) {
     let mut draw = draws(0x5eed);
     for _ in 0..STEPS {
         let who = draw() % USERS;
-        let some: Vec<_> =
-            (0..1 + draw() % 5).map(|_| Item::new(1 + (draw() % 2) as u8, draw() % ITEMS)).collect();
+        let some: Vec<_> = (0..1 + draw() % 5)
+            .map(|_| Item::new(1 + (draw() % 2) as u8, draw() % ITEMS))
+            .collect();
         let held = model.entry(who).or_default();
         match draw() % 10 {
             0 => {

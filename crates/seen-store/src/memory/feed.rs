@@ -8,8 +8,8 @@ use std::time::Duration;
 use seen_filter::feed::FeedBatch;
 use seen_filter::history::SeamFuture;
 use seen_filter::{
-    ChangeFeed, CommitStamp, FeedCursor, FeedError, FeedEvent, FeedId, FeedReader, FeedStart, GapScope,
-    NamespaceId, Partition, Shard, Timeline, UserId,
+    ChangeFeed, CommitStamp, FeedCursor, FeedError, FeedEvent, FeedId, FeedReader, FeedStart,
+    GapScope, NamespaceId, Partition, Shard, Timeline, UserId,
 };
 use tokio::time::Instant;
 

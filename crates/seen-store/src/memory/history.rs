@@ -116,9 +116,7 @@ impl MemoryStore {
     }
 
     fn stamped(&self, position: u64) -> Option<CommitStamp> {
-        self.with(|core| {
-            core.state.options.numbers_commits.then(|| core.state.stamp(position))
-        })
+        self.with(|core| core.state.options.numbers_commits.then(|| core.state.stamp(position)))
     }
 }
 

@@ -125,10 +125,8 @@ impl State {
         let epoch = epochs.last().map_or(1, |(_, epoch)| epoch + 1);
         epochs.push((position, epoch));
         let (stamp, epoch) = (self.stamp(position), UserEpoch::new(epoch));
-        let events = vec![
-            FeedEvent::RemoveAll { stamp, user },
-            FeedEvent::Forgotten { stamp, user, epoch },
-        ];
+        let events =
+            vec![FeedEvent::RemoveAll { stamp, user }, FeedEvent::Forgotten { stamp, user, epoch }];
         self.log.push(BTreeMap::from([(self.feed_of(namespace, user), events)]));
         (position, epoch, removed)
     }
@@ -150,13 +148,11 @@ impl State {
         at: u64,
         now: UnixMillis,
     ) -> impl Iterator<Item = Row> {
-        let retention =
-            self.namespaces.get(usize::from(namespace.get())).and_then(|s| s.retention);
+        let retention = self.namespaces.get(usize::from(namespace.get())).and_then(|s| s.retention);
         let horizon = retention.map_or(0, |r| r.horizon_at(now));
         let rows = self.rows.range(of_user(namespace.get(), user));
-        rows.filter_map(move |(_, versions)| row_at(versions, at)).filter(move |r| {
-            r.bucket >= horizon
-        })
+        rows.filter_map(move |(_, versions)| row_at(versions, at))
+            .filter(move |r| r.bucket >= horizon)
     }
 
     /// A row as of commit `at`, if it had not expired by `now`.
@@ -168,8 +164,7 @@ impl State {
         at: u64,
         now: UnixMillis,
     ) -> bool {
-        let retention =
-            self.namespaces.get(usize::from(namespace.get())).and_then(|s| s.retention);
+        let retention = self.namespaces.get(usize::from(namespace.get())).and_then(|s| s.retention);
         let horizon = retention.map_or(0, |r| r.horizon_at(now));
         let versions = self.rows.get(&(namespace.get(), user, item));
         versions.and_then(|v| row_at(v, at)).is_some_and(|row| row.bucket >= horizon)

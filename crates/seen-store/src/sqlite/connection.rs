@@ -58,7 +58,8 @@ pub(crate) fn connect_options(options: &SqliteOptions, role: Role) -> SqliteConn
         .synchronous(SqliteSynchronous::Full)
         // The store copies the log itself, so that no commit waits for it.
         .pragma("wal_autocheckpoint", "0")
-        .pragma("journal_size_limit", (options.wal_bytes_checkpoint * 2).to_string());
+        // Where a log that a long reader let grow is cut to when it starts afresh.
+        .pragma("journal_size_limit", (options.wal_bytes_checkpoint * 32).to_string());
     if options.file_bytes_max > 0 {
         let pages = (options.file_bytes_max / PAGE_BYTES).clamp(1, 0xffff_fffe);
         connect = connect.pragma("max_page_count", pages.to_string());

@@ -74,10 +74,9 @@ fn classify(code: Option<i32>, stage: Stage) -> (StoreErrorKind, &'static str) {
             "the file is damaged or is no store; stop, keep a copy, and restore a backup or run \
              `sqlite3 FILE .recover`",
         ),
-        (Some(CANTOPEN), _) => (
-            Kind::Unavailable,
-            "check that the folder exists and that this user may write in it",
-        ),
+        (Some(CANTOPEN), _) => {
+            (Kind::Unavailable, "check that the folder exists and that this user may write in it")
+        }
         _ => (Kind::Unavailable, "see the cause; the same call may succeed later"),
     }
 }

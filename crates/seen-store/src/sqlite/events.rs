@@ -5,9 +5,7 @@
 //! adds and removes `tag user:u64 count:u32 (kind:u8 item:u64)*`, all rows removed `tag user:u64`,
 //! forgotten `tag user:u64 epoch:u32`, fence `tag writer:u64 seq:u64`.
 
-use seen_filter::{
-    CommitStamp, FeedEvent, FenceSeq, Incarnation, Item, UserEpoch, UserId,
-};
+use seen_filter::{CommitStamp, FeedEvent, FenceSeq, Incarnation, Item, UserEpoch, UserId};
 
 const VERSION: u8 = 1;
 const ADD: u8 = 1;

@@ -22,9 +22,10 @@ use super::connection::{Role, connect_options};
 use super::errors::{Stage, map};
 use super::events::decode;
 use super::inner::Inner;
+use super::maintain::Troubles;
 use super::namespaces::LogSlot;
 use super::read::{read_head, settle};
-use super::tail::Head;
+use super::tail::{CommitEvents, Head};
 use crate::metrics::FEED_GAPS;
 
 /// Most commits with events that one look takes.
@@ -61,7 +62,7 @@ struct Look {
     timeline: u64,
     head: u64,
     floor: u64,
-    commits: Vec<(u64, Arc<[u8]>)>,
+    commits: Vec<CommitEvents>,
     /// The last commit looked at.
     through: u64,
 }
@@ -125,10 +126,8 @@ impl FeedReader for SqliteReader {
                 events.push(event);
                 self.resume = after;
             }
-            let head = *self.head.borrow();
-            let is_at_head = self.timeline == head.timeline && self.position > head.position;
             Ok(FeedBatch {
-                caught_up: heartbeat || (self.ready.is_empty() && is_at_head),
+                caught_up: heartbeat || (self.ready.is_empty() && self.is_at_head()),
                 events,
                 resume: self.resume,
             })
@@ -137,11 +136,17 @@ impl FeedReader for SqliteReader {
 }
 
 impl SqliteReader {
+    /// True if nothing is known to follow, and other processes' commits would be known.
+    fn is_at_head(&self) -> bool {
+        let head = *self.head.borrow();
+        let watches = self.inner.upgrade().is_some_and(|i| i.poll_error.lock().is_none());
+        watches && self.timeline == head.timeline && self.position > head.position
+    }
+
     /// Reads until there is something to deliver; true if there is nothing, but the time for a
     /// heartbeat has come and the file was looked at meanwhile.
     async fn fill(&mut self) -> Result<bool, FeedError> {
-        let closed =
-            || FeedError { message: "the store is closed".to_owned(), retry_helps: false };
+        let closed = || FeedError { message: "the store is closed".to_owned(), retry_helps: false };
         let began = Instant::now();
         let polls_before = self.inner.upgrade().ok_or_else(closed)?.polls.load(Ordering::Acquire);
         let mut quiet_until = None;
@@ -343,25 +348,20 @@ fn parse_look(rows: &[sqlx::sqlite::SqliteRow], span_end: u64) -> Result<Look, s
 pub(crate) async fn watch_file(inner: Weak<Inner>, mut shutdown: watch::Receiver<bool>) {
     let mut connection: Option<SqliteConnection> = None;
     let mut version = None;
+    let mut troubles = Troubles::new("watching for other processes' commits");
     loop {
         let Some(inner) = inner.upgrade() else { break };
         let polled = poll(&inner, &mut connection, &mut version).await;
-        let pause_ms = match polled {
-            Ok(()) => {
-                *inner.poll_error.lock() = None;
-                inner.polls.fetch_add(1, Ordering::Release);
-                inner.options.feed_poll_ms
-            }
-            Err(error) => {
-                let error = map(&error, Stage::Read, &inner.options.path);
-                if inner.poll_error.lock().replace(error.clone()).is_none() {
-                    tracing::warn!(%error, "watching for other processes' commits failed");
-                }
-                connection = None;
-                version = None;
-                inner.options.feed_poll_ms * 20
-            }
+        let error = polled.err().map(|e| map(&e, Stage::Read, &inner.options.path));
+        let pause_ms = if error.is_none() {
+            inner.polls.fetch_add(1, Ordering::Release);
+            inner.options.feed_poll_ms
+        } else {
+            (connection, version) = (None, None);
+            inner.options.feed_poll_ms * 20
         };
+        inner.poll_error.lock().clone_from(&error);
+        troubles.note(error);
         drop(inner);
         tokio::select! {
             _ = shutdown.changed() => break,

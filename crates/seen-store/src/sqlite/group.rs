@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seen_filter::history::{Write, WriteOp};
-use seen_filter::{
-    FeedId, FenceSeq, Incarnation, Item, StoreError, TimeRule, UnixMillis, UserId,
-};
+use seen_filter::{FeedId, FenceSeq, Incarnation, Item, StoreError, TimeRule, UnixMillis, UserId};
 
 use super::events::EventBlob;
 use super::namespaces::{LogSlot, Table, Tables};

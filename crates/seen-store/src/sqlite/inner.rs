@@ -80,9 +80,6 @@ impl Inner {
     /// What a read saw whose transaction found this head: exactly the commits up to it. The one file
     /// is its own primary; a restored copy is another one.
     pub(crate) fn snapshot(&self, at: Head) -> SnapshotId {
-        SnapshotId {
-            primary: PrimaryId::new(at.timeline),
-            lower_bound: Some(self.stamp(at)),
-        }
+        SnapshotId { primary: PrimaryId::new(at.timeline), lower_bound: Some(self.stamp(at)) }
     }
 }

@@ -12,7 +12,7 @@ use sqlx::{Connection, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::commit::{Failure, SLOT_BITS};
-use super::connection::{Role, closed, connect_options, with_suffix};
+use super::connection::{PAGE_BYTES, Role, closed, connect_options, with_suffix};
 use super::errors::{Stage, map};
 use super::group::RowKey;
 use super::inner::Inner;
@@ -37,29 +37,36 @@ const RESTART_BUSY_MS: u64 = 20;
 pub(crate) enum Chore {
     /// Remove the expired rows of `from <= key < until`.
     Sweep { table: usize, from: RowKey, until: RowKey, horizon: Horizon },
-    /// Remove these rows of a user that are older than the oldest one kept, if no row was removed
-    /// since they were chosen (`removes_seen`): else fewer than the newest ones might remain.
-    Trim { table: usize, user: i64, oldest_kept: (i64, i64, i64), keys: String, removes_seen: u64 },
-    /// How many commits that may have removed rows there were: goes into a later `Trim`.
-    RemovesSeen,
+    /// Remove surplus rows of a user.
+    Trim(Surplus),
     /// Drop the log's commits up to this one.
     TrimLog { through: u64 },
     /// Copy the rest of the write-ahead log and start it afresh.
     FinishCheckpoint,
 }
 
+/// Rows of a user beyond the newest, as a read found them.
+pub(crate) struct Surplus {
+    pub table: usize,
+    pub user: i64,
+    /// Time, kind and item of the oldest row to keep.
+    pub oldest_kept: (i64, i64, i64),
+    /// Kinds and items of older rows, as JSON.
+    pub keys: String,
+    pub horizon: Horizon,
+    /// How many rows must be left.
+    pub newest_max: u32,
+}
+
 impl Writer {
     /// Does a chore; returns how many rows it removed.
     pub(crate) async fn chore(&mut self, chore: Chore) -> Result<u64, StoreError> {
         let tried = match chore {
-            Chore::RemovesSeen => return Ok(self.removes_seen),
             Chore::FinishCheckpoint => self.finish_checkpoint().await,
             Chore::Sweep { table, from, until, horizon } => {
                 self.sweep(table, from, until, horizon).await
             }
-            Chore::Trim { table, user, oldest_kept, keys, removes_seen } => {
-                self.trim(table, user, oldest_kept, keys, removes_seen).await
-            }
+            Chore::Trim(surplus) => self.trim(surplus).await,
             Chore::TrimLog { through } => self.trim_log(through).await,
         };
         self.settle(tried).await
@@ -93,39 +100,25 @@ impl Writer {
         Ok(swept)
     }
 
-    async fn trim(
-        &mut self,
-        table: usize,
-        user: i64,
-        oldest_kept: (i64, i64, i64),
-        keys: String,
-        removes_seen: u64,
-    ) -> Result<u64, Failure> {
+    /// Rows may have been removed since the surplus was found, here or by another process: the
+    /// statement counts again, so that the newest ones are never fewer than promised.
+    async fn trim(&mut self, surplus: Surplus) -> Result<u64, Failure> {
         let inner = std::sync::Arc::clone(&self.inner);
-        let Some(table) = inner.tables.iter().nth(table) else { return Ok(0) };
-        let write_error = |e| Failure::Sql(Stage::Write, e);
-        let own_head = self.keeper.head();
+        let Some(table) = inner.tables.iter().nth(surplus.table) else { return Ok(0) };
         let connection = Self::connected(&mut self.connection, &inner.options).await?;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(write_error)?;
-        let head = super::read::read_head(connection).await.map_err(write_error)?;
-        let mut trimmed = 0;
-        // Only while nothing can have been removed, here or by another process.
-        if head == own_head && self.removes_seen == removes_seen {
-            trimmed = sqlx::query(table.sql.trim.clone())
-                .bind(user)
-                .bind(keys)
-                .bind(oldest_kept.0)
-                .bind(oldest_kept.1)
-                .bind(oldest_kept.2)
-                .execute(&mut *connection)
-                .await
-                .map_err(write_error)?
-                .rows_affected();
-        }
-        sqlx::query("COMMIT")
+        let trimmed = sqlx::query(table.sql.trim.clone())
+            .bind(surplus.horizon.bucket)
+            .bind(surplus.horizon.zero)
+            .bind(surplus.user)
+            .bind(surplus.keys)
+            .bind(surplus.oldest_kept.0)
+            .bind(surplus.oldest_kept.1)
+            .bind(surplus.oldest_kept.2)
+            .bind(i64::from(surplus.newest_max))
             .execute(connection)
             .await
-            .map_err(|e| Failure::Sql(Stage::Commit, e))?;
+            .map_err(|e| Failure::Sql(Stage::Write, e))?
+            .rows_affected();
         inner.counters.trimmed.fetch_add(trimmed, Ordering::Relaxed);
         metrics::counter!(SWEPT_ROWS, "reason" => "surplus").increment(trimmed);
         Ok(trimmed)
@@ -137,8 +130,9 @@ impl Writer {
         let connection = Self::connected(&mut self.connection, &inner.options).await?;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(write_error)?;
         let end = ((through + 1) << SLOT_BITS).cast_signed();
-        let freed: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(length(events)), 0) FROM commit_log WHERE id < ?",
+        let (floor, freed): (i64, i64) = sqlx::query_as(
+            "SELECT floor, (SELECT coalesce(sum(length(events)), 0) FROM commit_log WHERE id < ?) \
+             FROM store",
         )
         .bind(end)
         .fetch_one(&mut *connection)
@@ -159,7 +153,9 @@ impl Writer {
             .execute(connection)
             .await
             .map_err(|e| Failure::Sql(Stage::Commit, e))?;
-        Ok(freed.cast_unsigned())
+        let trimmed = through.saturating_sub(floor.cast_unsigned());
+        inner.counters.log_trimmed.fetch_add(trimmed, Ordering::Relaxed);
+        Ok(0)
     }
 
     async fn finish_checkpoint(&mut self) -> Result<u64, Failure> {
@@ -190,6 +186,31 @@ async fn checkpoint(
     Ok(row.try_get::<i64, _>(1)? - row.try_get::<i64, _>(2)?)
 }
 
+/// Logs when work that is tried again and again begins to fail, and when it works again, but not
+/// every try in between.
+pub(crate) struct Troubles {
+    work: &'static str,
+    is_failing: bool,
+}
+
+impl Troubles {
+    pub(crate) fn new(work: &'static str) -> Self {
+        Self { work, is_failing: false }
+    }
+
+    pub(crate) fn note(&mut self, error: Option<StoreError>) {
+        let work = self.work;
+        match error {
+            Some(error) if !self.is_failing => {
+                tracing::warn!(%error, work, "background work fails; it is tried again");
+            }
+            None if self.is_failing => tracing::info!(work, "background work goes on"),
+            _ => return,
+        }
+        self.is_failing = !self.is_failing;
+    }
+}
+
 /// Hands a chore to the writer and waits for it.
 pub(crate) async fn ask_writer(
     jobs: &mpsc::WeakSender<Job>,
@@ -209,6 +230,7 @@ pub(crate) async fn keep_logs_short(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut connection = None;
+    let mut troubles = Troubles::new("upkeep of the store's logs");
     loop {
         tokio::select! {
             _ = shutdown.changed() => break,
@@ -218,14 +240,13 @@ pub(crate) async fn keep_logs_short(
         let wal_bytes = file_bytes(&inner, "-wal");
         let looked = async {
             trim_log_once(&inner, &jobs).await?;
+            // The file never shrinks below what it once needed; how much of it is in use is asked then.
             if wal_bytes > inner.options.wal_bytes_checkpoint {
                 checkpoint_once(&inner, &jobs, &mut connection).await?;
             }
             Ok::<_, StoreError>(())
         };
-        if let Err(error) = looked.await {
-            tracing::warn!(%error, "the store's upkeep failed; it is tried again");
-        }
+        troubles.note(looked.await.err());
     }
     if let Some(connection) = connection {
         let _ = connection.close().await;
@@ -271,12 +292,14 @@ pub(crate) async fn trim_log_once(
             return Ok(());
         }
         ask_writer(jobs, Chore::TrimLog { through }).await?;
-        inner.counters.log_trimmed.fetch_add(through - floor, Ordering::Relaxed);
     }
 }
 
-/// Copies the write-ahead log while commits go on, then lets the writer do the rest, which has to be
-/// done between two commits for the log to start afresh instead of growing.
+/// Copies the write-ahead log, if enough of it is not copied yet, while commits go on; then lets the
+/// writer do the rest, which has to be done between two commits for the log to start afresh.
+///
+/// Little and often: what is copied is synced in one go, and commits wait for the disk meanwhile. The
+/// log's file is not cut when it starts afresh: syncs of a file that grows cost several times as much.
 async fn checkpoint_once(
     inner: &Inner,
     jobs: &mpsc::WeakSender<Job>,
@@ -289,6 +312,10 @@ async fn checkpoint_once(
         *connection = Some(opened);
     }
     let Some(own) = connection.as_mut() else { return Ok(()) };
+    let rest = checkpoint(own, "PRAGMA wal_checkpoint(NOOP)").await.map_err(at(Stage::Read))?;
+    if rest.unsigned_abs() * PAGE_BYTES < inner.options.wal_bytes_checkpoint {
+        return Ok(());
+    }
     for _ in 0..CHECKPOINT_PASSES_MAX {
         let rest = checkpoint(own, "PRAGMA wal_checkpoint(PASSIVE)").await;
         let rest = rest.map_err(at(Stage::Write))?;

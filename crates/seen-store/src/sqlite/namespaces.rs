@@ -4,9 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use seen_filter::{
-    NamespaceId, NamespaceSettings, StoreError, StoreErrorKind, UnixMillis,
-};
+use seen_filter::{NamespaceId, NamespaceSettings, StoreError, StoreErrorKind, UnixMillis};
 use sqlx::{Row as _, SqliteConnection};
 
 use super::errors::{Stage, map};

@@ -2,12 +2,11 @@
 //! makes the missing tables, so that processes which open at the same time come one after another.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
-use seen_filter::{
-    HashKey, NamespaceSettings, StoreError, StoreErrorKind, Timeline, UnixMillis,
-};
+use seen_filter::{HashKey, NamespaceSettings, StoreError, StoreErrorKind, Timeline, UnixMillis};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection, Row as _, SqliteConnection};
 
@@ -16,14 +15,12 @@ use super::errors::{Stage, map, map_migrate};
 use super::namespaces::{self, Tables};
 use super::options::SqliteOptions;
 use super::timeline::{self, Marker, SideFile};
+use crate::metrics::TIMELINES;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// What the first migration marks the file with: "SEEN".
 const APPLICATION_ID: i64 = 0x5345_454e;
-
-/// How often switching to the write-ahead log is tried while other processes do the same.
-const OPEN_TRIES_MAX: u32 = 20;
 
 /// An open file.
 pub(crate) struct Opened {
@@ -80,22 +77,20 @@ fn look_at_path(options: &SqliteOptions) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Switching a new file to the write-ahead log needs the file alone and does not wait for it: of
+/// several processes at the start one does it, and the others find it done when they try again.
 async fn connect(options: &SqliteOptions) -> Result<SqliteConnection, StoreError> {
-    let is_new = !options.path.exists();
     let connect = connect_options(options, Role::Write).create_if_missing(options.create);
-    let mut tries = 0;
+    let give_up_at = Instant::now() + Duration::from_millis(options.busy_timeout_ms);
     loop {
-        tries += 1;
         let error = match SqliteConnection::connect_with(&connect).await {
             Ok(connection) => return Ok(connection),
             Err(error) => map(&error, Stage::Open, &options.path),
         };
-        // Switching a new file to the write-ahead log needs the file alone and does not wait for
-        // it: with several processes at the start, one does it and the others find it done.
-        if error.kind != StoreErrorKind::Unavailable || tries == OPEN_TRIES_MAX || !is_new {
+        if error.kind != StoreErrorKind::Unavailable || Instant::now() >= give_up_at {
             return Err(error);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(options.feed_poll_ms)).await;
+        tokio::time::sleep(Duration::from_millis(options.feed_poll_ms)).await;
     }
 }
 
@@ -150,10 +145,7 @@ async fn open_for_writing(
 }
 
 /// Leaves other programs' databases alone: a file that has tables must carry this program's mark.
-async fn refuse_others(
-    connection: &mut SqliteConnection,
-    path: &Path,
-) -> Result<(), StoreError> {
+async fn refuse_others(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let (mark, tables): (i64, i64) = sqlx::query_as(
         "SELECT application_id, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id",
     )
@@ -251,6 +243,7 @@ async fn settle_timeline(
     if let Some(reason) = reason {
         let old = Timeline::new(found.timeline);
         found.timeline = rand::random();
+        metrics::counter!(TIMELINES).increment(1);
         tracing::warn!(reason, path = %path.display(), old = %old, new = found.timeline,
             "the store begins a new timeline: positions of the old one are not continued");
     }

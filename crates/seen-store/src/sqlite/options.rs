@@ -36,7 +36,8 @@ pub struct SqliteOptions {
     pub busy_timeout_ms: u64,
     /// Page cache of the writing connection, in bytes; each reading one has a quarter of it.
     pub cache_bytes_max: u64,
-    /// Size of the write-ahead log at which it begins to be copied into the file, in bytes.
+    /// How much of the write-ahead log may wait to be copied into the file before that begins, in
+    /// bytes. The log's file is several times as large under load.
     pub wal_bytes_checkpoint: u64,
     /// Largest size of the file in bytes, 0 for none: beyond it writes are refused with `Full`.
     pub file_bytes_max: u64,
@@ -65,13 +66,13 @@ impl Default for SqliteOptions {
             new_timeline: false,
             partitions: 4,
             pending_writes_max: 8_192,
-            commit_rows_max: 16_384,
+            commit_rows_max: 4_096,
             pending_reads_max: 4_096,
             page_connections_max: 2,
             check_connections_max: 2,
             busy_timeout_ms: 2_000,
             cache_bytes_max: 64 << 20,
-            wal_bytes_checkpoint: 32 << 20,
+            wal_bytes_checkpoint: 4 << 20,
             file_bytes_max: 0,
             log_commits_max: 100_000,
             log_bytes_max: 256 << 20,
@@ -99,7 +100,7 @@ impl SqliteOptions {
             ("check_connections_max", self.check_connections_max as u64, 1, 64),
             ("busy_timeout_ms", self.busy_timeout_ms, 1, 60_000),
             ("cache_bytes_max", self.cache_bytes_max, 1 << 20, 1 << 40),
-            ("wal_bytes_checkpoint", self.wal_bytes_checkpoint, 1 << 20, 1 << 40),
+            ("wal_bytes_checkpoint", self.wal_bytes_checkpoint, 1 << 16, 1 << 40),
             ("log_commits_max", self.log_commits_max, 1, 1 << 40),
             ("log_bytes_max", self.log_bytes_max, 1 << 10, 1 << 50),
             ("feed_poll_ms", self.feed_poll_ms, 1, 10_000),

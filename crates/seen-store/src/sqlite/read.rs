@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use seen_filter::history::{Answers, Page, PageRequest, Question, RecentRequest, Row};
-use seen_filter::{
-    Item, NamespaceId, StoreError, StoreErrorKind, UnixMillis, UserEpoch,
-};
+use seen_filter::{Item, NamespaceId, StoreError, StoreErrorKind, UnixMillis, UserEpoch};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
@@ -52,7 +50,7 @@ impl Inner {
         let storage_now = self.options.clock.now();
         let horizon = table.horizon(storage_now);
         // No kind is below 0, so that this key comes before every row.
-        let after = request.after.map_or((-1, 0), |item| raw(item));
+        let after = request.after.map_or((-1, 0), raw);
         let query = sqlx::query(table.sql.page.clone())
             .bind(horizon.bucket)
             .bind(horizon.zero)
@@ -79,9 +77,8 @@ impl Inner {
         let horizon = table.horizon(storage_now);
         let bound = |time: UnixMillis| time.get().min(TIME_MS_MAX).cast_signed();
         // No time lies after the last one, and no kind after 255: this key comes after every row.
-        let (time, (kind, item)) = request
-            .before
-            .map_or((i64::MAX, (256, 0)), |(time, item)| (bound(time), raw(item)));
+        let (time, (kind, item)) =
+            request.before.map_or((i64::MAX, (256, 0)), |(time, item)| (bound(time), raw(item)));
         let query = sqlx::query(table.sql.recent.clone())
             .bind(horizon.bucket)
             .bind(horizon.zero)
@@ -271,9 +268,8 @@ pub(crate) fn numbers(list: &str) -> impl Iterator<Item = Option<i64>> {
 fn one_user_and_kind(questions: &[Question]) -> Option<(i64, i64)> {
     let user = questions.first()?.user;
     let kind = questions.iter().find_map(|q| q.items.first())?.kind;
-    let is_one = questions
-        .iter()
-        .all(|q| q.user == user && q.items.iter().all(|item| item.kind == kind));
+    let is_one =
+        questions.iter().all(|q| q.user == user && q.items.iter().all(|item| item.kind == kind));
     is_one.then_some((user.get().cast_signed(), kind.get().into()))
 }
 

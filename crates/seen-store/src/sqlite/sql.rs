@@ -107,8 +107,10 @@ impl TableSql {
             surplus: safe(surplus_text(&t)),
             trim: safe(format!(
                 "DELETE FROM {t} WHERE (user, kind, item) IN \
-                 (SELECT ?1, value ->> 0, value ->> 1 FROM json_each(?2)) \
-                 AND (marked_at, kind, item) < (?3, ?4, ?5)"
+                 (SELECT ?3, value ->> 0, value ->> 1 FROM json_each(?4)) \
+                 AND (marked_at, kind, item) < (?5, ?6, ?7) \
+                 AND (SELECT count(*) FROM {t} WHERE user = ?3 AND {VISIBLE} \
+                 AND (marked_at, kind, item) >= (?5, ?6, ?7)) >= ?8"
             )),
             measure: safe(format!(
                 "SELECT (SELECT count(*) FROM {t}), (SELECT coalesce(sum(pgsize), 0) FROM dbstat \

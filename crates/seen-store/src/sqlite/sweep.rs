@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::group::{Plan, RowKey};
 use super::inner::Inner;
-use super::maintain::{Chore, STRETCH_ROWS, ask_writer};
+use super::maintain::{Chore, STRETCH_ROWS, Surplus, Troubles, ask_writer};
 use super::namespaces::Table;
 use super::read::{numbers, settle};
 use super::writer::Job;
@@ -98,6 +98,7 @@ pub(crate) async fn sweep(
 ) {
     let mut walks: Vec<Walk> = Vec::new();
     let mut pause = LOOK_INTERVAL;
+    let mut troubles = Troubles::new("sweeping");
     loop {
         tokio::select! {
             _ = shutdown.changed() => break,
@@ -107,17 +108,13 @@ pub(crate) async fn sweep(
         if walks.is_empty() {
             walks = (0..inner.tables.len()).map(Walk::new).collect();
         }
-        match step(&inner, &jobs, &mut walks).await {
-            Ok(true) => {
-                let rate = u64::from(inner.options.sweep_rows_per_second_max);
-                pause = Duration::from_micros(u64::from(STRETCH_ROWS) * 1_000_000 / rate);
-            }
-            Ok(false) => pause = LOOK_INTERVAL,
-            Err(error) => {
-                tracing::warn!(%error, "sweeping failed; it is tried again");
-                pause = LOOK_INTERVAL;
-            }
-        }
+        let stepped = step(&inner, &jobs, &mut walks).await;
+        let rate = u64::from(inner.options.sweep_rows_per_second_max);
+        pause = match stepped {
+            Ok(true) => Duration::from_micros(u64::from(STRETCH_ROWS) * 1_000_000 / rate),
+            _ => LOOK_INTERVAL,
+        };
+        troubles.note(stepped.err());
     }
 }
 
@@ -284,7 +281,6 @@ async fn trim_user(
     let Some(table) = inner.tables.iter().nth(number) else { return Ok(0) };
     let Some(newest_max) = table.settings.newest_max else { return Ok(0) };
     loop {
-        let removes_seen = ask_writer(jobs, Chore::RemovesSeen).await?;
         let horizon = table.horizon(inner.options.clock.now());
         let mut lease = inner.pages.acquire().await?;
         let read = sqlx::query_as(table.sql.surplus.clone())
@@ -295,21 +291,21 @@ async fn trim_user(
             .bind(TRIM_ROWS_MAX)
             .fetch_optional(lease.get()?)
             .await;
-        let found: Option<(i64, i64, i64, Option<String>, i64)> =
-            settle(inner, &mut lease, read)?;
+        let found: Option<(i64, i64, i64, Option<String>, i64)> = settle(inner, &mut lease, read)?;
         drop(lease);
         let Some((time, kind, item, Some(keys), count)) = found else { return Ok(trimmed) };
         if trimmed == 0 && count.unsigned_abs() <= with_slack(newest_max) {
             return Ok(0);
         }
-        let chore = Chore::Trim {
+        let surplus = Surplus {
             table: number,
             user,
             oldest_kept: (time, kind, item),
             keys: format!("[{keys}]"),
-            removes_seen,
+            horizon,
+            newest_max,
         };
-        let gone = ask_writer(jobs, chore).await?;
+        let gone = ask_writer(jobs, Chore::Trim(surplus)).await?;
         trimmed += gone;
         if gone == 0 {
             return Ok(trimmed);

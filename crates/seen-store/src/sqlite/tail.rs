@@ -24,6 +24,9 @@ pub(crate) struct Head {
 /// The events of one commit for one namespace and partition.
 pub(crate) type SlotEvents = (LogSlot, Arc<[u8]>);
 
+/// A commit's number and its events for the namespace and partition asked about.
+pub(crate) type CommitEvents = (u64, Arc<[u8]>);
+
 #[derive(Debug)]
 struct Commit {
     position: u64,
@@ -99,7 +102,7 @@ impl Tail {
         slot: LogSlot,
         from: u64,
         commits_max: usize,
-    ) -> Option<(Vec<(u64, Arc<[u8]>)>, u64)> {
+    ) -> Option<(Vec<CommitEvents>, u64)> {
         let kept = self.kept.lock();
         let first = kept.commits.front()?.position;
         let joins_on = (first..=first + kept.commits.len() as u64).contains(&from);

@@ -64,8 +64,6 @@ pub(crate) struct Writer {
     /// A job that could not share the commit before it.
     carry: Option<Job>,
     forgetting: VecDeque<Forgetting>,
-    /// Rises with every commit that may have removed rows which a chore's plan counted on.
-    pub removes_seen: u64,
 }
 
 impl Writer {
@@ -82,7 +80,6 @@ impl Writer {
             jobs,
             carry: None,
             forgetting: VecDeque::new(),
-            removes_seen: 0,
         }
     }
 
@@ -173,9 +170,6 @@ impl Writer {
         let mut plan = group.plan();
         let tried = self.try_group(&plan, now).await;
         let outcome = self.settle(tried).await;
-        if plan.removed > 0 {
-            self.removes_seen += 1;
-        }
         if let Ok(head) = &outcome {
             inner.tail.publish(*head, std::mem::take(&mut plan.slots));
             let report = CommitReport {
@@ -200,7 +194,6 @@ impl Writer {
         let now = inner.commit_time();
         let (namespace, user) = (forgetting.namespace, forgetting.user);
         let tried = self.try_forget(namespace, user, now).await;
-        self.removes_seen += 1;
         let (head, step) = match self.settle(tried).await {
             Ok(done) => done,
             Err(error) => {
@@ -229,7 +222,8 @@ impl Writer {
 
     async fn try_group(&mut self, plan: &Plan, now: UnixMillis) -> Result<Head, Failure> {
         let inner = Arc::clone(&self.inner);
-        let mut transaction = self.begin().await?;
+        let log_bytes = plan.slots.iter().map(|(_, events)| events.len()).sum();
+        let mut transaction = self.begin(log_bytes).await?;
         transaction.apply(&inner.tables, plan, now).await?;
         transaction.log(&plan.slots, now).await?;
         transaction.commit().await
@@ -242,20 +236,16 @@ impl Writer {
         now: UnixMillis,
     ) -> Result<(Head, Forgot), Failure> {
         let inner = Arc::clone(&self.inner);
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin(0).await?;
         let forgot = transaction.forget(&inner, namespace, user).await?;
         transaction.log(&forgot.slots, now).await?;
         Ok((transaction.commit().await?, forgot))
     }
 
     /// Begins a transaction that numbers a commit.
-    async fn begin(&mut self) -> Result<Transaction<'_>, Failure> {
+    async fn begin(&mut self, log_bytes: usize) -> Result<Transaction<'_>, Failure> {
         let connection = Self::connected(&mut self.connection, &self.inner.options).await?;
-        let transaction = Transaction::begin(connection, &mut self.keeper).await?;
-        if !transaction.follows_own_commit() {
-            self.removes_seen += 1;
-        }
-        Ok(transaction)
+        Transaction::begin(connection, &mut self.keeper, log_bytes).await
     }
 
     /// The connection, opened anew if its thread was lost.

@@ -39,12 +39,7 @@ pub fn mark(user: u64, ids: impl IntoIterator<Item = u64>) -> Vec<Write> {
 
 /// The first page of a user.
 pub fn page(user: u64) -> PageRequest {
-    PageRequest {
-        namespace: NS,
-        user: UserId::new(user),
-        after: None,
-        rows_max: PAGE_ROWS_MAX,
-    }
+    PageRequest { namespace: NS, user: UserId::new(user), after: None, rows_max: PAGE_ROWS_MAX }
 }
 
 /// The ids of a user's items, sorted.

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{PREPARED, Prepared, block};
-use crate::bloom::{BIT_SHIFTS, Blocks, PARTS, SPREAD, STIR};
+use super::{PREPARED, Prepared, block, lack_blocks};
+use crate::bloom::{BIT_SHIFTS, Blocks, SPREAD};
 use crate::hash::KindKey;
 use crate::kernel::{Ahead, BatchMask, Hashes, STRIDE, plain};
 
@@ -78,8 +78,15 @@ pub(super) fn hash(key: &KindKey, ids: &[[u8; 8]], hashes: &mut Hashes, mut ahea
 
 /// See [`crate::kernel::Kernel::probe`].
 #[target_feature(enable = "avx2")]
-pub(super) fn probe(layer: Blocks<'_>, hashes: &[u64], found: &mut BatchMask) {
-    let prober = Prober::of(layer);
+pub(super) fn probe<const LAYERS: usize>(
+    layers: [Blocks<'_>; LAYERS],
+    hashes: &[u64],
+    found: &mut BatchMask,
+) {
+    if lack_blocks(&layers) {
+        return plain::probe(layers, hashes, found);
+    }
+    let prober = Prober::of(layers);
     let mut prepared = Prepared::EMPTY;
     for (mask, hashes) in found.iter_mut().zip(hashes.chunks(PREPARED)) {
         let (groups, rest) = hashes.as_chunks::<4>();
@@ -91,7 +98,7 @@ pub(super) fn probe(layer: Blocks<'_>, hashes: &[u64], found: &mut BatchMask) {
             *mask |= prober.contains(&prepared, index) << index;
         }
         if !rest.is_empty() {
-            *mask |= plain::probe_64(layer, rest) << whole;
+            *mask |= plain::probe_64(&layers, rest) << whole;
         }
     }
 }
@@ -102,42 +109,39 @@ pub(super) fn scan<const N: usize>(wanted: &[u64; N], ids: &[[u8; 8]], found: &m
     plain::scan(wanted, ids, found);
 }
 
-/// What stays the same for all probes of a layer.
-struct Prober<'a> {
-    layer: Blocks<'a>,
-    lens: [__m256i; PARTS],
-    shifts: [__m256i; 2],
+/// What stays the same for all probes of some layers.
+struct Prober<'a, const LAYERS: usize> {
+    layers: [Blocks<'a>; LAYERS],
+    a_blocks: [__m256i; LAYERS],
+    b_blocks: [__m256i; LAYERS],
+    a_shifts: __m256i,
+    b_shifts: __m256i,
 }
 
-impl<'a> Prober<'a> {
+impl<'a, const LAYERS: usize> Prober<'a, LAYERS> {
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn of(layer: Blocks<'a>) -> Self {
+    fn of(layers: [Blocks<'a>; LAYERS]) -> Self {
         let at = |field: usize| i64::from(BIT_SHIFTS[field]);
         Self {
-            layer,
-            lens: layer.parts.map(|part| all_lanes(part.len() as u64)),
-            shifts: [
-                _mm256_setr_epi64x(at(0), at(1), at(2), at(3)),
-                _mm256_setr_epi64x(at(4), at(5), at(6), at(7)),
-            ],
+            layers,
+            a_blocks: layers.map(|layer| all_lanes(layer.a.len() as u64)),
+            b_blocks: layers.map(|layer| all_lanes(layer.b.len() as u64)),
+            a_shifts: _mm256_setr_epi64x(at(0), at(1), at(2), at(3)),
+            b_shifts: _mm256_setr_epi64x(at(4), at(5), at(6), at(7)),
         }
     }
 
     /// Computes where to look for four hashes, the first of which is number `first`.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn prepare(&self, hashes: &[u64; 4], first: usize, prepared: &mut Prepared) {
+    fn prepare(&self, hashes: &[u64; 4], first: usize, prepared: &mut Prepared<LAYERS>) {
         // SAFETY: `hashes` is 32 readable bytes; the load needs no alignment.
         let hash = unsafe { _mm256_loadu_si256(hashes.as_ptr().cast()) };
         let high = _mm256_srli_epi64::<32>(hash);
-        let stir = all_lanes(STIR);
-        let numbers =
-            [high, hash, _mm256_mul_epu32(high, stir), _mm256_mul_epu32(hash, stir)];
-        for part in 0..PARTS {
-            let product = _mm256_mul_epu32(numbers[part], self.lens[part]);
-            let offset = _mm256_slli_epi64::<4>(_mm256_srli_epi64::<32>(product));
-            store(&mut prepared.offsets[part], first, offset);
+        for layer in 0..LAYERS {
+            store(&mut prepared.in_a[layer], first, offsets(high, self.a_blocks[layer]));
+            store(&mut prepared.in_b[layer], first, offsets(hash, self.b_blocks[layer]));
         }
         store(&mut prepared.spreads, first, spread(hash, high));
     }
@@ -145,17 +149,26 @@ impl<'a> Prober<'a> {
     /// As [`Blocks::contains`], 1 or 0.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn contains(&self, prepared: &Prepared, index: usize) -> u64 {
-        let at = |part: usize| block(self.layer.parts[part], prepared.offsets[part][index]);
+    fn contains(&self, prepared: &Prepared<LAYERS>, index: usize) -> u64 {
         let spread = all_lanes(prepared.spreads[index]);
-        let [a, b] = self.shifts.map(|shifts| {
-            _mm256_and_si256(_mm256_srlv_epi64(spread, shifts), all_lanes(63))
-        });
-        let first = _mm256_srlv_epi64(_mm256_set_m128i(at(1), at(0)), a);
-        let second = _mm256_srlv_epi64(_mm256_set_m128i(at(3), at(2)), b);
-        let all_set = _mm256_testc_si256(_mm256_and_si256(first, second), all_lanes(1));
-        u64::from(all_set.cast_unsigned())
+        let a_bits = _mm256_and_si256(_mm256_srlv_epi64(spread, self.a_shifts), all_lanes(63));
+        let b_bits = _mm256_and_si256(_mm256_srlv_epi64(spread, self.b_shifts), all_lanes(63));
+        let mut in_any = 0;
+        for (at, layer) in self.layers.iter().enumerate() {
+            let a = _mm256_srlv_epi64(block(layer.a, prepared.in_a[at][index]), a_bits);
+            let b = _mm256_srlv_epi64(block(layer.b, prepared.in_b[at][index]), b_bits);
+            in_any |= _mm256_testc_si256(_mm256_and_si256(a, b), all_lanes(1));
+        }
+        u64::from(in_any.cast_unsigned())
     }
+}
+
+/// The byte offsets of the blocks that the low 32 bits of `numbers` pick.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn offsets(numbers: __m256i, blocks: __m256i) -> __m256i {
+    let product = _mm256_mul_epu32(numbers, blocks);
+    _mm256_slli_epi64::<5>(_mm256_srli_epi64::<32>(product))
 }
 
 /// As [`crate::bloom::spread`]: the low half of a 64-bit product, out of 32-bit ones.

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{PREPARED, Prepared, block};
-use crate::bloom::{BIT_SHIFTS, Blocks, PARTS, SPREAD, STIR};
+use super::{PREPARED, Prepared, block, lack_blocks};
+use crate::bloom::{BIT_SHIFTS, Blocks, SPREAD};
 use crate::hash::KindKey;
 use crate::kernel::{Ahead, BatchMask, Hashes, STRIDE, plain};
 
@@ -76,8 +76,15 @@ pub(super) fn hash(key: &KindKey, ids: &[[u8; 8]], hashes: &mut Hashes, mut ahea
 
 /// See [`crate::kernel::Kernel::probe`].
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-pub(super) fn probe(layer: Blocks<'_>, hashes: &[u64], found: &mut BatchMask) {
-    let prober = Prober::of(layer);
+pub(super) fn probe<const LAYERS: usize>(
+    layers: [Blocks<'_>; LAYERS],
+    hashes: &[u64],
+    found: &mut BatchMask,
+) {
+    if lack_blocks(&layers) {
+        return plain::probe(layers, hashes, found);
+    }
+    let prober = Prober::of(layers);
     let mut prepared = Prepared::EMPTY;
     for (mask, hashes) in found.iter_mut().zip(hashes.chunks(PREPARED)) {
         let (groups, rest) = hashes.as_chunks::<8>();
@@ -89,7 +96,7 @@ pub(super) fn probe(layer: Blocks<'_>, hashes: &[u64], found: &mut BatchMask) {
             *mask |= prober.contains(&prepared, index) << index;
         }
         if !rest.is_empty() {
-            *mask |= plain::probe_64(layer, rest) << whole;
+            *mask |= plain::probe_64(&layers, rest) << whole;
         }
     }
 }
@@ -101,21 +108,23 @@ pub(super) fn scan<const N: usize>(wanted: &[u64; N], ids: &[[u8; 8]], found: &m
     plain::scan(wanted, ids, found);
 }
 
-/// What stays the same for all probes of a layer.
-struct Prober<'a> {
-    layer: Blocks<'a>,
-    lens: [__m512i; PARTS],
+/// What stays the same for all probes of some layers.
+struct Prober<'a, const LAYERS: usize> {
+    layers: [Blocks<'a>; LAYERS],
+    a_blocks: [__m512i; LAYERS],
+    b_blocks: [__m512i; LAYERS],
     shifts: __m512i,
 }
 
-impl<'a> Prober<'a> {
+impl<'a, const LAYERS: usize> Prober<'a, LAYERS> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-    fn of(layer: Blocks<'a>) -> Self {
+    fn of(layers: [Blocks<'a>; LAYERS]) -> Self {
         let at = |field: usize| i64::from(BIT_SHIFTS[field]);
         Self {
-            layer,
-            lens: layer.parts.map(|part| all_lanes(part.len() as u64)),
+            layers,
+            a_blocks: layers.map(|layer| all_lanes(layer.a.len() as u64)),
+            b_blocks: layers.map(|layer| all_lanes(layer.b.len() as u64)),
             shifts: _mm512_setr_epi64(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)),
         }
     }
@@ -123,34 +132,44 @@ impl<'a> Prober<'a> {
     /// Computes where to look for eight hashes, the first of which is number `first`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-    fn prepare(&self, hashes: &[u64; 8], first: usize, prepared: &mut Prepared) {
+    fn prepare(&self, hashes: &[u64; 8], first: usize, prepared: &mut Prepared<LAYERS>) {
         // SAFETY: `hashes` is 64 readable bytes; the load needs no alignment.
         let hash = unsafe { _mm512_loadu_si512(hashes.as_ptr().cast()) };
         let high = _mm512_srli_epi64::<32>(hash);
-        let stir = all_lanes(STIR);
-        let numbers =
-            [high, hash, _mm512_mul_epu32(high, stir), _mm512_mul_epu32(hash, stir)];
-        for part in 0..PARTS {
-            let product = _mm512_mul_epu32(numbers[part], self.lens[part]);
-            let offset = _mm512_slli_epi64::<4>(_mm512_srli_epi64::<32>(product));
-            store(&mut prepared.offsets[part], first, offset);
+        for layer in 0..LAYERS {
+            store(&mut prepared.in_a[layer], first, offsets(high, self.a_blocks[layer]));
+            store(&mut prepared.in_b[layer], first, offsets(hash, self.b_blocks[layer]));
         }
-        let folded = _mm512_xor_si512(hash, high);
-        store(&mut prepared.spreads, first, _mm512_mullo_epi64(folded, all_lanes(SPREAD)));
+        store(
+            &mut prepared.spreads,
+            first,
+            _mm512_mullo_epi64(_mm512_xor_si512(hash, high), all_lanes(SPREAD)),
+        );
     }
 
     /// As [`Blocks::contains`], 1 or 0.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-    fn contains(&self, prepared: &Prepared, index: usize) -> u64 {
-        let at = |part: usize| block(self.layer.parts[part], prepared.offsets[part][index]);
-        let (low, high) = (_mm256_set_m128i(at(1), at(0)), _mm256_set_m128i(at(3), at(2)));
-        let words = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
-        // A rotation takes its count mod 64, so that the six-bit numbers need no masking.
+    fn contains(&self, prepared: &Prepared<LAYERS>, index: usize) -> u64 {
         let bits = _mm512_srlv_epi64(all_lanes(prepared.spreads[index]), self.shifts);
-        let set = _mm512_test_epi64_mask(_mm512_rorv_epi64(words, bits), all_lanes(1));
-        u64::from(set == 0xff)
+        let mut in_any = false;
+        for (at, layer) in self.layers.iter().enumerate() {
+            let a = _mm512_castsi256_si512(block(layer.a, prepared.in_a[at][index]));
+            let words = _mm512_inserti64x4::<1>(a, block(layer.b, prepared.in_b[at][index]));
+            // A rotation takes its count mod 64, so that the six-bit numbers need no masking.
+            let set = _mm512_test_epi64_mask(_mm512_rorv_epi64(words, bits), all_lanes(1));
+            in_any |= set == 0xff;
+        }
+        u64::from(in_any)
     }
+}
+
+/// The byte offsets of the blocks that the low 32 bits of `numbers` pick.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+fn offsets(numbers: __m512i, blocks: __m512i) -> __m512i {
+    let product = _mm512_mul_epu32(numbers, blocks);
+    _mm512_slli_epi64::<5>(_mm512_srli_epi64::<32>(product))
 }
 
 #[inline]

@@ -1,0 +1,6 @@
+//! The client against a service whose answers are written by the test, on paused time.
+
+mod batching;
+mod calls;
+mod mock;
+mod push;

@@ -1,0 +1,289 @@
+//! Exhaustive search of small worlds with `stateright`. The core can neither be copied nor compared,
+//! so a state is the actions that led to it, played again from the start; two states are one if
+//! storage, everything under way, and all that ever went into each core are the same.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+use super::World;
+use super::action::Action;
+use super::config::{Clock, Config};
+use super::write::Op;
+
+/// A small world in which everything is tried.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The world.
+    pub config: Config,
+    /// What has happened before.
+    pub before: Vec<Action>,
+    /// What happens once each, at any moment and in any order.
+    pub once: Vec<Action>,
+    /// Replicas to which partition 0 delivers.
+    pub fed: Vec<u8>,
+    /// Batches may end anywhere, also before what is complete is said.
+    pub cut: bool,
+    /// Several writes may share a commit.
+    pub grouped: bool,
+    /// Replicas whose writes are committed and acknowledged at once, since only others are of
+    /// interest.
+    pub prompt: Vec<u8>,
+    /// Other things may come between a read, its point check, and the answer.
+    pub slow_reads: bool,
+}
+
+impl Scenario {
+    /// A scenario in which both replicas follow the feed and batches are whole.
+    pub fn new(config: Config, before: &[Action], once: &[Action]) -> Self {
+        Self {
+            config: Config { clock: Clock::PerReplica, pages: 1, ..config },
+            before: before.to_vec(),
+            once: once.to_vec(),
+            fed: vec![0, 1],
+            cut: false,
+            grouped: false,
+            prompt: Vec::new(),
+            slow_reads: false,
+        }
+    }
+
+    /// The same, with batches cut anywhere.
+    #[must_use]
+    pub fn cut(self) -> Self {
+        Self { cut: true, ..self }
+    }
+
+    /// The same, with writes that may share a commit.
+    #[must_use]
+    pub fn grouped(self) -> Self {
+        Self { grouped: true, ..self }
+    }
+
+    /// The same, with writes of these replicas that are done at once.
+    #[must_use]
+    pub fn prompt(self, prompt: &[u8]) -> Self {
+        Self { prompt: prompt.to_vec(), ..self }
+    }
+
+    /// The same, with point checks that other things overtake.
+    #[must_use]
+    pub fn slow_reads(self) -> Self {
+        Self { slow_reads: true, ..self }
+    }
+
+    /// The same, with builds that read this many pages.
+    #[must_use]
+    pub fn pages(mut self, pages: u64) -> Self {
+        self.config.pages = pages;
+        self
+    }
+
+    /// The same, with a feed that only these replicas hear.
+    #[must_use]
+    pub fn fed(self, fed: &[u8]) -> Self {
+        Self { fed: fed.to_vec(), ..self }
+    }
+
+    /// The world after these actions, and whether each of them did anything.
+    fn play(&self, actions: &[Action], tell: bool) -> (World, bool) {
+        let mut world = World::new(self.config);
+        if tell {
+            world.story = Some(Vec::new());
+        }
+        for action in &self.before {
+            world.act(*action);
+        }
+        let mut moved = true;
+        for action in actions {
+            moved = world.act(*action);
+        }
+        (world, moved)
+    }
+
+    fn state(&self, actions: Vec<Action>) -> Option<State> {
+        let (mut world, moved) = self.play(&actions, false);
+        if !moved {
+            return None;
+        }
+        let mut left: BTreeMap<String, Action> = BTreeMap::new();
+        for (at, action) in self.once.iter().enumerate() {
+            left.insert(format!("{at}"), *action);
+        }
+        for action in &actions {
+            if let Some(name) = left.iter().find(|(_, one)| *one == action).map(|(n, _)| n.clone())
+            {
+                left.remove(&name);
+            }
+        }
+        let mut next: Vec<Action> = left.values().copied().collect();
+        let mut consequences = world.consequences(self);
+        if let Some(at_once) = world.at_once(self) {
+            next.clear();
+            consequences = vec![at_once];
+        } else if consequences.is_empty() {
+            // Perhaps this is the end: what cannot happen any more must not hide it.
+            next.retain(|action| self.play(&[&actions[..], &[*action]].concat(), false).1);
+        }
+        next.extend(consequences);
+        let mut hasher = DefaultHasher::new();
+        (world.fingerprint(), left.keys().collect::<Vec<_>>()).hash(&mut hasher);
+        if world.violation.is_some() {
+            next.clear();
+        } else if next.is_empty() {
+            world.heal();
+        }
+        let fingerprint = hasher.finish();
+        Some(State { fingerprint, actions, next: next.into(), holds: world.violation.is_none() })
+    }
+}
+
+/// The actions so far, and what may come.
+#[derive(Clone, Debug)]
+pub struct State {
+    fingerprint: u64,
+    actions: Vec<Action>,
+    next: Arc<[Action]>,
+    holds: bool,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
+    }
+}
+
+impl Model for Scenario {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        self.state(Vec::new()).into_iter().collect()
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        actions.extend_from_slice(&state.next);
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut actions = last.actions.clone();
+        actions.push(action);
+        self.state(actions)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always("the promise", |_, state: &State| state.holds)]
+    }
+}
+
+impl World {
+    /// What may follow from what is under way.
+    fn consequences(&self, scenario: &Scenario) -> Vec<Action> {
+        let mut next = Vec::new();
+        let some = |count: usize| (0..count as u8).collect::<Vec<u8>>();
+        let committable = self.committable().len();
+        for op in some(committable) {
+            next.push(Action::Commit { op, with: 0 });
+        }
+        if scenario.grouped && committable > 1 {
+            next.push(Action::Commit { op: 0, with: 3 });
+        }
+        some(self.acknowledgeable().len()).into_iter().for_each(|op| next.push(Action::Ack { op }));
+        if self.storage.visible < self.storage.head() {
+            next.push(Action::Show);
+        }
+        let checked = self.reads.iter().filter(|read| read.is_checked()).count();
+        for read in some(self.reads.len() - checked) {
+            next.push(Action::Check { read });
+        }
+        some(checked).into_iter().for_each(|read| next.push(Action::Answer { read }));
+        let read = self.builds.iter().filter(|build| build.is_read(self.config.pages)).count();
+        for build in some(self.builds.len() - read) {
+            let stalest = self.storage.stalest(self.storage_now());
+            let stale = self.storage.visible.saturating_sub(stalest);
+            (0..=stale as u8).for_each(|stale| next.push(Action::Page { build, stale }));
+        }
+        some(read).into_iter().for_each(|build| next.push(Action::Install { build }));
+        let given = self.transfers.iter().filter(|transfer| transfer.is_given()).count();
+        for transfer in some(self.transfers.len() - given) {
+            next.push(Action::Donate { transfer });
+        }
+        for transfer in some(given) {
+            next.push(Action::Arrive { transfer, torn: false });
+        }
+        some(self.fences.len()).into_iter().for_each(|fence| next.push(Action::Fence { fence }));
+        for replica in scenario.fed.iter().copied() {
+            self.deliveries(replica, scenario.cut, &mut next);
+        }
+        next
+    }
+
+    /// What must happen before anything else does.
+    fn at_once(&self, scenario: &Scenario) -> Option<Action> {
+        if !scenario.slow_reads
+            && let Some(read) = self.reads.first()
+        {
+            return Some(match read.is_checked() {
+                true => Action::Answer { read: 0 },
+                false => Action::Check { read: 0 },
+            });
+        }
+        let prompt = |op: &Op| scenario.prompt.contains(&(op.replica as u8));
+        let commit = self.committable().iter().position(|op| prompt(op));
+        let ack = || self.acknowledgeable().iter().position(|op| prompt(op));
+        let commit = commit.map(|op| Action::Commit { op: op as u8, with: 0 });
+        commit.or_else(|| ack().map(|op| Action::Ack { op: op as u8 }))
+    }
+
+    fn deliveries(&self, replica: u8, cut: bool, next: &mut Vec<Action>) {
+        let deliver = |rows, complete| Action::Deliver { replica, partition: 0, rows, complete };
+        if self.is_behind(usize::from(replica), 0) {
+            next.push(deliver(1, true));
+            if cut {
+                next.push(deliver(1, false));
+            }
+        }
+        if self.is_silent(usize::from(replica), 0) {
+            next.push(deliver(0, true));
+        }
+    }
+}
+
+/// What a search came to.
+#[derive(Debug)]
+pub struct Explored {
+    /// Distinct states.
+    pub states: usize,
+    /// The story that breaks the promise, if there is one.
+    pub broken: Option<String>,
+}
+
+/// Tries everything.
+pub fn explore(scenario: &Scenario) -> Explored {
+    let checker = scenario
+        .clone()
+        .checker()
+        .threads(2)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    let states = checker.unique_state_count();
+    let broken = checker.discovery("the promise").map(|path| {
+        let actions = path.into_actions();
+        let (mut world, _) = scenario.play(&actions, true);
+        if world.violation.is_none() {
+            world.heal();
+        }
+        let how = world.violation.clone().unwrap_or_default();
+        format!("{how}\n  {}", world.story.unwrap_or_default().join("\n  "))
+    });
+    Explored { states, broken }
+}

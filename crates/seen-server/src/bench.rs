@@ -1,0 +1,194 @@
+//! `seen bench`: this program measured against rivals, each ratio within one run, with the same
+//! allocator, build profile and number of threads on both sides.
+//!
+//! Every server is a child process of this same binary, so that its CPU time can be read from the
+//! operating system; the load comes from this process, over loopback only. Children end when their
+//! standard input closes, so that none outlives the run.
+
+mod build_user;
+mod chart;
+mod disk;
+mod echo;
+mod figure;
+mod filter;
+mod footprint;
+mod load;
+mod marks;
+mod memory;
+mod part;
+mod process;
+mod progress;
+mod redis;
+mod report;
+mod resp;
+mod serve;
+mod synthetic;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use thiserror::Error;
+
+use chart::Chart;
+pub use echo::EchoSpec;
+pub use figure::{Aim, Figure, json, table};
+pub use footprint::{FootprintSpec, Phase};
+pub use progress::Progress;
+pub use report::html;
+pub use serve::ServeSpec;
+pub use {echo::run as run_echo, footprint::run as run_footprint, serve::run as run_serve};
+
+/// Something that `seen bench` can measure by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Group {
+    /// Server CPU of a Filter of 400 ids with 288 in flight, against a bare tonic echo
+    FilterCpuSaturation,
+    /// The same with 16 in flight
+    #[value(name = "filter_cpu_16_in_flight")]
+    FilterCpu16InFlight,
+    /// Checks a second of the whole machine, load generator included
+    ChecksPerSecond,
+    /// Durable marks beside filters, closed and open loop
+    DurableMarks,
+    /// Time to build a user from storage
+    BuildUser,
+    /// The same checks on redis-server, by GETBIT
+    RedisBitset,
+    /// Resident memory of filters
+    Memory,
+}
+
+/// How long and how much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Under a minute in all.
+    Quick,
+    /// A few minutes.
+    Usual,
+    /// As usual, with a million users where memory is measured.
+    Full,
+}
+
+/// What is measured, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How long.
+    pub effort: Effort,
+    /// Only these; empty = all.
+    pub only: Vec<Group>,
+    /// Users whose memory is measured; `None` = by effort.
+    pub memory_users: Option<u64>,
+    /// A server with RedisBloom to compare with.
+    pub redisbloom: Option<SocketAddr>,
+    /// A folder on a real disk, for the store's files while it is measured.
+    pub dir: PathBuf,
+}
+
+impl Plan {
+    /// One of two values, by effort.
+    fn pick<T>(&self, quick: T, usual: T) -> T {
+        if self.effort == Effort::Quick { quick } else { usual }
+    }
+
+    fn wants(&self, group: Group) -> bool {
+        self.only.is_empty() || self.only.contains(&group)
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The numbers, in the order in which they were taken.
+    pub figures: Vec<Figure>,
+    /// Pictures of them.
+    pub charts: Vec<Chart>,
+    /// What to know when reading them.
+    pub notes: Vec<String>,
+}
+
+impl Outcome {
+    fn append(&mut self, other: Outcome) {
+        self.figures.extend(other.figures);
+        self.charts.extend(other.charts);
+        self.notes.extend(other.notes);
+    }
+}
+
+/// Why a measurement came to nothing.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// A signal asked for it.
+    #[error("stopped")]
+    Stopped,
+    /// The operating system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A child process did not begin, or ended early.
+    #[error("the process {part:?} {what}; its own message is above")]
+    Part {
+        /// Which.
+        part: String,
+        /// What happened to it.
+        what: String,
+    },
+    /// Requests failed: the figures would be of something else.
+    #[error("{during}: {failures} of {requests} requests failed; the first: {first}")]
+    Requests {
+        /// What was measured.
+        during: String,
+        /// How many failed.
+        failures: u64,
+        /// Of how many.
+        requests: u64,
+        /// The first failure.
+        first: String,
+    },
+    /// An answer was not what it must be: a fast wrong answer is worth nothing.
+    #[error("wrong answers: {0}")]
+    Wrong(String),
+    /// The service refused a call made beside the load.
+    #[error("{what}: {error}")]
+    Call {
+        /// Which call.
+        what: &'static str,
+        /// Its error.
+        error: seen_client::ApiError,
+    },
+}
+
+/// Says what an I/O error was about.
+pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BenchError {
+    let what = what.into();
+    move |source| BenchError::System { what, source }
+}
+
+/// Measures what the plan asks for. Blocks; not to be called on a runtime's thread.
+///
+/// # Errors
+/// [`BenchError`].
+pub fn run(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
+    let mut outcome = Outcome::default();
+    outcome.notes.extend(process::machine());
+    outcome.append(filter::measure(plan, progress)?);
+    if plan.wants(Group::DurableMarks) {
+        outcome.append(marks::measure(plan, progress)?);
+    }
+    if plan.wants(Group::BuildUser) {
+        outcome.append(build_user::measure(plan, progress)?);
+    }
+    if plan.wants(Group::RedisBitset) {
+        outcome.append(redis::measure(plan, progress)?);
+    }
+    if plan.wants(Group::Memory) {
+        outcome.append(memory::measure(plan, progress)?);
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,106 @@
+//! The part that is measured: a whole node, with users put into its memory beforehand.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use seen_filter::UserId;
+use seen_replica::Replica;
+use seen_replica::preload::PreloadError;
+
+use super::synthetic::{HISTORIES, NAMESPACE, state};
+use crate::cli::CliError;
+use crate::config::Config;
+use crate::node::{Node, NodeOptions};
+use crate::runtime;
+use crate::shutdown::Stop;
+use crate::telemetry::{Logs, MetricsHandle};
+
+/// Memory for users while measuring: nobody is to be evicted.
+const CACHE_BYTES: u64 = 8 << 30;
+
+/// How the node is started.
+#[derive(Clone, Debug, Args)]
+pub struct ServeSpec {
+    /// Serving threads
+    #[arg(long)]
+    threads: u16,
+    /// Users that are put into memory
+    #[arg(long, default_value_t = 0)]
+    users: u64,
+    /// Items that each of them has read
+    #[arg(long, default_value_t = 0)]
+    items: u64,
+    /// Where the store keeps its files
+    #[arg(long)]
+    data_dir: PathBuf,
+}
+
+impl ServeSpec {
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        let any = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+        config.server.listen = any;
+        config.server.admin_listen = any;
+        config.server.http_listen = any;
+        config.server.threads = self.threads;
+        // The end of a part is not measured.
+        config.server.drain = Duration::from_secs(1);
+        config.storage.data_dir.clone_from(&self.data_dir);
+        config.cache.memory = CACHE_BYTES;
+        config.log.level = "warn".to_owned();
+        config
+    }
+}
+
+/// Serves until standard input closes.
+///
+/// # Errors
+/// What keeps the node from starting.
+pub fn run(spec: &ServeSpec) -> Result<(), CliError> {
+    let config = spec.config();
+    config.validate()?;
+    let logs = Logs::start(&config.log)?;
+    let metrics = MetricsHandle::start(Some(logs.dropped()))?;
+    let stop = Stop::default();
+    stop_at_end_of_input(stop.clone())?;
+    runtime::control()?.block_on(async {
+        let options = NodeOptions { config, ephemeral: false };
+        let node = Node::start_with(options, metrics, stop).await?;
+        node.ready().await;
+        preload(node.replica(), spec.users, spec.items)?;
+        let at = node.addresses();
+        let said = serde_json::json!({
+            "api": [at.api], "admin": [at.admin], "http": [at.http], "users": spec.users,
+        });
+        crate::cli::print(&format!("{said}\n"))?;
+        node.stop_requested().await;
+        node.stop().await?;
+        Ok(())
+    })
+}
+
+/// Ends the process's work when its parent is gone.
+pub(super) fn stop_at_end_of_input(stop: Stop) -> io::Result<()> {
+    let wait = move || {
+        let mut nothing = Vec::new();
+        // An error ends the input as well.
+        let _ = io::stdin().take(1 << 20).read_to_end(&mut nothing);
+        stop.request();
+    };
+    std::thread::Builder::new().name("bench-parent".to_owned()).spawn(wait).map(|_| ())
+}
+
+fn preload(replica: &Replica, users: u64, items: u64) -> Result<(), PreloadError> {
+    let mut states = Vec::new();
+    for history in 0..HISTORIES.min(users) {
+        let builder = replica.builder(NAMESPACE).ok_or(PreloadError::UnknownNamespace)?;
+        states.push(state(builder, history, items));
+    }
+    for user in 0..users {
+        let copy = states[(user % HISTORIES) as usize].clone();
+        replica.preload(NAMESPACE, UserId::new(user), copy)?;
+    }
+    Ok(())
+}

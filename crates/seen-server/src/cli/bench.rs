@@ -1,0 +1,123 @@
+//! `seen bench`: this program measured against rivals on this machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{CliError, print};
+use crate::bench::{
+    self, EchoSpec, Effort, FootprintSpec, Group, Outcome, Plan, Progress, ServeSpec,
+};
+use crate::runtime;
+use crate::shutdown::Stop;
+
+/// Arguments of `seen bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// Less of everything: under a minute in all
+    #[arg(long)]
+    quick: bool,
+    /// A million users where memory is measured, which takes about 6 GB of it
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// End with one JSON list on stdout: {name, ours, rival, ratio, unit, ...}; the table goes to
+    /// stderr
+    #[arg(long)]
+    json: bool,
+    /// Measure only this; may be repeated
+    #[arg(long, value_name = "NAME", value_enum)]
+    only: Vec<Group>,
+    /// Write a self-contained HTML page with charts
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Users whose memory is measured [default: 200000; 20000 with --quick, 1000000 with --full]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    memory_users: Option<u64>,
+    /// Compare with the RedisBloom at this address, too; keys seen-bench:* are made and removed
+    #[arg(long, value_name = "ADDRESS")]
+    redisbloom: Option<SocketAddr>,
+    /// A folder on a real disk, for the store's files while it is measured
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    dir: PathBuf,
+}
+
+/// Measures, and prints what was found.
+///
+/// # Errors
+/// What kept a measurement from being taken, or the report from being written.
+pub fn run(args: BenchArgs) -> Result<ExitCode, CliError> {
+    let effort = match (args.quick, args.full) {
+        (true, _) => Effort::Quick,
+        (_, true) => Effort::Full,
+        _ => Effort::Usual,
+    };
+    let plan = Plan {
+        effort,
+        only: args.only,
+        memory_users: args.memory_users,
+        redisbloom: args.redisbloom,
+        dir: args.dir,
+    };
+    let outcome = runtime::control()?.block_on(async {
+        // A signal ends the run after the present step, so that every folder is removed on the way
+        // out; a second one ends it at once.
+        let stop = Stop::on_signals()?;
+        tokio::task::spawn_blocking(move || {
+            let progress = Progress::start(stop);
+            bench::run(&plan, &progress)
+        })
+        .await
+        .map_err(CliError::from)?
+        .map_err(CliError::from)
+    })?;
+    if let Some(file) = &args.report {
+        std::fs::write(file, bench::html(&outcome))
+            .map_err(|error| format!("cannot write {} (--report): {error}", file.display()))?;
+    }
+    show(&outcome, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(outcome: &Outcome, json: bool) -> Result<(), CliError> {
+    let table = bench::table(&outcome.figures, &outcome.notes);
+    if json {
+        eprint!("{table}");
+        print(&format!("{}\n", bench::json(&outcome.figures)))?;
+    } else {
+        print(&table)?;
+    }
+    Ok(())
+}
+
+/// Arguments of `seen bench-part`, which only `seen bench` runs.
+#[derive(Debug, Clone, Args)]
+pub struct PartArgs {
+    #[command(subcommand)]
+    part: Part,
+}
+
+/// A child process of a benchmark.
+#[derive(Debug, Clone, Subcommand)]
+enum Part {
+    /// A node with users in memory
+    Serve(ServeSpec),
+    /// A bare tonic service
+    Echo(EchoSpec),
+    /// A table of users
+    Footprint(FootprintSpec),
+}
+
+/// Runs a child until its standard input closes or its work is done.
+///
+/// # Errors
+/// What kept it from its work.
+pub fn run_part(args: &PartArgs) -> Result<ExitCode, CliError> {
+    match &args.part {
+        Part::Serve(spec) => bench::run_serve(spec)?,
+        Part::Echo(spec) => bench::run_echo(spec)?,
+        Part::Footprint(spec) => bench::run_footprint(spec)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

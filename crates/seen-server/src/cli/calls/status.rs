@@ -1,0 +1,173 @@
+//! `seen status`: how a process fares.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use seen_client::{Admin, ClientOptions, v1};
+use serde_json::{Value, json};
+
+use super::table::{Table, grouped};
+use super::{block_on, described, percent};
+use crate::cli::{CliError, print};
+
+/// Arguments of `seen status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Where the admin service is
+    #[arg(long, value_name = "URL", env = "SEEN_ADMIN", default_value = "http://127.0.0.1:7421")]
+    server: String,
+    /// How long the call may take
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    timeout: humantime::Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks and prints.
+///
+/// # Errors
+/// Why it did not answer.
+pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
+    let mut options = ClientOptions::new(&args.server);
+    options.timeouts.look = args.timeout.into();
+    options.connect_timeout = args.timeout.into();
+    let status = block_on(async { Admin::new(&options)?.status().await.map_err(described) })?;
+    print(&match args.json {
+        true => format!("{}\n", object(&status)),
+        false => text(&status),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(status: &v1::StatusResponse) -> String {
+    let memory = status.memory.unwrap_or_default();
+    let traffic = status.traffic.unwrap_or_default();
+    let uptime = Duration::from_secs(status.uptime_ms / 1_000);
+    let mut process = Table::of_pairs();
+    process.pair("version", &status.version).pair("cluster", &status.cluster);
+    process.pair("incarnation", &status.incarnation);
+    process.pair("uptime", humantime::format_duration(uptime));
+    process.pair("draining", if status.draining { "yes" } else { "no" });
+    for problem in &status.problems {
+        process.pair("problem", problem);
+    }
+    process.pair("users in memory", grouped(memory.entries));
+    let bytes = format!("{} of {}", grouped(memory.bytes), grouped(memory.bytes_max));
+    process.pair("bytes in memory", bytes);
+    process.pair("bytes a user", grouped(memory.bytes.checked_div(memory.entries).unwrap_or(0)));
+    process
+        .pair("builds", format!("{} ({} running)", grouped(memory.builds), memory.builds_running));
+    process.pair("evictions", grouped(memory.evictions));
+    process.pair("filters", grouped(traffic.filters)).pair("checks", grouped(traffic.checks));
+    process.pair("marks", grouped(traffic.marks));
+    process.pair("answered by memory", share(traffic.hits, traffic.filters));
+    process.pair("degraded", grouped(traffic.degraded)).pair("errors", grouped(traffic.errors));
+    format!(
+        "{}\n{}\n{}",
+        process.render(),
+        namespaces(&status.namespaces).render(),
+        partitions(&status.partitions).render()
+    )
+}
+
+fn share(part: u64, whole: u64) -> String {
+    if whole == 0 { "none asked".to_owned() } else { percent(part as f64 / whole as f64) }
+}
+
+fn namespaces(all: &[v1::NamespaceStatus]) -> Table {
+    let mut table = Table::new([
+        "NAMESPACE",
+        "RATE SET",
+        "RATE MEASURED",
+        "SEEN SAMPLES",
+        "UNREAD SAMPLES",
+        "FALSE NEGATIVES",
+        "KEEPS",
+    ]);
+    for one in all {
+        let span = one.retention_ms.map(Duration::from_millis).map(humantime::format_duration);
+        let newest = one.newest_max.map(|most| format!("newest {}", grouped(most.into())));
+        let keeps: Vec<String> =
+            span.map(|span| span.to_string()).into_iter().chain(newest).collect();
+        let keeps = if keeps.is_empty() { "all".to_owned() } else { keeps.join(", ") };
+        table.row([
+            one.name.clone(),
+            percent(one.configured_false_positive_rate),
+            one.measured_false_positive_rate.map_or("-".to_owned(), percent),
+            grouped(one.seen_samples),
+            grouped(one.unseen_samples),
+            grouped(one.false_negatives),
+            keeps,
+        ]);
+    }
+    table
+}
+
+fn partitions(all: &[v1::PartitionStatus]) -> Table {
+    let mut table = Table::new([
+        "FEED",
+        "PARTITION",
+        "COVERS",
+        "COMPLETE",
+        "EVENTS",
+        "GAPS",
+        "JOURNAL",
+        "RING BYTES",
+    ]);
+    for one in all {
+        let feed = one.feed.unwrap_or_default();
+        table.row([
+            one.namespace.clone(),
+            format!("{}/{}", feed.shard, feed.partition),
+            feed.cover.map_or("-".to_owned(), |cover| cover.position.to_string()),
+            feed.fresh_ms_ago.map_or("never".to_owned(), |ms| format!("{ms} ms ago")),
+            grouped(one.events),
+            grouped(one.gaps),
+            grouped(one.journal_entries),
+            grouped(one.ring_bytes),
+        ]);
+    }
+    table
+}
+
+/// The status as JSON, with the field names of the API.
+fn object(status: &v1::StatusResponse) -> Value {
+    let memory = status.memory.unwrap_or_default();
+    let traffic = status.traffic.unwrap_or_default();
+    let namespace = |one: &v1::NamespaceStatus| {
+        json!({
+            "name": one.name,
+            "configured_false_positive_rate": one.configured_false_positive_rate,
+            "measured_false_positive_rate": one.measured_false_positive_rate,
+            "seen_samples": one.seen_samples, "unseen_samples": one.unseen_samples,
+            "false_negatives": one.false_negatives, "retention_ms": one.retention_ms,
+            "newest_max": one.newest_max, "time_index": one.time_index,
+        })
+    };
+    let partition = |one: &v1::PartitionStatus| {
+        let feed = one.feed.unwrap_or_default();
+        json!({
+            "namespace": one.namespace, "shard": feed.shard, "partition": feed.partition,
+            "cover": feed.cover.map(|cover| cover.position), "epoch": feed.epoch,
+            "fresh_ms_ago": feed.fresh_ms_ago, "events": one.events, "gaps": one.gaps,
+            "journal_entries": one.journal_entries, "ring_bytes": one.ring_bytes,
+        })
+    };
+    json!({
+        "version": status.version, "cluster": status.cluster, "incarnation": status.incarnation,
+        "uptime_ms": status.uptime_ms, "draining": status.draining, "problems": status.problems,
+        "namespaces": status.namespaces.iter().map(namespace).collect::<Vec<_>>(),
+        "partitions": status.partitions.iter().map(partition).collect::<Vec<_>>(),
+        "memory": {
+            "entries": memory.entries, "bytes": memory.bytes, "bytes_max": memory.bytes_max,
+            "builds_running": memory.builds_running, "builds": memory.builds,
+            "evictions": memory.evictions,
+        },
+        "traffic": {
+            "filters": traffic.filters, "checks": traffic.checks, "marks": traffic.marks,
+            "hits": traffic.hits, "degraded": traffic.degraded, "errors": traffic.errors,
+        },
+    })
+}

@@ -1,0 +1,185 @@
+//! A replica over a store in memory that can be made silent, slow or broken, on paused time: the
+//! calls go through the gRPC service without a socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use seen_filter::history::{
+    Answers, Forgotten, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
+};
+use seen_filter::{
+    CommitStamp, FeedId, FenceSeq, History, Incarnation, NamespaceId, NamespaceSettings, Shard,
+    StoreError, UnixMillis, UserId,
+};
+use seen_proto::v1;
+use seen_proto::v1::admin_service_client::AdminServiceClient;
+use seen_proto::v1::admin_service_server::AdminServiceServer;
+use seen_proto::v1::seen_service_client::SeenServiceClient;
+use seen_replica::grpc::{AdminGrpc, SeenGrpc};
+use seen_replica::{Replica, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
+use seen_store::memory::MemoryOptions;
+use seen_store::{MemoryStore, StorageClock};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval};
+
+use super::ask::{Caller, READ, SENT, patient};
+
+/// Partitions of each namespace's feed.
+const PARTITIONS: u16 = 4;
+/// What the storage's clock says, always.
+const NOW: UnixMillis = UnixMillis::new(1_000_000);
+
+/// A caller without a socket.
+pub type Direct = Caller<SeenGrpc>;
+
+/// A running replica.
+pub struct Blocked {
+    pub store: MemoryStore,
+    pub api: Direct,
+    pub admin: AdminServiceClient<AdminServiceServer<AdminGrpc>>,
+    pub replica: Arc<Replica>,
+    /// Pages that builds and listings have begun to read.
+    pub pages: Arc<AtomicUsize>,
+    _stop: watch::Sender<bool>,
+}
+
+/// The default namespaces on an empty store.
+pub fn store() -> MemoryStore {
+    let clock = StorageClock::new(|| NOW);
+    let options = MemoryOptions { partitions: PARTITIONS, ..MemoryOptions::new(clock, 7) };
+    MemoryStore::new(options, namespaces()).expect("in range")
+}
+
+fn namespaces() -> Vec<NamespaceSettings> {
+    let named = [READ, SENT].into_iter().zip(0..);
+    named.map(|(name, id)| NamespaceSettings::new(NamespaceId::new(id), name)).collect()
+}
+
+/// The feed partitions of both namespaces.
+pub fn feeds() -> impl Iterator<Item = FeedId> {
+    let partitions = || (0..PARTITIONS).map(seen_filter::Partition::new);
+    let of =
+        move |id| partitions().map(move |p| FeedId::new(NamespaceId::new(id), Shard::new(0), p));
+    (0..2).flat_map(of)
+}
+
+impl Blocked {
+    /// A replica of its own store.
+    pub async fn open() -> Self {
+        Self::with(StorageLimits::default()).await
+    }
+
+    /// A replica of its own store, with these queues.
+    pub async fn with(storage: StorageLimits) -> Self {
+        Self::beside(store(), 1, storage).await
+    }
+
+    /// The replica `incarnation` over this store.
+    pub async fn beside(store: MemoryStore, incarnation: u64, storage: StorageLimits) -> Self {
+        let pages = Arc::new(AtomicUsize::new(0));
+        // No samples: they would ask storage behind the test's back.
+        let samples = SampleLimits { seen_share: 0.0, unread_share: 0.0, checks_per_s_max: 1 };
+        let options = ReplicaOptions {
+            namespaces: namespaces(),
+            key: store.hash_key(),
+            cluster: 77,
+            incarnation: Incarnation::new(incarnation),
+            history: Arc::new(Counted { store: store.clone(), pages: Arc::clone(&pages) }),
+            feed: Arc::new(store.clone()),
+            limits: ReplicaLimits { samples, ..ReplicaLimits::default() },
+            storage,
+        };
+        let (replica, work) = Replica::new(options).expect("in range");
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(work.run(Arc::clone(&replica), stopped));
+        until(|| replica.following_all()).await;
+        let api = Caller(SeenServiceClient::new(SeenGrpc::new(Arc::clone(&replica))));
+        let admin = AdminGrpc::new(Arc::clone(&replica), "test", Arc::new(|_| ()));
+        let admin = AdminServiceClient::new(AdminServiceServer::new(admin));
+        Self { store, api, admin, replica, pages, _stop: stop }
+    }
+
+    /// Marks items and has the user's entry built.
+    pub async fn warm(&mut self, request: v1::MarkRequest) {
+        let (user, namespace) = (request.user, request.namespace.clone());
+        self.api.mark(request).await;
+        let rebuild = v1::RebuildUserRequest { user, namespace };
+        self.admin.rebuild_user(patient(rebuild)).await.expect("rebuilt");
+    }
+
+    /// The partition that carries a user's events of the first namespace.
+    pub fn feed_of(&self, user: u64) -> FeedId {
+        use seen_filter::ChangeFeed;
+        self.store.feed_of(NamespaceId::new(0), UserId::new(user))
+    }
+
+    /// How many pages were read since the last call.
+    pub fn pages_read(&self) -> usize {
+        self.pages.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Waits, on paused time, until this is true.
+pub async fn until(is: impl Fn() -> bool) {
+    let mut looks = interval(Duration::from_millis(1));
+    let began = Instant::now();
+    while !is() {
+        looks.tick().await;
+        assert!(began.elapsed() < Duration::from_secs(3_600), "it never comes true");
+    }
+}
+
+/// Waits until everything that can be done without further time has been done, and more.
+pub async fn quiet() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// Counts pages.
+struct Counted {
+    store: MemoryStore,
+    pages: Arc<AtomicUsize>,
+}
+
+impl History for Counted {
+    fn page(&self, request: PageRequest) -> SeamFuture<'_, Result<Page, StoreError>> {
+        // Pages of one row are not builds.
+        if request.rows_max > 1 {
+            self.pages.fetch_add(1, Ordering::Relaxed);
+        }
+        self.store.page(request)
+    }
+
+    fn recent(&self, request: RecentRequest) -> SeamFuture<'_, Result<Page, StoreError>> {
+        self.store.recent(request)
+    }
+
+    fn check(
+        &self,
+        namespace: NamespaceId,
+        questions: Vec<Question>,
+    ) -> SeamFuture<'_, Result<Answers, StoreError>> {
+        self.store.check(namespace, questions)
+    }
+
+    fn write(&self, writes: Vec<Write>) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
+        self.store.write(writes)
+    }
+
+    fn forget(
+        &self,
+        namespace: NamespaceId,
+        user: UserId,
+    ) -> SeamFuture<'_, Result<Forgotten, StoreError>> {
+        self.store.forget(namespace, user)
+    }
+
+    fn fence(
+        &self,
+        feed: FeedId,
+        writer: Incarnation,
+        seq: FenceSeq,
+    ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
+        self.store.fence(feed, writer, seq)
+    }
+}
