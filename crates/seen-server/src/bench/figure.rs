@@ -4,8 +4,6 @@ use std::fmt::{self, Write};
 
 use serde::{Serialize, Serializer};
 
-use super::Outcome;
-
 /// What a figure ought to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Aim {
@@ -143,8 +141,7 @@ pub(super) fn cells(figure: &Figure) -> [String; 7] {
 pub(super) const HEADS: [&str; 7] = ["figure", "seen", "rival", "ratio", "unit", "aim", ""];
 
 /// The figures as a table for a terminal, and the notes below it.
-pub fn table(outcome: &Outcome) -> String {
-    let figures = &outcome.figures;
+pub fn table(figures: &[Figure], notes: &[String]) -> String {
     let rows: Vec<[String; 7]> = figures.iter().map(cells).collect();
     let widths: Vec<usize> = (0..HEADS.len())
         .map(|at| rows.iter().map(|row| row[at].len()).chain([HEADS[at].len()]).max().unwrap_or(0))
@@ -163,7 +160,7 @@ pub fn table(outcome: &Outcome) -> String {
         out.push_str(line.trim_end());
         out.push('\n');
     }
-    for note in outcome.notes.iter().chain(&outcome.failures) {
+    for note in notes {
         let _ = writeln!(out, "- {note}");
     }
     out

@@ -28,7 +28,7 @@ fn users(plan: &Plan) -> u64 {
 /// [`BenchError`].
 pub(super) fn measure(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
     let users = users(plan);
-    let growing = users.min(GROWING_USERS_MAX).min(plan.pick(6_000, u64::MAX));
+    let growing = users.min(GROWING_USERS_MAX).min(plan.pick(10_000, u64::MAX));
     let small = plan.pick(SMALL_USERS / 5, SMALL_USERS);
     let part = |phase: &str, users: u64| -> Result<Part, BenchError> {
         progress.step(format!("memory: {} users ({phase})", number(users as f64)))?;
@@ -65,5 +65,5 @@ pub(super) fn measure(plan: &Plan, progress: &Progress) -> Result<Outcome, Bench
         number(growing as f64),
         number(small as f64)
     );
-    Ok(Outcome { figures, charts: vec![chart], notes: vec![note], ..Outcome::default() })
+    Ok(Outcome { figures, charts: vec![chart], notes: vec![note] })
 }
