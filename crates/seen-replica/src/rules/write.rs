@@ -207,7 +207,7 @@ impl Rules {
         let shown = built.zip(change.stamp).is_some_and(|(built, stamp)| built.covers(stamp));
         let doubtful = (change.doubtful || shown) && inserted != Inserted::AlreadySeen;
         let grown = slot.state.heap_bytes() as i64 - before as i64;
-        let due = inserted != Inserted::AlreadySeen && slot.state.rebuild_due(&self.sizing);
+        let due = grown != 0 && slot.state.rebuild_due(&self.sizing);
         if grown != 0 {
             self.count_bytes(grown);
         }

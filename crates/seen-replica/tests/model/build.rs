@@ -51,11 +51,6 @@ impl Build {
         self.broken |= self.pages > 0;
     }
 
-    /// True if it is one of a user's first builds.
-    pub fn is_early(&self, builds: u32) -> bool {
-        self.generation.get() <= builds
-    }
-
     /// True if it has read every page.
     pub fn is_read(&self, pages: u64) -> bool {
         self.pages == pages
