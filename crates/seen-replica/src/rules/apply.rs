@@ -170,7 +170,6 @@ impl Rules {
         batch: &FeedBatch,
         effects: &mut Effects,
     ) -> Vec<UserId> {
-        let mut suspects = Vec::new();
         let mut state = lane.state.lock();
         for event in &batch.events {
             if let Some(stamp) = stamp_of(event)
@@ -180,7 +179,7 @@ impl Rules {
             }
             match *event {
                 FeedEvent::Fence { writer, seq, .. } => {
-                    self.fence_returned(&mut state, writer, seq, &mut suspects);
+                    self.fence_returned(&mut state, writer, seq);
                 }
                 FeedEvent::Complete { stamp } => {
                     if state.cover.is_none_or(|cover| cover < stamp) {
@@ -193,9 +192,6 @@ impl Rules {
                         state.journal.suspect_all(Suspicion { stamp: Some(stamp), at: now });
                         lane.set_following();
                     }
-                    if let Some(cover) = state.cover {
-                        suspects.extend(state.journal.release_covered(cover));
-                    }
                 }
                 _ => {}
             }
@@ -203,7 +199,14 @@ impl Rules {
         if self.settings.heartbeat_fences {
             self.begin_fence(now, lane.feed, &mut state, effects);
         }
+        let mut suspects = Vec::new();
+        let mut more = state.release(&mut suspects);
         lane.publish(&state);
+        drop(state);
+        // A fence may prove all that the journal holds: readers get their turn in between.
+        while more {
+            more = lane.state.lock().release(&mut suspects);
+        }
         suspects
     }
 
@@ -212,18 +215,18 @@ impl Rules {
         state: &mut LaneState,
         writer: seen_filter::Incarnation,
         seq: seen_filter::FenceSeq,
-        suspects: &mut Vec<UserId>,
     ) {
         if !self.defends(Rule::R9) {
             state.fences.returned_too_generously();
-            suspects.extend(state.journal.release_before(u64::MAX));
+            let all = state.journal.next_seq();
+            state.journal.fenced(all);
         }
         // Row 58: only this incarnation's own fence proves anything here.
         if writer != self.settings.incarnation {
             return;
         }
         if let Some(acknowledged_before) = state.fences.returned(seq) {
-            suspects.extend(state.journal.release_before(acknowledged_before));
+            state.journal.fenced(acknowledged_before);
             if state.dropped_below.is_some_and(|dropped| dropped <= acknowledged_before) {
                 state.dropped_below = None;
             }

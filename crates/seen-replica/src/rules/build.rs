@@ -179,7 +179,7 @@ impl Rules {
         self.contest_own(&mut next, &state, user, &lane_state, &proof)?;
         let owes = self.owes(&mut next, &proof, now);
         self.insert_own(&mut next, &mut state, user, &lane_state, &proof)?;
-        *side = next;
+        **side = next;
         let mut slot = Slot::new(user, generation, build.epoch, state);
         if build.doubted || !self.is_whole(&mut lane_state, user, &proof) {
             slot.trust = Trust::Dirty;

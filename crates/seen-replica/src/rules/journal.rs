@@ -10,8 +10,11 @@ use smallvec::SmallVec;
 
 use super::side::{Op, later};
 
-/// What one journal row costs in memory, its share of the index included.
-pub const JOURNAL_ROW_BYTES: usize = 136;
+/// What one journal row costs in memory, its share of both indexes and of the room that they grow into
+/// included.
+pub const JOURNAL_ROW_BYTES: usize = 240;
+/// Most rows released in one go: one hold of the lane's lock lasts well under a millisecond.
+pub(super) const RELEASE_ROWS_MAX: usize = 2_048;
 
 /// Identifies a write between its begin and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +60,26 @@ pub(super) struct Row {
     /// Only of adds.
     pub suspect: Suspect,
     seq: u64,
+    before: Before,
+}
+
+impl Row {
+    /// What the row names; `None` stands for every item of the user.
+    fn item(&self) -> Option<Item> {
+        match self.op {
+            Op::Add(item) | Op::Remove(item) => Some(item),
+            Op::RemoveAll => None,
+        }
+    }
+}
+
+/// The numbers of the rows before this one that have the same user, and the same user and item. Such
+/// chains end at a row that is no longer kept. A user may have many thousands of rows, so that none
+/// of them may be moved or walked over for one.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    of_user: u64,
+    of_item: u64,
 }
 
 /// A commit's acknowledgement.
@@ -78,36 +101,44 @@ pub(super) struct Journaled {
 
 #[derive(Debug)]
 struct InFlight {
-    user: UserId,
     items: SmallVec<[Item; 4]>,
     suspect: Suspect,
 }
+
+/// The numbers of the newest rows of something.
+type Newest<K> = HashMap<K, u64, ahash::RandomState>;
 
 /// The journal of one partition.
 #[derive(Debug)]
 pub(super) struct Journal {
     rows: VecDeque<Row>,
-    /// The number of the oldest row kept.
+    /// The number of the oldest row kept. Numbers begin at 1: 0 is no row.
     first: u64,
-    of_user: HashMap<UserId, SmallVec<[u64; 2]>, ahash::RandomState>,
-    in_flight: BTreeMap<u64, InFlight>,
+    of_user: Newest<UserId>,
+    of_item: Newest<(UserId, Option<Item>)>,
+    in_flight: BTreeMap<(UserId, u64), InFlight>,
     next_write: u64,
     next_seq: u64,
     /// Rows of lower sequence numbers were dropped by the bound, not by proof.
     kept_from: u64,
+    /// Rows of lower sequence numbers have been proven to have come back, by a fence.
+    fenced_below: u64,
     rows_max: usize,
 }
 
 impl Journal {
     pub fn new(bytes_max: usize, seed: u64) -> Self {
+        let hasher = |number| ahash::RandomState::with_seeds(seed, 4, 5, number);
         Self {
             rows: VecDeque::new(),
-            first: 0,
-            of_user: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 4, 5, 6)),
+            first: 1,
+            of_user: HashMap::with_hasher(hasher(6)),
+            of_item: HashMap::with_hasher(hasher(7)),
             in_flight: BTreeMap::new(),
             next_write: 0,
             next_seq: 1,
             kept_from: 0,
+            fenced_below: 0,
             rows_max: (bytes_max / JOURNAL_ROW_BYTES).max(16),
         }
     }
@@ -115,19 +146,19 @@ impl Journal {
     /// Notes that a commit of these items is about to start.
     pub fn begin(&mut self, user: UserId, items: impl Iterator<Item = Item>) -> WriteId {
         self.next_write += 1;
-        let flight = InFlight { user, items: items.collect(), suspect: None };
-        self.in_flight.insert(self.next_write, flight);
+        let flight = InFlight { items: items.collect(), suspect: None };
+        self.in_flight.insert((user, self.next_write), flight);
         WriteId(self.next_write)
     }
 
     /// Forgets a write that certainly did not happen.
-    pub fn abandon(&mut self, id: WriteId) {
-        self.in_flight.remove(&id.0);
+    pub fn abandon(&mut self, user: UserId, id: WriteId) {
+        self.in_flight.remove(&(user, id.0));
     }
 
     /// Notes that nobody knows whether a write will happen, or has (row 11).
-    pub fn doubt(&mut self, id: WriteId, at: Tick) {
-        if let Some(flight) = self.in_flight.get_mut(&id.0) {
+    pub fn doubt(&mut self, user: UserId, id: WriteId, at: Tick) {
+        if let Some(flight) = self.in_flight.get_mut(&(user, id.0)) {
             Suspicion::join(&mut flight.suspect, Suspicion { stamp: None, at });
         }
     }
@@ -150,15 +181,15 @@ impl Journal {
     }
 
     /// Moves a committed mark in.
-    pub fn commit(&mut self, id: WriteId, acknowledged: Acknowledged) -> Journaled {
-        let Some(flight) = self.in_flight.remove(&id.0) else {
+    pub fn commit(&mut self, user: UserId, id: WriteId, acknowledged: Acknowledged) -> Journaled {
+        let Some(flight) = self.in_flight.remove(&(user, id.0)) else {
             return Journaled { overflow: false, suspect: None };
         };
         let suspect = flight.suspect.filter(|suspect| suspect.concerns(acknowledged.stamp));
         let suspect = suspect.map(|suspect| *suspect);
         let mut overflow = false;
         for item in flight.items {
-            overflow |= self.push(flight.user, Op::Add(item), acknowledged, suspect);
+            overflow |= self.push(user, Op::Add(item), acknowledged, suspect);
         }
         Journaled { overflow, suspect }
     }
@@ -181,44 +212,49 @@ impl Journal {
             self.kept_from = self.kept_from.max(row.seq + 1);
         }
         let number = self.first + self.rows.len() as u64;
-        self.of_user.entry(user).or_default().push(number);
+        let before = Before { of_user: 0, of_item: 0 };
         let suspect = suspect.map(Box::new);
-        self.rows.push_back(Row { user, op, stamp, at, suspect, seq });
+        let mut row = Row { user, op, stamp, at, suspect, seq, before };
+        row.before.of_user = self.of_user.insert(user, number).unwrap_or(0);
+        row.before.of_item = self.of_item.insert((user, row.item()), number).unwrap_or(0);
+        self.rows.push_back(row);
         overflow
     }
 
     fn pop(&mut self) -> Option<Row> {
         let row = self.rows.pop_front()?;
-        if let Some(numbers) = self.of_user.get_mut(&row.user) {
-            numbers.retain(|number| *number != self.first);
-            if numbers.is_empty() {
-                self.of_user.remove(&row.user);
-            }
+        // The oldest row of all is also the last link of its chains.
+        if self.of_user.get(&row.user) == Some(&self.first) {
+            self.of_user.remove(&row.user);
+        }
+        let item = (row.user, row.item());
+        if self.of_item.get(&item) == Some(&self.first) {
+            self.of_item.remove(&item);
         }
         self.first += 1;
         Some(row)
     }
 
-    /// Releases the rows that were acknowledged before `seq` (a fence came back); returns the users
-    /// of suspect ones.
-    pub fn release_before(&mut self, seq: u64) -> Vec<UserId> {
-        self.release_while(|row| row.seq < seq)
+    /// Rows that were acknowledged before `seq` have come back: an own fence did.
+    pub fn fenced(&mut self, seq: u64) {
+        self.fenced_below = self.fenced_below.max(seq);
     }
 
-    /// Releases the leading rows whose commits are covered; returns the users of suspect ones.
-    pub fn release_covered(&mut self, cover: CommitStamp) -> Vec<UserId> {
-        self.release_while(|row| row.stamp.is_some_and(|stamp| cover.covers(stamp)))
-    }
-
-    fn release_while(&mut self, released: impl Fn(&Row) -> bool) -> Vec<UserId> {
-        let mut suspects = Vec::new();
-        while self.rows.front().is_some_and(&released) {
-            let Some(row) = self.pop() else { break };
+    /// Releases leading rows that a fence has proven, or that are covered: at most
+    /// [`RELEASE_ROWS_MAX`]. Adds the users of suspect ones. True if more may be released.
+    pub fn release(&mut self, cover: Option<CommitStamp>, suspects: &mut Vec<UserId>) -> bool {
+        for _ in 0..RELEASE_ROWS_MAX {
+            let Some(row) = self.rows.front() else { return false };
+            let covered = cover.zip(row.stamp).is_some_and(|(cover, stamp)| cover.covers(stamp));
+            if row.seq >= self.fenced_below && !covered {
+                return false;
+            }
+            let Some(row) = self.pop() else { return false };
             if row.suspect.is_some() && suspects.last() != Some(&row.user) {
                 suspects.push(row.user);
             }
         }
-        suspects
+        true
     }
 
     /// True if the oldest row has no stamp that `cover` could ever reach, so that only a fence can
@@ -231,17 +267,22 @@ impl Journal {
     /// A remove was applied: commits of the same id that have begun and are not released are suspect
     /// (coherence row 59). `None` stands for every item of the user.
     pub fn suspect(&mut self, user: UserId, item: Option<Item>, suspicion: Suspicion) {
-        for flight in self.in_flight.values_mut().filter(|flight| flight.user == user) {
+        for (_, flight) in self.in_flight.range_mut((user, 0)..=(user, u64::MAX)) {
             if item.is_none_or(|item| flight.items.contains(&item)) {
                 Suspicion::join(&mut flight.suspect, suspicion);
             }
         }
-        for number in self.of_user.get(&user).into_iter().flatten() {
-            let Some(row) = self.rows.get_mut((number - self.first) as usize) else { continue };
-            let Op::Add(added) = row.op else { continue };
-            if item.is_none_or(|item| added == item) && suspicion.concerns(row.stamp) {
+        let newest = match item {
+            Some(_) => self.of_item.get(&(user, item)),
+            None => self.of_user.get(&user),
+        };
+        let mut number = newest.copied().unwrap_or(0);
+        while let Some(row) = number.checked_sub(self.first) {
+            let Some(row) = self.rows.get_mut(row as usize) else { break };
+            if matches!(row.op, Op::Add(_)) && suspicion.concerns(row.stamp) {
                 Suspicion::join(&mut row.suspect, suspicion);
             }
+            number = if item.is_some() { row.before.of_item } else { row.before.of_user };
         }
     }
 
@@ -253,20 +294,31 @@ impl Journal {
         concerned.for_each(|row| Suspicion::join(&mut row.suspect, suspicion));
     }
 
-    /// The rows of one user, oldest first.
-    pub fn of(&self, user: UserId) -> impl Iterator<Item = &Row> {
-        let numbers = self.of_user.get(&user).into_iter().flatten();
-        numbers.filter_map(|number| self.rows.get((number - self.first) as usize))
+    fn row(&self, number: u64) -> Option<&Row> {
+        self.rows.get(number.checked_sub(self.first)? as usize)
     }
 
-    /// True if an own add of the id is not proven to have come back.
-    pub fn adds(&self, user: UserId, item: Item) -> bool {
-        self.of(user).any(|row| row.op == Op::Add(item))
+    /// The rows of one user, newest first.
+    pub fn of(&self, user: UserId) -> impl Iterator<Item = &Row> {
+        let newest = self.of_user.get(&user).and_then(|number| self.row(*number));
+        std::iter::successors(newest, |row| self.row(row.before.of_user))
+    }
+
+    /// The rows that name one item of a user, newest first.
+    fn of_item(&self, user: UserId, item: Option<Item>) -> impl Iterator<Item = &Row> {
+        let newest = self.of_item.get(&(user, item)).and_then(|number| self.row(*number));
+        std::iter::successors(newest, |row| self.row(row.before.of_item))
+    }
+
+    /// The own adds of an item that are not proven to have come back, newest first.
+    pub fn adds(&self, user: UserId, item: Item) -> impl Iterator<Item = &Row> {
+        self.of_item(user, Some(item)).filter(|row| matches!(row.op, Op::Add(_)))
     }
 
     /// True if an own remove of the id is not proven to have come back.
     pub fn removes(&self, user: UserId, item: Item) -> bool {
-        self.of(user).any(|row| row.op == Op::Remove(item) || row.op == Op::RemoveAll)
+        let mut named = self.of_item(user, Some(item));
+        named.any(|row| matches!(row.op, Op::Remove(_))) || self.of_item(user, None).count() > 0
     }
 
     pub fn len(&self) -> usize {
@@ -286,11 +338,17 @@ mod tests {
     fn commit(journal: &mut Journal, user: u64, item: u64, at: u64) -> (u64, bool) {
         let id = journal.begin(UserId::new(user), std::iter::once(Item::new(0, item)));
         let seq = journal.acknowledge();
-        (seq, journal.commit(id, acknowledged(seq, at)).overflow)
+        (seq, journal.commit(UserId::new(user), id, acknowledged(seq, at)).overflow)
     }
 
     fn acknowledged(seq: u64, at: u64) -> Acknowledged {
         Acknowledged { seq, stamp: Some(stamp(at)), at: Tick::new(0) }
+    }
+
+    fn release(journal: &mut Journal, cover: Option<CommitStamp>) -> Vec<UserId> {
+        let mut suspects = Vec::new();
+        while journal.release(cover, &mut suspects) {}
+        suspects
     }
 
     fn removed_at(at: u64) -> Suspicion {
@@ -303,11 +361,12 @@ mod tests {
         commit(&mut journal, 1, 10, 5);
         commit(&mut journal, 2, 20, 6);
         journal.suspect(UserId::new(2), Some(Item::new(0, 20)), removed_at(7));
-        assert!(journal.release_covered(stamp(4)).is_empty());
+        assert!(release(&mut journal, Some(stamp(4))).is_empty());
         assert_eq!(journal.len(), 2);
-        assert!(journal.release_covered(stamp(5)).is_empty());
+        assert!(release(&mut journal, Some(stamp(5))).is_empty());
         assert_eq!(journal.of(UserId::new(1)).count(), 0);
-        assert_eq!(journal.release_before(3), [UserId::new(2)]);
+        journal.fenced(3);
+        assert_eq!(release(&mut journal, None), [UserId::new(2)]);
         assert_eq!(journal.len(), 0);
     }
 
@@ -317,8 +376,9 @@ mod tests {
         let id = journal.begin(UserId::new(1), std::iter::once(Item::new(0, 10)));
         journal.suspect(UserId::new(1), Some(Item::new(0, 10)), removed_at(6));
         let seq = journal.acknowledge();
-        journal.commit(id, acknowledged(seq, 5));
-        assert_eq!(journal.release_before(seq + 1), [UserId::new(1)]);
+        journal.commit(UserId::new(1), id, acknowledged(seq, 5));
+        journal.fenced(seq + 1);
+        assert_eq!(release(&mut journal, None), [UserId::new(1)]);
     }
 
     #[test]
@@ -326,7 +386,8 @@ mod tests {
         let mut journal = Journal::new(0, 1);
         commit(&mut journal, 1, 10, 5);
         journal.suspect(UserId::new(1), Some(Item::new(0, 10)), removed_at(4));
-        assert!(journal.release_covered(stamp(5)).is_empty());
+        assert!(release(&mut journal, Some(stamp(5))).is_empty());
+        assert_eq!(journal.len(), 0);
     }
 
     #[test]
@@ -336,5 +397,50 @@ mod tests {
         let overflows = (1..20).filter(|n| commit(&mut journal, 1, *n, n + 1).1).count();
         assert_eq!((journal.len(), overflows), (16, 4));
         assert!(journal.kept_from() > first && journal.kept_from() <= 5);
+    }
+
+    /// With a list to move, or to walk over, for each of them this would not end within minutes.
+    #[test]
+    fn one_user_may_have_all_rows() {
+        const ROWS: u64 = 200_000;
+        let user = UserId::new(1);
+        let mut journal = Journal::new(ROWS as usize * JOURNAL_ROW_BYTES, 1);
+        (0..ROWS).for_each(|n| assert!(!commit(&mut journal, 1, n, n).1));
+        for n in 0..ROWS {
+            let item = Item::new(0, n);
+            assert!(journal.adds(user, item).count() == 1 && !journal.removes(user, item));
+        }
+        journal.suspect(user, Some(Item::new(0, ROWS - 1)), removed_at(ROWS));
+        assert!(release(&mut journal, Some(stamp(ROWS - 2))).is_empty());
+        assert_eq!(release(&mut journal, Some(stamp(ROWS))), [user]);
+        assert_eq!(journal.len() + journal.of_user.len() + journal.of_item.len(), 0);
+    }
+
+    #[test]
+    fn chains_agree_with_a_plain_list() {
+        let mut journal = Journal::new(0, 1);
+        let mut plain: Vec<(UserId, Op)> = Vec::new();
+        let mut x = 1_u64;
+        let mut below = |limit: u64| {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (x >> 33) % limit
+        };
+        for n in 0..5_000 {
+            let (user, item) = (UserId::new(below(3)), Item::new(0, below(4)));
+            let op = [Op::Add(item), Op::Remove(item), Op::RemoveAll][below(3) as usize];
+            let seq = journal.acknowledge();
+            journal.push(user, op, acknowledged(seq, n), None);
+            plain.push((user, op));
+            if below(20) == 0 {
+                release(&mut journal, Some(stamp(n - below(n.min(9) + 1))));
+            }
+            plain.drain(..plain.len() - journal.len());
+            let mut of_user = plain.iter().filter(|(of, _)| *of == user).map(|(_, op)| *op).rev();
+            assert!(journal.of(user).map(|row| row.op).eq(&mut of_user));
+            let count = |op| plain.iter().filter(|row| **row == (user, op)).count();
+            assert_eq!(journal.adds(user, item).count(), count(Op::Add(item)));
+            let removes = count(Op::Remove(item)) + count(Op::RemoveAll) > 0;
+            assert_eq!(journal.removes(user, item), removes);
+        }
     }
 }

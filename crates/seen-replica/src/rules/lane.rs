@@ -148,6 +148,11 @@ impl LaneState {
         self.journal.suspect_all(Suspicion { stamp: None, at: now });
     }
 
+    /// Releases some of the journal rows that are proven (rule R9); see [`Journal::release`].
+    pub fn release(&mut self, suspects: &mut Vec<UserId>) -> bool {
+        self.journal.release(self.cover, suspects)
+    }
+
     /// True if something is held that only a fence releases.
     pub fn waits_for_fence(&self) -> bool {
         self.dropped_below.is_some() || self.journal.waits_for_fence(self.cover)

@@ -9,7 +9,7 @@ use super::fold::Folded;
 use super::input::{Checked, Claim, Doubt, Effect, Effects, Outcome, Read, ReadAnswer};
 use super::lane::Lane;
 use super::sabotage::Rule;
-use super::side::{Op, Side};
+use super::side::Side;
 use super::table::{Slot, Stripe, Trust};
 
 /// Claims that the partition as a whole does not cover.
@@ -33,7 +33,8 @@ impl Rules {
             && !side
                 .and_then(|side| side.stamp)
                 .is_some_and(|stamp| uncovered.iter().all(|claim| claim_within(claim, stamp)));
-        let contested = side.filter(|side| !side.contested.is_empty()).map(contested_items);
+        let contested =
+            side.filter(|side| !side.contested.is_empty()).map(|side| contested_items(side));
         let owes = side.is_some_and(|side| side.owes.is_some_and(|from| from <= now));
         let Some(slot) = stripe.find_mut(&self.key, read.user) else {
             if read.build {
@@ -191,8 +192,7 @@ impl Rules {
         let mut contested = false;
         for (at, item) in checked.items.iter().enumerate() {
             let verdict = folded.verdict(*item);
-            let mut own = state.journal.of(checked.user);
-            let own = own.any(|row| row.op == Op::Add(*item) && !shown(row.stamp));
+            let own = state.journal.adds(checked.user, *item).any(|row| !shown(row.stamp));
             if (own || verdict == Some(true)) && !seen.get(at) {
                 seen.set(at);
                 // Storage does not show it, or no longer: a remove that is acknowledged elsewhere

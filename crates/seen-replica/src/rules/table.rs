@@ -59,8 +59,9 @@ pub(super) struct Stripe {
     slots: Box<[Option<Slot>]>,
     live: usize,
     hand: usize,
-    /// The rare states of users: builds under way, contested ids. Empty most of the time.
-    pub side: BTreeMap<UserId, Side>,
+    /// The rare states of users: builds under way, contested ids. Empty most of the time; boxed, since
+    /// a map keeps the room for eleven when it is empty again.
+    pub side: BTreeMap<UserId, Box<Side>>,
     next_generation: u32,
 }
 

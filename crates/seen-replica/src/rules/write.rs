@@ -25,7 +25,7 @@ impl Rules {
 
     pub(super) fn abandoned(&self, write: WriteId, user: UserId) -> Outcome {
         if let Some(lane) = self.any_lane(user) {
-            lane.state.lock().journal.abandon(write);
+            lane.state.lock().journal.abandon(user, write);
         }
         Outcome::Done
     }
@@ -51,10 +51,10 @@ impl Rules {
         let mut state = lane.state.lock();
         let seq = state.journal.acknowledge();
         if !self.defends(Rule::R4) {
-            state.journal.abandon(write);
+            state.journal.abandon(user, write);
             return Outcome::Acknowledged(self.claim(lane, seq, stamp));
         }
-        let journaled = state.journal.commit(write, Acknowledged { seq, stamp, at: now });
+        let journaled = state.journal.commit(user, write, Acknowledged { seq, stamp, at: now });
         if journaled.overflow {
             self.dropped_unproven(now, lane, &mut state, effects);
         }
@@ -75,7 +75,7 @@ impl Rules {
         effects: &mut Effects,
     ) -> Outcome {
         if let Some(lane) = self.any_lane(user) {
-            lane.state.lock().journal.doubt(write, now);
+            lane.state.lock().journal.doubt(user, write, now);
         }
         self.committed(now, write, (user, items, None), effects)
     }
@@ -97,7 +97,7 @@ impl Rules {
         }
         self.rebuild_if_cached(now, &mut guard, lane, user, effects);
         let mut state = lane.state.lock();
-        state.journal.abandon(write);
+        state.journal.abandon(user, write);
         let seq = state.journal.acknowledge();
         let removes = items.iter().map(|item| Op::Remove(*item));
         let acknowledged = Acknowledged { seq, stamp, at: now };
@@ -200,17 +200,21 @@ impl Rules {
         let Op::Add(item) = change.op else { return };
         self.hold_back(stripe, user, change);
         let bucket = self.bucket_now();
-        let built = stripe.side.get(&user).and_then(|side| side.stamp);
+        let (built, owed) =
+            stripe.side.get(&user).map_or((None, false), |side| (side.stamp, side.owes.is_some()));
         let Some(slot) = stripe.find_mut(&self.key, user) else { return };
         let before = slot.state.heap_bytes();
         let inserted = slot.state.insert(&self.key, &self.sizing, item, bucket);
         let shown = built.zip(change.stamp).is_some_and(|(built, stamp)| built.covers(stamp));
         let doubtful = (change.doubtful || shown) && inserted != Inserted::AlreadySeen;
         let grown = slot.state.heap_bytes() as i64 - before as i64;
-        let due = grown != 0 && slot.state.rebuild_due(&self.sizing);
         if grown != 0 {
             self.count_bytes(grown);
         }
+        // Begun before another layer has to be made. One that was given up is owed: the next read or
+        // layer begins it again, not every mark.
+        let due = inserted != Inserted::AlreadySeen && (grown != 0 || !owed);
+        let due = due && slot.state.rebuild_due(&self.sizing);
         if due {
             self.begin_build(now, stripe, lane, user, false, effects);
         }
