@@ -1,7 +1,6 @@
 //! Many marks over one stream, acknowledged one by one.
 
 mod groups;
-mod link;
 mod worker;
 
 use std::future::Future;
@@ -48,8 +47,9 @@ pub struct BatcherOptions {
     pub timeout: Duration,
     /// How long one attempt may take. Default 2 s.
     pub attempt_timeout: Duration,
-    /// A stream is ended in peace and opened anew at this age, so that a server which closes old
-    /// connections cuts none off in the middle, and load spreads. Default 5 min.
+    /// A stream is ended in peace and opened anew at this age, so that a server which drains, or which
+    /// closes old connections, cuts none off in the middle, and load spreads. Default 15 s, less than
+    /// `server.drain` and `server.connection_grace`.
     pub stream_age: Duration,
     /// How long [`MarkBatcher::close`] waits for acknowledgements. Default 10 s.
     pub close_timeout: Duration,
@@ -65,7 +65,7 @@ impl Default for BatcherOptions {
             messages_max: 256,
             timeout: Duration::from_secs(10),
             attempt_timeout: Duration::from_secs(2),
-            stream_age: Duration::from_secs(300),
+            stream_age: Duration::from_secs(15),
             close_timeout: Duration::from_secs(10),
         }
     }

@@ -6,6 +6,7 @@ use seen_filter::Incarnation;
 use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::token::WildcardSource;
 use thiserror::Error;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::budget::RetryBudget;
@@ -51,16 +52,23 @@ impl Client {
         let endpoint = endpoint(&options)?;
         let mut channels = Vec::with_capacity(options.connections);
         for _ in 0..options.connections {
-            let channel = endpoint.connect().await.map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                let message = format!(
-                    "cannot connect to {}: {}; is the service running?",
-                    options.url,
-                    cause.unwrap_or_else(|| error.to_string())
-                );
-                ConnectError::Unreachable(ApiError::new(ErrorKind::Unavailable, message))
-            })?;
-            channels.push(channel);
+            // The endpoint's own bound is about the connection alone: looking up a name has none.
+            let connecting = timeout(options.connect_timeout, endpoint.connect());
+            let why = match connecting.await {
+                Ok(Ok(channel)) => {
+                    channels.push(channel);
+                    continue;
+                }
+                Ok(Err(error)) => match std::error::Error::source(&error) {
+                    Some(cause) => cause.to_string(),
+                    None => error.to_string(),
+                },
+                Err(_) => format!("no answer within {:?}", options.connect_timeout),
+            };
+            let message =
+                format!("cannot connect to {}: {why}; is the service running?", options.url);
+            let error = ApiError::new(ErrorKind::Unavailable, message);
+            return Err(ConnectError::Unreachable(error));
         }
         Ok(Self::over(channels, options))
     }

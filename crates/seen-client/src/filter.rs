@@ -10,7 +10,7 @@ use seen_proto::v1::DegradedReason;
 use crate::call::Shared;
 use crate::client::Client;
 use crate::failure::Effect;
-use crate::session::Session;
+use crate::session::{Carried, Session};
 
 /// What to answer when the service does not: it cannot be reached, is overloaded, or too slow. A
 /// wrong request is an error in any case.
@@ -128,16 +128,23 @@ impl Client {
                 service.filter(request).await
             })
             .await
-            .and_then(|answer| checked(answer, candidates));
-        match answer {
-            Ok((mut answer, token)) => {
-                session.absorb(&carried, token, &shared.wildcards);
-                flag_incomplete(session, &mut answer.quality);
-                Ok(answer)
-            }
-            Err(error) => in_its_stead(error, call.when_away, candidates),
-        }
+            .and_then(|answer| answered(answer, session, &carried, candidates, shared));
+        answer.or_else(|error| in_its_stead(error, call.when_away, candidates))
     }
+}
+
+/// The answer to a question of so many candidates, with its token taken in.
+pub(crate) fn answered(
+    answer: v1::FilterResponse,
+    session: &Session,
+    carried: &Carried,
+    candidates: usize,
+    shared: &Shared,
+) -> Result<FilterAnswer, ApiError> {
+    let (mut answer, token) = checked(answer, candidates)?;
+    session.absorb(carried, token, &shared.wildcards);
+    flag_incomplete(session, &mut answer.quality);
+    Ok(answer)
 }
 
 /// A session that lost part of its token cannot be promised anything.
@@ -168,7 +175,7 @@ fn checked(
 }
 
 /// What the caller declared for a service that is away.
-fn in_its_stead(
+pub(crate) fn in_its_stead(
     error: ApiError,
     when_away: WhenAway,
     candidates: usize,

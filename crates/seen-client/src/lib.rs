@@ -26,13 +26,48 @@
 //!   Nothing is ever sent twice at the same time.
 //! - [`WhenAway`]: what a Filter answers when the service does not: show everything, hide everything,
 //!   or fail. An answer made up here is flagged.
+//! - [`Client::filter_stream`]: many filters over one stream, for many users, answered in any order.
 //! - [`MarkBatcher`]: many marks over one stream, acknowledged one by one.
-//! - [`StringKey`] and [`string_id`]: ids for items that are named by strings. Among `n` strings of
+//! - [`StringKey`] and [`string_id()`]: ids for items that are named by strings. Among `n` strings of
 //!   one kind the odds that any two share an id are about `n^2 / 2^65`: 1 in 37 million for a million
 //!   strings, 1 in 37 for a billion.
 //!
 //! What the client holds is bounded: a call's state is its caller's future; a batcher has limits in
-//! items and bytes; the retry budget is a few bytes.
+//! items and bytes, a stream of filters one in questions; the retry budget is a few bytes.
+//!
+//! # Many filters over one stream
+//!
+//! A caller that fills pages for many people at once need not make a call for each: it asks over one
+//! stream under numbers of its own, and takes the replies as they come.
+//!
+//! ```no_run
+//! use seen_client::{Client, FilterCall, FilterStreamOptions, Session, WhenAway};
+//!
+//! # async fn pages(client: Client, sessions: Vec<Session>) -> Result<(), Box<dyn std::error::Error>> {
+//! let (asks, mut replies) = client.filter_stream(FilterStreamOptions::default())?;
+//! let asking = async move {
+//!     for (page, session) in (0..).zip(&sessions) {
+//!         let call = FilterCall::new("feed_read").items(1, 1000..1400).when_away(WhenAway::ShowAll);
+//!         asks.ask(page, session, call).await?;
+//!     }
+//!     Ok::<_, seen_client::ApiError>(())
+//! };
+//! let taking = async {
+//!     while let Some(reply) = replies.next().await {
+//!         println!("page {}: {:?}", reply.request_id, reply.answer);
+//!     }
+//! };
+//! tokio::join!(asking, taking).0?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each question has its session, its deadline and its [`WhenAway`], as a single call has. Exactly one
+//! reply comes to each, by its deadline: when the stream cannot be had, breaks or is silent, everything
+//! that was open is answered as it declared, and the stream is opened again for what is asked next.
+//! Questions are not repeated. At most [`FilterStreamOptions::questions_max`] are open, counted until
+//! their replies are taken, so that a caller who asks and takes in one task must not ask for more than
+//! that in between.
 
 mod admin;
 mod batcher;
@@ -42,7 +77,9 @@ mod channels;
 mod client;
 mod failure;
 mod filter;
+mod filter_stream;
 mod history;
+mod link;
 mod options;
 mod push;
 mod session;
@@ -52,6 +89,7 @@ pub use admin::Admin;
 pub use batcher::{BatcherOptions, MarkBatcher, MarkTicket};
 pub use client::{Client, ConnectError};
 pub use filter::{FilterAnswer, FilterCall, WhenAway};
+pub use filter_stream::{FilterAsks, FilterReplies, FilterReply, FilterStreamOptions};
 pub use history::{ExplainCall, HistoryCall, HistoryPage, HistoryPages};
 pub use options::{ClientOptions, OptionsError, Timeouts};
 pub use push::{PushAnswer, PushCall, PushFailure};

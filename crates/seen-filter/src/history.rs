@@ -131,6 +131,19 @@ pub struct Forgotten {
     pub rows: u64,
 }
 
+/// What one namespace takes in storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistorySize {
+    /// Rows; expired ones that are still there may be among them.
+    pub rows: u64,
+    /// What they take, in bytes.
+    pub rows_bytes: u64,
+    /// What the time index takes, in bytes; `None` where the namespace keeps none.
+    pub time_index_bytes: Option<u64>,
+    /// False if a part was looked at and the rest concluded from it.
+    pub exact: bool,
+}
+
 /// A store of read histories.
 ///
 /// A future that is dropped before it ends leaves its effect open: the write may or may not be
@@ -189,6 +202,13 @@ pub trait History: Send + Sync + 'static {
         writer: Incarnation,
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>>;
+
+    /// What a namespace takes in storage. Looks at a bounded part of it, so that it costs little
+    /// however large the namespace is.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `InvalidRequest` for an unknown namespace.
+    fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>>;
 }
 
 /// Why a store call failed, as far as a caller may act on it.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use seen_filter::hash::HashKey;
+use seen_filter::history::HistorySize;
 use seen_filter::{
     ChangeFeed, FeedId, History, Incarnation, NamespaceId, NamespaceSettings, SettingsError, Tick,
 };
@@ -84,6 +86,8 @@ pub(crate) struct Namespace {
     pub name: String,
     pub rules: Rules,
     pub metrics: NamespaceMetrics,
+    /// What it took in storage when somebody last asked.
+    pub size: Mutex<Option<HistorySize>>,
 }
 
 /// One replica. Shared by all serving threads; the handlers are in [`crate::service`].
@@ -131,7 +135,8 @@ impl Replica {
                 now,
             );
             let metrics = NamespaceMetrics::new(&settings.name);
-            namespaces.push(Namespace { name: settings.name.clone(), rules, metrics });
+            let size = Mutex::default();
+            namespaces.push(Namespace { name: settings.name.clone(), rules, metrics, size });
         }
         let by_name = namespaces.iter().enumerate().map(|(at, n)| (n.name.clone(), at)).collect();
         let replica = Self {

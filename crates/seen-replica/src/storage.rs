@@ -8,6 +8,7 @@ mod clock;
 mod fences;
 mod follow;
 mod lists;
+mod sizes;
 mod upkeep;
 mod writes;
 
@@ -113,6 +114,9 @@ pub(crate) struct FenceJob {
     pub seq: FenceSeq,
 }
 
+/// Asks for sizes that are not old; answered once they are at hand.
+pub(crate) type SizesJob = oneshot::Sender<()>;
+
 /// The senders' side, shared by all serving threads.
 #[derive(Clone)]
 pub(crate) struct StorageHandle {
@@ -123,6 +127,7 @@ pub(crate) struct StorageHandle {
     pub background_builds: mpsc::Sender<BuildJob>,
     pub fences: mpsc::Sender<FenceJob>,
     pub lists: mpsc::Sender<ListJob>,
+    pub sizes: mpsc::Sender<SizesJob>,
 }
 
 /// The receivers' side, until [`StorageWork::run`] takes it to the storage runtime.
@@ -134,6 +139,7 @@ pub struct StorageWork {
     background_builds: mpsc::Receiver<BuildJob>,
     fences: mpsc::Receiver<FenceJob>,
     lists: mpsc::Receiver<ListJob>,
+    sizes: mpsc::Receiver<SizesJob>,
     limits: StorageLimits,
 }
 
@@ -143,6 +149,8 @@ const FORGETS_QUEUED_MAX: usize = 64;
 const FENCES_QUEUED_MAX: usize = 64;
 /// Listings waiting for storage.
 const LISTS_QUEUED_MAX: usize = 256;
+/// Questions about sizes waiting; all are answered by one look.
+const SIZES_QUEUED_MAX: usize = 64;
 
 pub(crate) fn queues(limits: StorageLimits) -> (StorageHandle, StorageWork) {
     let (check_tx, checks) = mpsc::channel(limits.checks_queued_max);
@@ -152,6 +160,7 @@ pub(crate) fn queues(limits: StorageLimits) -> (StorageHandle, StorageWork) {
     let (background_tx, background_builds) = mpsc::channel(limits.builds_queued_max);
     let (fence_tx, fences) = mpsc::channel(FENCES_QUEUED_MAX);
     let (list_tx, lists) = mpsc::channel(LISTS_QUEUED_MAX);
+    let (sizes_tx, sizes) = mpsc::channel(SIZES_QUEUED_MAX);
     let handle = StorageHandle {
         checks: check_tx,
         writes: write_tx,
@@ -160,6 +169,7 @@ pub(crate) fn queues(limits: StorageLimits) -> (StorageHandle, StorageWork) {
         background_builds: background_tx,
         fences: fence_tx,
         lists: list_tx,
+        sizes: sizes_tx,
     };
     let work = StorageWork {
         checks,
@@ -169,6 +179,7 @@ pub(crate) fn queues(limits: StorageLimits) -> (StorageHandle, StorageWork) {
         background_builds,
         fences,
         lists,
+        sizes,
         limits,
     };
     (handle, work)
@@ -191,6 +202,7 @@ impl StorageWork {
         ));
         readers.spawn(fences::serve(Arc::clone(&replica), self.fences));
         readers.spawn(lists::serve(Arc::clone(&replica), self.lists));
+        readers.spawn(sizes::serve(Arc::clone(&replica), self.sizes));
         readers.spawn(upkeep::serve(Arc::clone(&replica)));
         readers.spawn(clock::serve(Arc::clone(&replica)));
         let stopped = stop.clone();

@@ -107,6 +107,8 @@ pub struct Outcome {
     pub charts: Vec<Chart>,
     /// What to know when reading them.
     pub notes: Vec<String>,
+    /// What could not be measured, and why.
+    pub failures: Vec<String>,
 }
 
 impl Outcome {
@@ -114,8 +116,12 @@ impl Outcome {
         self.figures.extend(other.figures);
         self.charts.extend(other.charts);
         self.notes.extend(other.notes);
+        self.failures.extend(other.failures);
     }
 }
+
+/// A measurement, as a function.
+type Measure = fn(&Plan, &Progress) -> Result<Outcome, BenchError>;
 
 /// Why a measurement came to nothing.
 #[derive(Debug, Error)]
@@ -170,25 +176,32 @@ pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Bench
     move |source| BenchError::System { what, source }
 }
 
-/// Measures what the plan asks for. Blocks; not to be called on a runtime's thread.
+/// Measures what the plan asks for. One measurement that fails does not keep the others from being
+/// taken. Blocks; not to be called on a runtime's thread.
 ///
 /// # Errors
-/// [`BenchError`].
+/// [`BenchError::Stopped`].
 pub fn run(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
-    let mut outcome = Outcome::default();
-    outcome.notes.extend(process::machine());
-    outcome.append(filter::measure(plan, progress)?);
-    if plan.wants(Group::DurableMarks) {
-        outcome.append(marks::measure(plan, progress)?);
-    }
-    if plan.wants(Group::BuildUser) {
-        outcome.append(build_user::measure(plan, progress)?);
-    }
-    if plan.wants(Group::RedisBitset) {
-        outcome.append(redis::measure(plan, progress)?);
-    }
-    if plan.wants(Group::Memory) {
-        outcome.append(memory::measure(plan, progress)?);
+    let all: [(Group, Measure); 7] = [
+        (Group::FilterCpuSaturation, filter::saturation),
+        (Group::FilterCpu16InFlight, filter::sixteen),
+        (Group::ChecksPerSecond, filter::throughput),
+        (Group::DurableMarks, marks::measure),
+        (Group::BuildUser, build_user::measure),
+        (Group::RedisBitset, redis::measure),
+        (Group::Memory, memory::measure),
+    ];
+    let mut outcome = Outcome { notes: process::machine(), ..Outcome::default() };
+    for (group, measure) in all.into_iter().filter(|(group, _)| plan.wants(*group)) {
+        match measure(plan, progress) {
+            Ok(measured) => outcome.append(measured),
+            Err(BenchError::Stopped) => return Err(BenchError::Stopped),
+            Err(error) => {
+                let failure = format!("{group:?} was not measured: {error}");
+                progress.warn(&failure);
+                outcome.failures.push(failure);
+            }
+        }
     }
     Ok(outcome)
 }

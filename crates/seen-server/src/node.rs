@@ -3,15 +3,12 @@
 
 mod api;
 mod listen;
-mod seed;
 mod store;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use seed::SeedError;
 use seen_replica::Replica;
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -83,9 +80,6 @@ pub enum NodeError {
     /// The compiled-in API description.
     #[error("the API description does not parse: {0}")]
     Reflection(String),
-    /// A history to begin with.
-    #[error(transparent)]
-    Seed(#[from] seed::SeedError),
     /// A part ended before it was asked to.
     #[error("{0} ended unexpectedly; see the log")]
     Ended(&'static str),
@@ -114,11 +108,11 @@ impl Node {
     /// [`NodeError`]; nothing stays behind.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
         let metrics = MetricsHandle::shared()?;
-        Self::start_with(options, metrics, Stop::default()).await
+        Self::start_with(options, metrics, Stop::default(), &[]).await
     }
 
     /// As [`Self::start`], with a metrics recorder that is installed already, and ended by `stop` as
-    /// well.
+    /// well. It is not ready before each of `parts` has been reported to [`Self::readiness`].
     ///
     /// # Errors
     /// [`NodeError`].
@@ -126,6 +120,7 @@ impl Node {
         options: NodeOptions,
         metrics: MetricsHandle,
         stop: Stop,
+        parts: &[&'static str],
     ) -> Result<Self, NodeError> {
         let config = &options.config;
         let listeners = listen::bind(config).await?;
@@ -135,7 +130,7 @@ impl Node {
         })?;
         let opened = store::open(config, options.ephemeral, storage.handle()).await?;
         let (replica, work) = Replica::new(store::replica_options(config, &opened))?;
-        let readiness = Readiness::waiting_for(&["feed"]);
+        let readiness = Readiness::waiting_for(&[&["feed"], parts].concat());
         let (storage_stop, stopped) = watch::channel(false);
         let storage_work = storage.spawn(work.run(Arc::clone(&replica), stopped));
         let (front, health) = api::front(config, Arc::clone(&replica)).await?;
@@ -176,15 +171,9 @@ impl Node {
         })
     }
 
-    /// Loads a history file into the first namespace; not ready meanwhile. Returns its events.
-    ///
-    /// # Errors
-    /// [`NodeError::Seed`]; what was committed before stays.
-    pub async fn seed(&self, path: &Path) -> Result<u64, NodeError> {
-        self.readiness.not_ready("seed", "loading a history");
-        let events = seed::load(self.opened.store.as_ref(), path).await?;
-        self.readiness.ready("seed");
-        Ok(events)
+    /// Whether it should be sent requests; a part may be added that has to be ready, too.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
     }
 
     /// Where it listens.

@@ -5,11 +5,13 @@
 //! to one core, and the kernel's own balancing (`SO_REUSEPORT`) would count connections, not load.
 //! Hence: accept centrally, place by how busy each thread is, ask a connection to close when two busy
 //! ones share a thread while another idles, and ask every connection to close at some age, so that
-//! clients spread anew. Closing is always GOAWAY first: requests that run are answered.
+//! clients spread anew. Moves that do not help become rare, so that nobody is sent to and fro. Closing is
+//! always GOAWAY first: requests that run are answered.
 
 mod balance;
 mod connection;
 mod options;
+mod roster;
 mod supervisor;
 mod thread;
 

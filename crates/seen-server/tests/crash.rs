@@ -11,13 +11,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use seen_client::{
+    BatcherOptions, Client, ClientOptions, FilterCall, FilterStreamOptions, MarkCall, Session,
+};
 use seen_proto::v1::seen_service_client::SeenServiceClient;
 use seen_proto::v1::{self, MarkStreamRequest, mark_stream_response};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use ask::{Caller, PATIENCE_MS, READ, filter, history, mark, patient, sound};
+use ask::{Caller, PATIENCE, PATIENCE_MS, READ, filter, history, mark, patient, sound};
 use process::{Process, connect};
 
 /// How often the process is killed.
@@ -209,4 +212,37 @@ async fn a_call_that_does_not_end_is_cut_off_at_the_bound() {
     assert_eq!(ended.expect("it ends"), Some(0));
     let (_ask, mut answers) = stream;
     assert!(answers.message().await.is_err(), "the caller is told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_or_killed_process_leaves_no_client_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::start(folder.path(), &[]).await;
+    let client = Client::new(ClientOptions::new(process.at.api.to_string())).expect("valid");
+    let session = Session::new(1);
+    let batcher = client.mark_batcher(BatcherOptions::default()).expect("valid");
+    let (asks, mut replies) = client.filter_stream(FilterStreamOptions::default()).expect("valid");
+    let filter = |allowed| FilterCall::new(READ).items(1, [1]).timeout(allowed);
+    let mark = |allowed| MarkCall::new(READ).item(1, 1).timeout(allowed);
+    let short = Duration::from_millis(200);
+    // Everything is open before the process stops.
+    batcher.mark(&session, mark(PATIENCE)).await.expect("room").await.expect("marked");
+    asks.ask(1, &session, filter(PATIENCE)).await.expect("room");
+    replies.next().await.expect("a reply").answer.expect("answered");
+    for end in ["-STOP", "-KILL"] {
+        process.signal(end);
+        // A signal takes a moment to arrive.
+        while client.filter(&session, filter(short)).await.is_ok() {}
+        let ticket = batcher.mark(&session, mark(short)).await.expect("room");
+        asks.ask(2, &session, filter(short)).await.expect("room");
+        // Which error it is depends on what the machine noticed first; that there is one does not.
+        let all = async {
+            client.mark(&session, mark(short)).await.expect_err("nobody answers");
+            replies.next().await.expect("a reply").answer.expect_err("nobody answers");
+            ticket.await.expect_err("nobody answers");
+        };
+        tokio::time::timeout(PATIENCE, all).await.expect("all return, long before this");
+    }
+    batcher.close().await;
+    assert_eq!(process.exit().await, None, "a signal ended it");
 }

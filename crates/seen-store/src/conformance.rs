@@ -8,6 +8,7 @@ pub mod forgets;
 pub mod model;
 pub mod pages;
 pub mod resume;
+pub mod sizes;
 pub mod writes;
 
 use std::collections::BTreeMap;
@@ -89,6 +90,7 @@ macro_rules! conformance_tests {
                 unknown_feeds_are_refused},
             resume::{readers_resume_at_every_event, a_cancelled_read_loses_nothing,
                 cursors_of_other_timelines_meet_a_gap, cursors_beyond_the_head_meet_a_gap},
+            sizes::{sizes_count_rows_by_namespace, sizes_tell_what_the_time_index_takes},
             model::{the_feed_folds_to_what_pages_hold});
     };
     (@each $fixture:expr, $attribute:tt, $($module:ident :: {$($name:ident),+ $(,)?}),+ $(,)?) => {

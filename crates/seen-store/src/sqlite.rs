@@ -13,6 +13,7 @@ mod connection;
 mod errors;
 mod events;
 mod feed;
+mod flush;
 mod group;
 mod inner;
 mod maintain;
@@ -20,6 +21,7 @@ mod namespaces;
 mod open;
 mod options;
 mod read;
+mod size;
 mod sql;
 mod stats;
 mod sweep;
@@ -31,7 +33,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use seen_filter::history::{
-    Answers, Forgotten, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
+    Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
 };
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedError, FeedId, FeedReader, FeedStart, FenceSeq, HashKey, History,
@@ -269,6 +271,10 @@ impl History for SqliteStore {
             }
             self.submit(|ack| Job::Fence { feed, writer, seq, ack }).await.map(Some)
         })
+    }
+
+    fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>> {
+        Box::pin(self.inner.size(namespace))
     }
 }
 

@@ -15,9 +15,9 @@ use tonic::Status;
 
 use super::BatcherOptions;
 use super::groups::{Gathering, Group, Submission};
-use super::link::{Link, LinkEvent};
 use crate::call::{Again, Shared};
 use crate::failure::{Effect, Failure};
+use crate::link::{Link, LinkEvent, MarkTalk};
 use crate::session::Carried;
 
 /// How often what is under way is looked at for time that ran out.
@@ -37,7 +37,7 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     options: BatcherOptions,
     submissions: mpsc::Receiver<Submission>,
-    link: Link,
+    link: Link<MarkTalk>,
     gathering: Gathering,
     ready: VecDeque<Group>,
     in_flight: HashMap<u64, InFlight>,
@@ -108,12 +108,17 @@ impl Worker {
         if due.is_some_and(|due| due <= now || self.close_by.is_some()) {
             self.ready.extend(self.gathering.take());
         }
-        if self.link.age(now) >= self.options.stream_age {
-            self.link.end();
+        if self.link.open_since().is_some_and(|since| now >= since + self.options.stream_age) {
+            self.link.end(now + self.options.attempt_timeout);
         }
         while self.link.is_open() && self.in_flight.len() < messages_max {
             let Some(group) = self.ready.pop_front() else { break };
-            self.send(group, now);
+            if let Err(group) = self.send(group, now) {
+                // Broken, or read by nobody: to be tried again after the next event or sweep. Trying
+                // at once would never end, as neither can change before this task pauses.
+                self.ready.push_front(group);
+                break;
+            }
         }
         let idle = self.ready.is_empty() && self.in_flight.is_empty() && self.delayed.is_empty();
         // While idle only the stream's age matters.
@@ -121,15 +126,13 @@ impl Worker {
         self.gathering.due(flush_items, flush_after).map_or(sweep, |due| due.min(sweep))
     }
 
-    fn send(&mut self, mut group: Group, now: Instant) {
+    /// Sends a message; hands it back if the stream does not take it.
+    fn send(&mut self, mut group: Group, now: Instant) -> Result<(), Group> {
         let attempt_end = group.deadline.min(now + self.options.attempt_timeout);
         if attempt_end <= now {
-            return self.expire(group);
+            self.expire(group);
+            return Ok(());
         }
-        if group.attempts == 0 {
-            self.shared.budget.earn();
-        }
-        group.attempts += 1;
         let carried = group.session.carry();
         let mark = MarkRequest {
             user: group.session.user(),
@@ -142,15 +145,18 @@ impl Worker {
         let timeout_ms = left_ms as u32;
         let message = MarkStreamRequest { request_id, mark: Some(mark), timeout_ms };
         if self.link.send(message).is_err() {
-            // The stream is about to say that it is lost. Nothing was sent.
-            group.attempts -= 1;
-            return self.ready.push_front(group);
+            return Err(group);
         }
+        if group.attempts == 0 {
+            self.shared.budget.earn();
+        }
+        group.attempts += 1;
         self.next_id += 1;
         self.in_flight.insert(request_id, InFlight { group, carried, attempt_end });
+        Ok(())
     }
 
-    fn on_link(&mut self, event: LinkEvent, now: Instant) {
+    fn on_link(&mut self, event: LinkEvent<MarkStreamResponse>, now: Instant) {
         match event {
             LinkEvent::Opened => self.refused = None,
             LinkEvent::Answer(answer) => self.on_answer(answer, now),

@@ -195,6 +195,33 @@ async fn a_service_that_comes_back_in_time_gets_what_waited() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_reads_nothing_leaves_nobody_waiting() {
+    let stage = Stage::default();
+    acknowledge_all(&stage);
+    let batcher = batcher(&stage, |bounds| {
+        bounds.timeout = Duration::from_secs(3);
+        bounds.attempt_timeout = 100 * MS;
+        bounds.items_max = 1 << 20;
+        bounds.bytes_max = 1 << 28;
+        bounds.messages_max = 16;
+    });
+    let session = Session::new(5);
+    batcher.mark(&session, mark(1)).await.unwrap().await.unwrap();
+    stage.stall(true);
+    // More than the windows of stream and connection take, so that messages wait in front of them.
+    let begin = Instant::now();
+    let mut tickets = Vec::new();
+    for _ in 0..400 {
+        tickets.push(batcher.mark(&session, marks(0..1_000)).await.unwrap());
+    }
+    let outcomes = join_all(tickets).await;
+    assert!(Instant::now() - begin < 3_100 * MS, "{:?}", Instant::now() - begin);
+    assert!(outcomes.iter().all(Result::is_err));
+    stage.stall(false);
+    batcher.mark(&session, mark(2)).await.unwrap().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_sends_what_waits() {
     let stage = Stage::default();
     acknowledge_all(&stage);

@@ -12,7 +12,7 @@ use seen_client::{Client, ClientOptions, v1};
 use seen_proto::status::{ApiError, ErrorKind, call_error};
 use seen_proto::v1::seen_service_server::{SeenService, SeenServiceServer};
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -74,6 +74,9 @@ impl<M: Clone, T> Script<M, T> {
     }
 }
 
+/// What one question of a FilterStream is answered.
+pub type FilterResult = v1::filter_stream_response::Result;
+
 /// Answers a message of a stream; `None` = never.
 type Handler<M, T> = Box<dyn Fn(&M) -> Option<T> + Send + Sync>;
 
@@ -86,12 +89,16 @@ pub struct Mock {
     pub forget: Script<v1::ForgetRequest, v1::ForgetResponse>,
     pub history: Script<v1::HistoryRequest, v1::HistoryResponse>,
     pub explain: Script<v1::ExplainRequest, v1::ExplainResponse>,
+    pub on_filter: Mutex<Option<Handler<v1::FilterStreamRequest, FilterResult>>>,
     pub on_mark: Mutex<Option<Handler<v1::MarkRequest, v1::mark_stream_response::Result>>>,
     pub on_push: Mutex<Option<Handler<v1::FilterUsersRequest, v1::filter_users_response::Result>>>,
+    pub filters: Mutex<Vec<Arrived<v1::FilterStreamRequest>>>,
     pub marks: Mutex<Vec<Arrived<v1::MarkStreamRequest>>>,
     pub pushes: Mutex<Vec<v1::FilterUsersRequest>>,
-    /// How often a MarkStream was begun.
+    /// How often a FilterStream or MarkStream was begun.
     pub streams: Mutex<u32>,
+    /// The FilterStreams that are open, to answer over by hand.
+    pub open: Mutex<Vec<mpsc::UnboundedSender<Result<v1::FilterStreamResponse, Status>>>>,
 }
 
 /// The service as it is served.
@@ -149,9 +156,26 @@ impl SeenService for Served {
 
     async fn filter_stream(
         &self,
-        _: Request<Streaming<v1::FilterStreamRequest>>,
+        request: Request<Streaming<v1::FilterStreamRequest>>,
     ) -> Result<Response<Self::FilterStreamStream>, Status> {
-        Err(Status::unimplemented("not part of these tests"))
+        *self.0.streams.lock() += 1;
+        let (mock, mut questions) = (Arc::clone(&self.0), request.into_inner());
+        let (out, answers) = mpsc::unbounded_channel();
+        mock.open.lock().push(out.clone());
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = questions.message().await {
+                let result = mock.on_filter.lock().as_ref().and_then(|answer| answer(&message));
+                let (request_id, at) = (message.request_id, Instant::now());
+                mock.filters.lock().push(Arrived { message, timeout: None, at });
+                if let Some(result) = result {
+                    let answer = v1::FilterStreamResponse { request_id, result: Some(result) };
+                    let _ = out.send(Ok(answer));
+                }
+            }
+            // The caller has said everything: the stream ends, unless a test answers by hand.
+            mock.open.lock().retain(|one| !one.same_channel(&out));
+        });
+        Ok(Response::new(UnboundedReceiverStream::new(answers).boxed()))
     }
 
     async fn filter_users(
@@ -220,6 +244,11 @@ pub struct Stage {
     pipes: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// While true no connection can be had.
     closed: Arc<Mutex<bool>>,
+    /// While true nobody answers who wants to connect.
+    unreachable: Arc<Mutex<bool>>,
+    /// While true nothing gets through the pipes, and they stay open: a process that was stopped, or a
+    /// network that swallows everything.
+    stalled: Arc<watch::Sender<bool>>,
 }
 
 impl Stage {
@@ -227,8 +256,13 @@ impl Stage {
     pub fn client(&self, options: ClientOptions) -> Client {
         let stage = self.clone();
         let connector = tower::service_fn(move |_| {
-            let pipe = stage.pipe();
-            async move { pipe.map(TokioIo::new) }
+            let stage = stage.clone();
+            async move {
+                if *stage.unreachable.lock() {
+                    std::future::pending::<()>().await;
+                }
+                stage.pipe().map(TokioIo::new)
+            }
         });
         let channel = Endpoint::from_static("http://mock:1").connect_with_connector_lazy(connector);
         Client::with_channels(vec![channel], options).expect("valid options")
@@ -247,8 +281,16 @@ impl Stage {
                 .add_service(service)
                 .serve_with_incoming(incoming.chain(futures_util::stream::pending())),
         );
+        let mut stalled = self.stalled.subscribe();
         let copying = tokio::spawn(async move {
-            let _ = copy_bidirectional(&mut near, &mut far).await;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = stalled.wait_for(|stalled| *stalled) => {}
+                    _ = copy_bidirectional(&mut near, &mut far) => return,
+                }
+                let _ = stalled.wait_for(|stalled| !stalled).await;
+            }
         });
         self.pipes.lock().push(copying);
         Ok(client)
@@ -262,6 +304,16 @@ impl Stage {
     /// Lets no connection be had, or lets it again.
     pub fn close(&self, closed: bool) {
         *self.closed.lock() = closed;
+    }
+
+    /// Leaves whoever wants to connect without an answer, or no longer.
+    pub fn disconnect(&self, unreachable: bool) {
+        *self.unreachable.lock() = unreachable;
+    }
+
+    /// Lets nothing through from now on, or again.
+    pub fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
     }
 
     /// Waits until a condition on the mock holds.

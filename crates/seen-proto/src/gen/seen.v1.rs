@@ -1952,6 +1952,21 @@ pub struct NamespaceStatus {
     /// True if it keeps the index for newest-first listings.
     #[prost(bool, tag = "9")]
     pub time_index: bool,
+    /// Rows in storage; expired ones that are not yet removed may be among them. As of the last 10 s;
+    /// absent = storage has not told yet. Divide the next two by it for bytes a row.
+    #[prost(uint64, optional, tag = "10")]
+    pub rows: ::core::option::Option<u64>,
+    /// What the rows take in storage, in bytes, the time index not included. Absent as `rows`.
+    #[prost(uint64, optional, tag = "11")]
+    pub rows_bytes: ::core::option::Option<u64>,
+    /// What the time index takes in storage, in bytes, on top of the rows: the cost of newest-first
+    /// listings. Absent = none is kept, or as `rows`.
+    #[prost(uint64, optional, tag = "12")]
+    pub time_index_bytes: ::core::option::Option<u64>,
+    /// True if these three were counted. False = concluded from a sample of storage, as in large
+    /// namespaces (usually within a tenth), or absent.
+    #[prost(bool, tag = "13")]
+    pub size_exact: bool,
 }
 /// One feed partition.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2158,7 +2173,7 @@ pub mod admin_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// How the process fares. Cheap; may be asked every second.
+        /// How the process fares. Cheap; may be asked every second. Waits for storage for at most 500 ms.
         ///
         /// ```text,sh
         /// grpcurl -plaintext 127.0.0.1:7421 seen.v1.AdminService/Status
@@ -2288,7 +2303,7 @@ pub mod admin_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AdminServiceServer.
     #[async_trait]
     pub trait AdminService: std::marker::Send + std::marker::Sync + 'static {
-        /// How the process fares. Cheap; may be asked every second.
+        /// How the process fares. Cheap; may be asked every second. Waits for storage for at most 500 ms.
         ///
         /// ```text,sh
         /// grpcurl -plaintext 127.0.0.1:7421 seen.v1.AdminService/Status

@@ -39,6 +39,7 @@ impl AdminService for AdminGrpc {
         &self,
         _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
+        self.replica.refresh_sizes().await;
         Ok(Response::new(self.replica.status(self.version)))
     }
 

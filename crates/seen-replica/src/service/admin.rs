@@ -5,7 +5,8 @@ use std::sync::Arc;
 use seen_proto::model::{EvictCall, RebuildCall};
 use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::v1;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::listing::{entry_view, feed_view};
 use crate::metrics::Call;
@@ -14,9 +15,22 @@ use crate::rules::{Input, Outcome, RING_EVENT_BYTES};
 
 /// How often a rebuild that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How long Status waits for storage.
+const SIZES_WAIT_MAX: Duration = Duration::from_millis(500);
 
 impl Replica {
-    /// How the process fares.
+    /// Has storage looked at again for what the namespaces take, if that was not done lately; waits for
+    /// it for a while.
+    pub async fn refresh_sizes(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.queues.sizes.try_send(reply).is_ok() {
+            // In vain: then Status tells what was found before, or nothing.
+            let _ = timeout(SIZES_WAIT_MAX, done).await;
+        }
+    }
+
+    /// How the process fares; what the namespaces take as of the last
+    /// [`refresh_sizes`](Self::refresh_sizes).
     pub fn status(&self, version: &str) -> v1::StatusResponse {
         let now = self.ticker.now();
         v1::StatusResponse {
@@ -62,6 +76,7 @@ impl Replica {
         let namespace = &self.namespaces[at];
         let settings = &namespace.rules.settings().namespace;
         let metrics = &namespace.metrics;
+        let size = *namespace.size.lock();
         v1::NamespaceStatus {
             name: namespace.name.clone(),
             configured_false_positive_rate: settings.false_positive_rate,
@@ -72,6 +87,10 @@ impl Replica {
             retention_ms: settings.retention.map(|retention| retention.span_ms),
             newest_max: settings.newest_max,
             time_index: settings.time_index,
+            rows: size.map(|size| size.rows),
+            rows_bytes: size.map(|size| size.rows_bytes),
+            time_index_bytes: size.and_then(|size| size.time_index_bytes),
+            size_exact: size.is_some_and(|size| size.exact),
         }
     }
 

@@ -1,6 +1,6 @@
 //! How long it takes to build a user from storage.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use seen_client::{Admin, ClientOptions};
@@ -24,6 +24,9 @@ const FIRST_USER: u64 = 1 << 40;
 const MARKED_WITHIN: Duration = Duration::from_secs(120);
 /// Builds of each, of which the median counts.
 const BUILDS: usize = 5;
+/// The longest that the feed may take to bring it back, and how often it is looked at.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Measures it.
 ///
@@ -68,6 +71,7 @@ fn build_ms(url: &str, user: u64, size: u64) -> Result<f64, BenchError> {
     block_on(async {
         let admin = Admin::new(&ClientOptions::new(url))
             .map_err(|error| BenchError::Wrong(error.to_string()))?;
+        settled(&admin).await?;
         let mut times = Vec::with_capacity(BUILDS);
         for _ in 0..BUILDS {
             let built = admin
@@ -82,4 +86,20 @@ fn build_ms(url: &str, user: u64, size: u64) -> Result<f64, BenchError> {
         }
         Ok(median(&times))
     })
+}
+
+/// Waits until the feed has brought back what was marked: what still arrives during a build is held
+/// back for it, and too much of that begins the build anew.
+async fn settled(admin: &Admin) -> Result<(), BenchError> {
+    let began = Instant::now();
+    while began.elapsed() < SETTLED_WITHIN {
+        let status =
+            admin.status().await.map_err(|error| BenchError::Call { what: "Status", error })?;
+        if status.partitions.iter().all(|partition| partition.journal_entries == 0) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let what = format!("the feed had not brought back all marks after {SETTLED_WITHIN:?}");
+    Err(BenchError::Wrong(what))
 }

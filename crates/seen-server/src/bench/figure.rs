@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 use serde::{Serialize, Serializer};
 
+use super::Outcome;
+
 /// What a figure ought to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Aim {
@@ -141,7 +143,8 @@ pub(super) fn cells(figure: &Figure) -> [String; 7] {
 pub(super) const HEADS: [&str; 7] = ["figure", "seen", "rival", "ratio", "unit", "aim", ""];
 
 /// The figures as a table for a terminal, and the notes below it.
-pub fn table(figures: &[Figure], notes: &[String]) -> String {
+pub fn table(outcome: &Outcome) -> String {
+    let figures = &outcome.figures;
     let rows: Vec<[String; 7]> = figures.iter().map(cells).collect();
     let widths: Vec<usize> = (0..HEADS.len())
         .map(|at| rows.iter().map(|row| row[at].len()).chain([HEADS[at].len()]).max().unwrap_or(0))
@@ -160,7 +163,7 @@ pub fn table(figures: &[Figure], notes: &[String]) -> String {
         out.push_str(line.trim_end());
         out.push('\n');
     }
-    for note in notes {
+    for note in outcome.notes.iter().chain(&outcome.failures) {
         let _ = writeln!(out, "- {note}");
     }
     out

@@ -13,7 +13,7 @@ use super::part::Part;
 use super::process::{cores, cpu_time, median};
 use super::progress::Progress;
 use super::synthetic::{CANDIDATES, Filters, HISTORIES, KIND, NAMESPACE, PREFIX_BYTES, candidates};
-use super::{BenchError, Group, Outcome, Plan, system};
+use super::{BenchError, Outcome, Plan, system};
 
 /// Users in memory: with [`ITEMS`] items each more than 1 GB of filters, far beyond every cache.
 pub(super) const USERS: u64 = 170_000;
@@ -32,29 +32,43 @@ const SIXTEEN: (usize, usize) = (2, 8);
 /// Of each load thread when the whole machine is measured.
 const WHOLE_MACHINE: (usize, usize) = (4, 48);
 
-/// Measures what the plan asks for of this.
+/// Server CPU of a request at saturation.
 ///
 /// # Errors
 /// [`BenchError`].
-pub(super) fn measure(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
-    let mut outcome = Outcome::default();
-    let cpu = [
-        (Group::FilterCpuSaturation, "filter_cpu_saturation", SATURATION),
-        (Group::FilterCpu16InFlight, "filter_cpu_16_in_flight", SIXTEEN),
-    ];
-    if cpu.iter().any(|(group, _, _)| plan.wants(*group)) {
-        let pair = Pair::start(1, plan, progress)?;
-        outcome.notes.push(pair.note()?);
-        for (_, name, shape) in cpu.iter().filter(|(group, _, _)| plan.wants(*group)) {
-            outcome.append(pair.cpu(name, *shape, plan, progress)?);
-        }
-        pair.all_from_memory()?;
-    }
-    if plan.wants(Group::ChecksPerSecond) {
-        let pair = Pair::start(cores(), plan, progress)?;
-        outcome.append(pair.throughput(plan, progress)?);
-        pair.all_from_memory()?;
-    }
+pub(super) fn saturation(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
+    cpu("filter_cpu_saturation", SATURATION, plan, progress)
+}
+
+/// The same with 16 in flight.
+///
+/// # Errors
+/// [`BenchError`].
+pub(super) fn sixteen(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
+    cpu("filter_cpu_16_in_flight", SIXTEEN, plan, progress)
+}
+
+fn cpu(
+    name: &str,
+    shape: (usize, usize),
+    plan: &Plan,
+    progress: &Progress,
+) -> Result<Outcome, BenchError> {
+    let pair = Pair::start(1, plan, progress)?;
+    let mut outcome = pair.cpu(name, shape, plan, progress)?;
+    outcome.notes.push(pair.note(name)?);
+    pair.all_from_memory()?;
+    Ok(outcome)
+}
+
+/// Checks a second of the whole machine.
+///
+/// # Errors
+/// [`BenchError`].
+pub(super) fn throughput(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
+    let pair = Pair::start(cores(), plan, progress)?;
+    let outcome = pair.throughput(plan, progress)?;
+    pair.all_from_memory()?;
     Ok(outcome)
 }
 
@@ -175,10 +189,10 @@ impl Pair {
         Ok(Self { seen, echo, echo_target, threads })
     }
 
-    fn note(&self) -> Result<String, BenchError> {
+    fn note(&self, name: &str) -> Result<String, BenchError> {
         let mib = self.seen.part.resident_bytes()? >> 20;
         Ok(format!(
-            "filter_cpu: 1 serving thread on each side; ours held {mib} MiB while asked about a \
+            "{name}: 1 serving thread on each side; ours held {mib} MiB while asked about a \
              pseudo-random user of {USERS} each time; medians of interleaved rounds"
         ))
     }
@@ -229,7 +243,8 @@ impl Pair {
             .bar(Bar::ours("seen", ours))
             .bar(Bar::rival("tonic echo", theirs));
         let latencies = latency_chart(format!("{name}: latency of a request"), &tallies);
-        Ok(Outcome { figures: vec![figure], charts: vec![chart, latencies], notes: Vec::new() })
+        let charts = vec![chart, latencies];
+        Ok(Outcome { figures: vec![figure], charts, ..Outcome::default() })
     }
 
     fn throughput(&self, plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
@@ -260,7 +275,8 @@ impl Pair {
             .bar(Bar::ours("seen", ours / 1e6))
             .bar(Bar::rival("tonic echo", theirs / 1e6))
             .limit(40.0);
-        Ok(Outcome { figures: vec![figure], charts: vec![chart], notes: vec![spent.note()] })
+        let (figures, charts, notes) = (vec![figure], vec![chart], vec![spent.note()]);
+        Ok(Outcome { figures, charts, notes, ..Outcome::default() })
     }
 
     /// CPU of our server and of this process, which makes the load.

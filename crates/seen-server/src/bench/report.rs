@@ -28,7 +28,7 @@ pub fn html(outcome: &Outcome) -> String {
          <meta name=\"viewport\" content=\"width=device-width\"><title>seen bench</title>\
          <style>{STYLE}</style></head><body>\n<h1>seen bench</h1>\n<ul>\n"
     );
-    for note in &outcome.notes {
+    for note in outcome.notes.iter().chain(&outcome.failures) {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "<li>{}</li>", escaped(note));
     }
@@ -66,10 +66,12 @@ mod tests {
             figures: vec![Figure::of("a", 2.0, "us").aim(Aim::AtMost(1.0))],
             charts: vec![chart],
             notes: vec!["a & b".to_owned()],
+            failures: vec!["c was not measured".to_owned()],
         };
         let page = html(&outcome);
         assert!(page.contains("<td class=\"missed\">missed</td>"));
         assert!(page.contains("a &lt;chart&gt;") && page.contains("a &amp; b"));
+        assert!(page.contains("c was not measured"));
         assert!(page.contains("<rect class=\"ours\" x=\"170\" y=\"0.0\" width=\"430.0\""));
         assert!(page.contains("x1=\"385.0\""), "the aim lies at half of the bar: {page}");
         assert!(!page.contains("http"), "nothing is loaded from elsewhere");

@@ -67,7 +67,7 @@ pub fn run(spec: &ServeSpec) -> Result<(), CliError> {
     stop_at_end_of_input(stop.clone())?;
     runtime::control()?.block_on(async {
         let options = NodeOptions { config, ephemeral: false };
-        let node = Node::start_with(options, metrics, stop).await?;
+        let node = Node::start_with(options, metrics, stop, &[]).await?;
         node.ready().await;
         preload(node.replica(), spec.users, spec.items)?;
         let at = node.addresses();

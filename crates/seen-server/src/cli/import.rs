@@ -3,6 +3,7 @@
 mod checkpoint;
 mod load;
 mod sample;
+mod seed;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::shutdown::Stop;
 
 use checkpoint::Checkpoint;
 use load::Loaded;
+pub(super) use seed::seed;
 use verify::Verified;
 
 /// Deadline of one mark. Long: a loader would rather wait than fail.
@@ -144,38 +146,6 @@ async fn import(args: &ImportArgs) -> Result<ExitCode, CliError> {
     report(args, &reports, &verified, begin.elapsed())?;
     let whole = verified.missing == 0 && !stop.is_requested();
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Loads a history into the service at `server` without a checkpoint and without looking anything up
-/// afterwards: what `seen serve --seed` begins with. How many events it were.
-///
-/// # Errors
-/// A file that cannot be used, or a service that refuses.
-pub async fn seed(
-    server: String,
-    namespace: String,
-    file: PathBuf,
-    stop: &Stop,
-) -> Result<u64, CliError> {
-    let args = ImportArgs {
-        files: vec![file],
-        server,
-        namespace,
-        rate: None,
-        streams: 2,
-        checkpoint_dir: None,
-        restart: true,
-        verify: HowMany::Sample(0),
-        malformed_max: MALFORMED_MAX_DEFAULT,
-        json: false,
-    };
-    let client = Client::new(options(&args))?;
-    let mut sample = sample::Sample::new(0);
-    let mut events = 0;
-    for path in &args.files {
-        events += load::load(&args, &client, path, None, &mut sample, stop).await?.events;
-    }
-    Ok(events)
 }
 
 fn options(args: &ImportArgs) -> ClientOptions {

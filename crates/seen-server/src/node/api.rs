@@ -19,6 +19,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::Service;
 
@@ -73,7 +74,8 @@ pub(super) async fn front(
     replica: Arc<Replica>,
 ) -> Result<(Front, HealthReporter), NodeError> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    health_reporter.set_serving::<AnySeen>().await;
+    // Until everything is ready, which [`watch_readiness`] tells.
+    tell_health(&health_reporter, false).await;
     let others = Routes::new(health).add_service(reflection(&API_SERVICES)?).prepare();
     let api = Api { seen: SeenGrpc::new(replica), others };
     let options = ServingOptions::from(&config.server);
@@ -81,11 +83,12 @@ pub(super) async fn front(
     Ok((front, health_reporter))
 }
 
-/// Names the service for the health protocol.
-struct AnySeen;
-
-impl NamedService for AnySeen {
-    const NAME: &'static str = SeenGrpc::NAME;
+/// Says by the health protocol whether requests are wanted: of the service, and of the whole server.
+async fn tell_health(health: &HealthReporter, wanted: bool) {
+    let status = if wanted { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", SeenGrpc::NAME] {
+        health.set_service_status(service, status).await;
+    }
 }
 
 /// Reflection, so that grpcurl works without files.
@@ -156,7 +159,8 @@ pub(super) async fn serve_http(
     }
 }
 
-/// Keeps readiness true to the feed: users are cached only once every partition has begun.
+/// Keeps readiness true to the feed, and health to readiness: users are cached only once every
+/// partition has begun.
 pub(super) async fn watch_readiness(
     replica: Arc<Replica>,
     readiness: Readiness,
@@ -164,6 +168,7 @@ pub(super) async fn watch_readiness(
     stop: Stop,
 ) {
     let mut looks = tokio::time::interval(READINESS_EVERY);
+    let mut told = false;
     while !stop.is_requested() {
         looks.tick().await;
         if replica.following_all() {
@@ -171,7 +176,12 @@ pub(super) async fn watch_readiness(
         } else {
             readiness.not_ready("feed", "the change feed has not begun");
         }
+        let ready = readiness.is_ready();
+        if ready != told {
+            tell_health(&health, ready).await;
+            told = ready;
+        }
     }
     readiness.not_ready("drain", "draining");
-    health.set_not_serving::<AnySeen>().await;
+    tell_health(&health, false).await;
 }

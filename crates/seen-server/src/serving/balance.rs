@@ -9,6 +9,17 @@ const BUSY_PER_CONNECTION: (f64, f64) = (0.01, 0.1);
 const HOT_BUSY_MIN: f64 = 0.8;
 /// A thread is relieved only where another is less busy by this much.
 const GAP_MIN: f64 = 0.4;
+/// A connection is moved only if it is expected to take this much load along: less is within what
+/// samples vary by, and its client would be disturbed for nothing.
+const MOVE_BUSY_MIN: f64 = 0.1;
+/// Samples between two moves, so that the first one's effect is seen before the next.
+const WAIT_SAMPLES_MIN: u32 = 4;
+/// The same after moves that did not help.
+const WAIT_SAMPLES_MAX: u32 = 64;
+/// Samples without a move after which earlier ones are forgotten.
+const CALM_SAMPLES: u32 = 4 * WAIT_SAMPLES_MAX;
+/// A move helped if the threads' loads lie closer together afterwards by this much, in all.
+const GAIN_MIN: f64 = 0.1;
 
 /// What is known of one thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,13 +28,14 @@ pub(super) struct Load {
     pub(super) busy: f64,
     /// Its open connections.
     pub(super) connections: usize,
-    /// Those of them that came after `busy` was sampled.
+    /// Those of them that are so new that `busy` does not tell yet what they do.
     pub(super) newcomers: usize,
 }
 
-/// The thread that gets the next connection: the least busy one, and among equally busy ones the one
-/// with the fewest connections. Newcomers count as much as an average connection, or else all
-/// connections of a burst would go where one sample was lowest.
+/// The thread that gets the next connection: the least busy one. Among equally busy ones it is the one
+/// with the fewest newcomers, as those may be about to work while all others are known to do nothing;
+/// then the one with the fewest connections; then the first. Newcomers count as much as an average
+/// connection, or else all connections of a burst would go where one sample was lowest.
 pub(super) fn least_loaded(loads: &[Load]) -> usize {
     let busy: f64 = loads.iter().map(|load| load.busy).sum();
     let known: usize =
@@ -37,7 +49,7 @@ pub(super) fn least_loaded(loads: &[Load]) -> usize {
         .iter()
         .enumerate()
         .filter(|(_, load)| equal(load))
-        .min_by_key(|(index, load)| (load.connections, *index))
+        .min_by_key(|(index, load)| (load.newcomers, load.connections, *index))
         .map_or(0, |(index, _)| index)
 }
 
@@ -52,69 +64,66 @@ pub(super) fn to_relieve(loads: &[Load]) -> Option<(usize, f64)> {
 }
 
 /// Of a hot thread's connections, given by what each read lately, the one whose leaving evens out
-/// `gap` best; none where moving any would only move the heat.
+/// `gap` best; none where moving any would only move the heat, or make no difference.
 pub(super) fn to_move(busy: f64, gap: f64, read: &[(u64, u64)]) -> Option<u64> {
     let total: u64 = read.iter().map(|(_, bytes)| bytes).sum();
     let share = |bytes: u64| busy * bytes as f64 / total.max(1) as f64;
     read.iter()
         .map(|(id, bytes)| (*id, share(*bytes)))
-        .filter(|(_, load)| *load > 0.0 && *load < gap)
-        .min_by(|(_, a), (_, b)| (a - gap / 2.0).abs().total_cmp(&(b - gap / 2.0).abs()))
+        .filter(|(_, load)| *load >= MOVE_BUSY_MIN && *load < gap)
+        .min_by(|(one, a), (other, b)| {
+            let misses = |load: f64| (load - gap / 2.0).abs();
+            misses(*a).total_cmp(&misses(*b)).then(one.cmp(other))
+        })
         .map(|(id, _)| id)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Load, least_loaded, to_move, to_relieve};
+/// How often connections are moved. What a connection reads is only a guess at how much it works, so
+/// that a move can miss; connections must not be sent to and fro for that. As long as moves help they
+/// follow each other soon; after each one that did not, the next waits twice as long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    since_move: u32,
+    wait: u32,
+    /// How far apart the loads were at the last move.
+    apart: Option<f64>,
+}
 
-    fn load(busy: f64, connections: usize) -> Load {
-        Load { busy, connections, newcomers: 0 }
-    }
-
-    #[test]
-    fn idle_threads_take_turns() {
-        let mut loads = [Load::default(); 3];
-        let order: Vec<usize> = (0..6)
-            .map(|_| {
-                let next = least_loaded(&loads);
-                loads[next].connections += 1;
-                loads[next].newcomers += 1;
-                next
-            })
-            .collect();
-        assert_eq!(order, [0, 1, 2, 0, 1, 2]);
-    }
-
-    #[test]
-    fn one_busy_connection_outweighs_many_idle_ones() {
-        assert_eq!(least_loaded(&[load(0.9, 1), load(0.05, 20)]), 1);
-        assert_eq!(least_loaded(&[load(0.05, 9), load(0.1, 2)]), 1, "both are about idle");
-    }
-
-    #[test]
-    fn a_burst_does_not_all_go_to_the_lowest_sample() {
-        let mut loads = [load(0.3, 2), load(0.0, 2)];
-        for _ in 0..20 {
-            let next = least_loaded(&loads);
-            loads[next].connections += 1;
-            loads[next].newcomers += 1;
-        }
-        assert!(loads[0].newcomers >= 6 && loads[1].newcomers >= 6, "{loads:?}");
-    }
-
-    #[test]
-    fn two_busy_connections_on_one_thread_are_parted() {
-        let loads = [load(1.0, 3), load(0.0, 0)];
-        assert_eq!(to_relieve(&loads), Some((0, 1.0)));
-        assert_eq!(to_move(1.0, 1.0, &[(7, 500), (8, 500), (9, 1)]), Some(7));
-        assert_eq!(to_relieve(&[load(1.0, 3), load(0.7, 1)]), None, "no room elsewhere");
-        assert_eq!(to_relieve(&[load(0.5, 3), load(0.0, 1)]), None, "not hot");
-    }
-
-    #[test]
-    fn a_single_busy_connection_is_left_alone() {
-        assert_eq!(to_move(1.0, 1.0, &[(7, 500)]), None);
-        assert_eq!(to_move(1.0, 1.0, &[(7, 500), (8, 0)]), None);
-        assert_eq!(to_move(1.0, 0.5, &[]), None);
+impl Default for Pace {
+    fn default() -> Self {
+        Self { since_move: 0, wait: WAIT_SAMPLES_MIN, apart: None }
     }
 }
+
+impl Pace {
+    /// A sample was taken; true if a connection may be moved now.
+    pub(super) fn sampled(&mut self) -> bool {
+        self.since_move = self.since_move.saturating_add(1);
+        if self.since_move >= CALM_SAMPLES {
+            self.wait = WAIT_SAMPLES_MIN;
+            self.apart = None;
+        }
+        self.since_move >= self.wait
+    }
+
+    /// A connection was asked to move, at these loads.
+    pub(super) fn moved(&mut self, loads: &[Load]) {
+        let now = apart(loads);
+        let helped = self.apart.is_none_or(|before| now <= before - GAIN_MIN);
+        self.wait = match helped {
+            true => WAIT_SAMPLES_MIN,
+            false => (self.wait * 2).min(WAIT_SAMPLES_MAX),
+        };
+        self.apart = Some(now);
+        self.since_move = 0;
+    }
+}
+
+/// How far the threads' loads lie from their mean, in all.
+fn apart(loads: &[Load]) -> f64 {
+    let mean = loads.iter().map(|load| load.busy).sum::<f64>() / loads.len().max(1) as f64;
+    loads.iter().map(|load| (load.busy - mean).abs()).sum()
+}
+
+#[cfg(test)]
+mod tests;

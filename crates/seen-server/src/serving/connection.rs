@@ -85,6 +85,12 @@ impl ConnectionState {
         }
     }
 
+    /// Counts bytes that were read. One task calls it, so that a load and a store do for an addition.
+    pub(super) fn read(&self, bytes: u64) {
+        let before = self.bytes_in.load(Ordering::Relaxed);
+        self.bytes_in.store(before.wrapping_add(bytes), Ordering::Relaxed);
+    }
+
     /// Bytes read so far.
     pub(super) fn bytes_in(&self) -> u64 {
         self.bytes_in.load(Ordering::Relaxed)
@@ -216,10 +222,7 @@ impl AsyncRead for Metered {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        let read = u64::try_from(buffer.filled().len() - before).unwrap_or(0);
-        // One writer, so that a load and a store do for an addition.
-        let bytes_in = &self.state.bytes_in;
-        bytes_in.store(bytes_in.load(Ordering::Relaxed).wrapping_add(read), Ordering::Relaxed);
+        self.state.read(u64::try_from(buffer.filled().len() - before).unwrap_or(0));
         Poll::Ready(Ok(()))
     }
 }

@@ -11,24 +11,21 @@ use metrics::{Counter, Gauge, counter, gauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::balance::{self, Load};
+use super::balance::{self, Load, Pace};
 use super::connection::{ConnectionState, PREFACE_BYTES, Verdict};
 use super::options::ServingOptions;
-use super::thread::{Open, ServingThread, ThreadShared};
+use super::roster::Open;
+use super::thread::{ServingThread, ThreadShared};
 use crate::metrics::{CONNECTIONS, CONNECTIONS_ACCEPTED, CONNECTIONS_REFUSED, THREAD_BUSY};
 
 /// How long no connection is accepted after the system refused one for want of memory or files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a thread may take to end after its connections have.
 const THREAD_END_MAX: Duration = Duration::from_secs(2);
-/// How much a new sample of a thread's load weighs against the earlier ones.
-const SAMPLE_WEIGHT: f64 = 0.5;
 /// How much earlier or later than its age a connection is closed, as a share of it.
 const AGE_JITTER: f64 = 0.1;
 /// After this long all cancelled requests are forgotten.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
-/// Samples between two moves, so that the first one's effect is seen before the next.
-const SAMPLES_BETWEEN_MOVES: u32 = 4;
 
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +43,6 @@ struct Supervised {
     thread: ServingThread,
     shared: Arc<ThreadShared>,
     busy_total: Duration,
-    newcomers: usize,
     connections: Gauge,
     accepted: Counter,
     busy: Gauge,
@@ -63,16 +59,11 @@ impl Supervised {
             busy: gauge!(THREAD_BUSY.name, "thread" => name),
             thread,
             shared,
-            newcomers: 0,
         }
     }
 
     fn load(&self) -> Load {
-        Load {
-            busy: self.shared.busy(),
-            connections: self.shared.connections(),
-            newcomers: self.newcomers,
-        }
+        self.shared.roster.lock().load()
     }
 
     /// Takes a sample of its load, and shows it.
@@ -80,24 +71,20 @@ impl Supervised {
         let total = self.thread.busy_total();
         let worked = total.saturating_sub(self.busy_total).as_secs_f64();
         let share = (worked / elapsed.as_secs_f64().max(1e-9)).min(1.0);
-        let busy = self.shared.busy() + SAMPLE_WEIGHT * (share - self.shared.busy());
-        self.shared.set_busy(busy);
         self.busy_total = total;
-        self.newcomers = 0;
-        self.busy.set(busy);
-        self.connections.set(self.shared.connections() as f64);
+        let mut roster = self.shared.roster.lock();
+        roster.sample(share);
+        self.busy.set(roster.load().busy);
+        self.connections.set(roster.load().connections as f64);
     }
 
-    /// Ends the connections whose time is up, and notes what each read.
+    /// Ends the connections whose time is up.
     fn inspect(&self, now: Instant, options: &ServingOptions, forgiven: f64) {
-        for open in self.shared.open.lock().values_mut() {
+        for open in self.shared.roster.lock().iter_mut() {
             let age = now.saturating_duration_since(open.accepted_at);
-            let bytes = open.state.bytes_in();
-            open.bytes_lately = bytes.wrapping_sub(open.bytes_sampled);
-            open.bytes_sampled = bytes;
             open.state.forgive(forgiven);
-            let closing = open.closing_since.map(|since| now.saturating_duration_since(since));
-            if bytes < PREFACE_BYTES && age >= options.handshake {
+            let closing = open.closing_since().map(|since| now.saturating_duration_since(since));
+            if open.state.bytes_in() < PREFACE_BYTES && age >= options.handshake {
                 open.state.decide(Verdict::Cut, "handshake");
             } else if closing.is_some_and(|time| time >= options.connection_grace) {
                 open.state.decide(Verdict::Cut, "grace");
@@ -109,14 +96,9 @@ impl Supervised {
 
     /// Asks one connection to close, if that would even out the load.
     fn relieve(&self, now: Instant, gap: f64) -> bool {
-        let mut open = self.shared.open.lock();
-        let read: Vec<(u64, u64)> = open
-            .iter()
-            .filter(|(_, one)| one.closing_since.is_none())
-            .map(|(id, one)| (*id, one.bytes_lately))
-            .collect();
-        let chosen = balance::to_move(self.shared.busy(), gap, &read);
-        match chosen.and_then(|id| open.get_mut(&id)) {
+        let mut roster = self.shared.roster.lock();
+        let chosen = balance::to_move(roster.load().busy, gap, &roster.movable());
+        match chosen.and_then(|id| roster.get_mut(id)) {
             Some(one) => {
                 one.close(now, "balance");
                 true
@@ -131,7 +113,7 @@ struct Supervisor {
     options: ServingOptions,
     next_id: u64,
     sampled_at: Instant,
-    samples_since_move: u32,
+    pace: Pace,
 }
 
 /// Accepts until `shutdown`, then drains: for as long as it says, or as configured.
@@ -148,7 +130,7 @@ pub(super) async fn run(
         options,
         next_id: 0,
         sampled_at: Instant::now(),
-        samples_since_move: 0,
+        pace: Pace::default(),
     };
     let mut shutdown = pin!(shutdown);
     let drain = loop {
@@ -198,17 +180,11 @@ impl Supervisor {
         let id = self.next_id;
         self.next_id += 1;
         let jitter = rand::random_range(1.0 - AGE_JITTER..1.0 + AGE_JITTER);
-        let open = Open {
-            state: Arc::new(ConnectionState::new(self.options.cancelled_max)),
-            accepted_at: Instant::now(),
-            age_max: self.options.connection_age.mul_f64(jitter),
-            closing_since: None,
-            bytes_sampled: 0,
-            bytes_lately: 0,
-        };
-        let chosen = &mut self.threads[balance::least_loaded(&loads)];
+        let state = Arc::new(ConnectionState::new(self.options.cancelled_max));
+        let age_max = self.options.connection_age.mul_f64(jitter);
+        let open = Open::new(state, Instant::now(), age_max);
+        let chosen = &self.threads[balance::least_loaded(&loads)];
         if chosen.thread.hand(socket, id, open) {
-            chosen.newcomers += 1;
             chosen.accepted.increment(1);
         } else {
             counter!(CONNECTIONS_REFUSED.name).increment(1);
@@ -226,14 +202,14 @@ impl Supervisor {
             thread.sample(elapsed);
             thread.inspect(now, &self.options, forgiven);
         }
-        self.samples_since_move = self.samples_since_move.saturating_add(1);
-        if self.samples_since_move < SAMPLES_BETWEEN_MOVES {
+        let loads = self.loads();
+        if !self.pace.sampled() {
             return;
         }
-        if let Some((hot, gap)) = balance::to_relieve(&self.loads())
+        if let Some((hot, gap)) = balance::to_relieve(&loads)
             && self.threads[hot].relieve(now, gap)
         {
-            self.samples_since_move = 0;
+            self.pace.moved(&loads);
         }
     }
 
@@ -241,7 +217,7 @@ impl Supervisor {
         let now = Instant::now();
         let before = self.connections();
         for thread in &self.threads {
-            for open in thread.shared.open.lock().values_mut() {
+            for open in thread.shared.roster.lock().iter_mut() {
                 open.close(now, "drain");
             }
         }

@@ -1,6 +1,5 @@
 //! One serving thread: its runtime, and its open connections as the supervisor sees them.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::net::TcpStream as StdTcpStream;
 use std::sync::Arc;
@@ -15,79 +14,42 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, RuntimeMetrics};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::Instant;
 use tower::Service;
 
-use super::connection::{self, ConnectionState, Verdict};
+use super::connection::{self, ConnectionState};
 use super::options::ServingOptions;
+use super::roster::{Open, Roster};
 use super::{ServingError, ThreadIndex, ThreadStatus};
 
 /// Connections that may wait to be taken up by a thread.
 const HANDED_MAX: usize = 1_024;
 
-/// An open connection as the supervisor sees it.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) state: Arc<ConnectionState>,
-    pub(super) accepted_at: Instant,
-    /// The age at which it is asked to close, already jittered.
-    pub(super) age_max: Duration,
-    pub(super) closing_since: Option<Instant>,
-    /// [`ConnectionState::bytes_in`] as of the last sample.
-    pub(super) bytes_sampled: u64,
-    /// Bytes that it read between the last two samples.
-    pub(super) bytes_lately: u64,
-}
-
-impl Open {
-    /// Asks it to close, once.
-    pub(super) fn close(&mut self, now: Instant, reason: &'static str) {
-        if self.closing_since.is_none() && self.state.decide(Verdict::Close, reason) {
-            self.closing_since = Some(now);
-        }
-    }
-}
-
 /// What a serving thread and the supervisor share.
 #[derive(Debug)]
 pub(super) struct ThreadShared {
     index: ThreadIndex,
-    pub(super) open: Mutex<HashMap<u64, Open>>,
+    pub(super) roster: Mutex<Roster>,
     accepted: AtomicU64,
-    busy_bits: AtomicU64,
     /// Told whenever a connection is gone.
     pub(super) gone: Notify,
 }
 
 impl ThreadShared {
     fn new(index: ThreadIndex) -> Self {
-        Self {
-            index,
-            open: Mutex::new(HashMap::new()),
-            accepted: AtomicU64::new(0),
-            busy_bits: AtomicU64::new(0),
-            gone: Notify::new(),
-        }
-    }
-
-    pub(super) fn busy(&self) -> f64 {
-        f64::from_bits(self.busy_bits.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn set_busy(&self, busy: f64) {
-        self.busy_bits.store(busy.to_bits(), Ordering::Relaxed);
+        Self { index, roster: Mutex::default(), accepted: AtomicU64::new(0), gone: Notify::new() }
     }
 
     pub(super) fn connections(&self) -> usize {
-        self.open.lock().len()
+        self.roster.lock().load().connections
     }
 
     pub(super) fn status(&self) -> ThreadStatus {
+        let load = self.roster.lock().load();
         ThreadStatus {
             thread: self.index,
-            connections: self.connections(),
+            connections: load.connections,
             accepted: self.accepted.load(Ordering::Relaxed),
-            busy: self.busy(),
+            busy: load.busy,
         }
     }
 }
@@ -104,7 +66,7 @@ struct Handed {
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        self.shared.open.lock().remove(&self.id);
+        self.shared.roster.lock().leave(self.id);
         self.shared.gone.notify_one();
     }
 }
@@ -175,7 +137,7 @@ impl ServingThread {
     pub(super) fn hand(&self, stream: StdTcpStream, id: u64, open: Open) -> bool {
         let (state, shared) = (Arc::clone(&open.state), Arc::clone(&self.shared));
         // Listed before it is sent, so that the next placement counts it.
-        self.shared.open.lock().insert(id, open);
+        self.shared.roster.lock().admit(id, open);
         let handed = Handed { stream: Some(stream), state, id, shared };
         let taken = self.sender.try_send(handed).is_ok();
         if taken {

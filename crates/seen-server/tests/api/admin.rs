@@ -1,8 +1,12 @@
 //! The operator's port, health, and reflection.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use seen_proto::v1::{self, EntryState};
+use seen_store::memory::ReadFault;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
@@ -15,8 +19,9 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::ask::{PATIENCE_MS, READ, SENT, filter, mark, patient};
+use super::blocked::Blocked;
 use super::refusal::{UNKNOWN_NAMESPACE, invalid};
-use super::stage::{Stage, connect};
+use super::stage::{Stage, config, connect};
 
 #[tokio::test]
 async fn status_counts_what_was_asked_and_held() {
@@ -45,6 +50,45 @@ async fn status_counts_what_was_asked_and_held() {
     assert_eq!(status.namespaces[0].configured_false_positive_rate, 0.01);
     assert!(!status.namespaces[0].time_index && status.namespaces[0].retention_ms.is_none());
     stage.close().await;
+}
+
+#[tokio::test]
+async fn status_tells_what_rows_and_time_index_take() {
+    let mut config = config();
+    config.namespace[0].time_index = true;
+    let mut stage = Stage::with(config).await;
+    for user in 0..20 {
+        stage.api.mark(mark(user, READ, user * 1_000..user * 1_000 + 500)).await;
+    }
+    let namespaces = stage.status().await.namespaces;
+    let rows = |at: usize| (namespaces[at].rows, namespaces[at].size_exact);
+    assert_eq!((rows(0), rows(1)), ((Some(10_000), true), (Some(0), true)));
+    let a_row = |bytes: Option<u64>| bytes.expect("known") / 10_000;
+    // An id of eight bytes, a time of six, and what the store needs for itself.
+    assert!((10..80).contains(&a_row(namespaces[0].rows_bytes)), "{namespaces:?}");
+    assert!((10..80).contains(&a_row(namespaces[0].time_index_bytes)), "{namespaces:?}");
+    assert_eq!(namespaces[1].time_index_bytes, None);
+    stage.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_waits_for_a_silent_storage_only_for_a_while() {
+    let mut blocked = Blocked::open().await;
+    blocked.api.mark(mark(1, READ, 0..10)).await;
+    blocked.store.fail_reads(ReadFault::Silent, None);
+    let mut status = async || {
+        let began = Instant::now();
+        let answer = blocked.admin.status(v1::StatusRequest {}).await.expect("answered");
+        (answer.into_inner().namespaces[0].rows, began.elapsed().as_millis())
+    };
+    assert_eq!(status().await, (None, 500));
+    assert_eq!(status().await, (None, 500));
+    blocked.store.heal();
+    assert_eq!(status().await, (Some(10), 0), "the look that was begun goes on");
+    blocked.api.mark(mark(1, READ, 10..20)).await;
+    assert_eq!(status().await.0, Some(10), "looked at lately");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(status().await.0, Some(20));
 }
 
 #[tokio::test]
@@ -125,6 +169,11 @@ async fn drain_counts_what_runs_ends_the_node_and_may_be_repeated() {
 async fn health_is_answered_for_the_server_and_the_service() {
     let mut stage = Stage::open().await;
     let mut health = HealthClient::new(connect(stage.at.api).await);
+    let request = HealthCheckRequest { service: "seen.v1.SeenService".to_owned() };
+    let mut watched = health.watch(patient(request)).await.expect("opened").into_inner();
+    let mut next = async || watched.next().await.expect("open").expect("answered").status();
+    // It follows readiness, a moment later.
+    while next().await != ServingStatus::Serving {}
     for service in ["", "seen.v1.SeenService"] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = health.check(patient(request)).await.expect("answered").into_inner();
@@ -133,10 +182,6 @@ async fn health_is_answered_for_the_server_and_the_service() {
     let request = HealthCheckRequest { service: "seen.v1.Nothing".to_owned() };
     let unknown = health.check(patient(request)).await.expect_err("no such service");
     assert_eq!(unknown.code(), Code::NotFound);
-    let request = HealthCheckRequest { service: "seen.v1.SeenService".to_owned() };
-    let mut watched = health.watch(patient(request)).await.expect("opened").into_inner();
-    let mut next = async || watched.next().await.expect("open").expect("answered").status();
-    assert_eq!(next().await, ServingStatus::Serving);
     stage.admin.drain(v1::DrainRequest { timeout_ms: 0 }).await.expect("begun");
     assert_eq!(next().await, ServingStatus::NotServing, "whoever watches is sent away");
     drop((health, watched));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use seen_filter::history::{
-    Answers, Forgotten, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
+    Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
 };
 use seen_filter::{
     CommitStamp, FeedId, FenceSeq, History, Incarnation, NamespaceId, NamespaceSettings, Shard,
@@ -77,9 +77,23 @@ impl Blocked {
 
     /// The replica `incarnation` over this store.
     pub async fn beside(store: MemoryStore, incarnation: u64, storage: StorageLimits) -> Self {
-        let pages = Arc::new(AtomicUsize::new(0));
         // No samples: they would ask storage behind the test's back.
         let samples = SampleLimits { seen_share: 0.0, unread_share: 0.0, checks_per_s_max: 1 };
+        Self::assemble(store, incarnation, storage, samples).await
+    }
+
+    /// A replica over this store that verifies its answers.
+    pub async fn sampling(store: MemoryStore, samples: SampleLimits) -> Self {
+        Self::assemble(store, 1, StorageLimits::default(), samples).await
+    }
+
+    async fn assemble(
+        store: MemoryStore,
+        incarnation: u64,
+        storage: StorageLimits,
+        samples: SampleLimits,
+    ) -> Self {
+        let pages = Arc::new(AtomicUsize::new(0));
         let options = ReplicaOptions {
             namespaces: namespaces(),
             key: store.hash_key(),
@@ -181,5 +195,9 @@ impl History for Counted {
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
         self.store.fence(feed, writer, seq)
+    }
+
+    fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>> {
+        self.store.size(namespace)
     }
 }

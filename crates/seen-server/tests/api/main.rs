@@ -7,6 +7,7 @@ mod blocked;
 mod blocked_writes;
 mod deadlines;
 mod explain;
+mod figures;
 mod filter;
 mod listing;
 mod overload;

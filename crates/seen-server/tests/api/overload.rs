@@ -14,7 +14,9 @@ use seen_store::memory::{Delays, ReadFault, WriteFault};
 use tokio::time::Instant;
 use tonic::Request;
 
-use super::ask::{PATIENCE_MS, READ, filter, forget, history, mark, patient, sound, within};
+use super::ask::{
+    PATIENCE_MS, READ, filter, forget, history, mark, patient, sound, unmark, within,
+};
 use super::blocked::{Blocked, quiet, until};
 use super::refusal::{DEADLINE, OUTCOME_UNKNOWN, OVERLOADED};
 
@@ -138,6 +140,32 @@ async fn users_that_find_no_builder_are_answered_from_storage() {
     }
     let memory = blocked.replica.status("").memory.expect("there");
     assert!(memory.entries > 0, "some were built: {memory:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rebuilds_in_the_background_are_begun_at_a_limited_rate() {
+    const USERS: u64 = 40;
+    let limits = StorageLimits { background_builds_per_s_max: 10, ..StorageLimits::default() };
+    let mut blocked = Blocked::with(limits).await;
+    for user in 0..USERS {
+        blocked.warm(mark(user, READ, 0..3)).await;
+    }
+    blocked.pages_read();
+    let began = Instant::now();
+    for user in 0..USERS {
+        // Each removal makes a rebuild due (rule R10).
+        blocked.api.unmark(unmark(user, READ, [0])).await;
+    }
+    let mut read = 0;
+    while read < USERS as usize {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        read += blocked.pages_read();
+        let due = began.elapsed().as_millis() / 100 + 2;
+        assert!(read as u128 <= due, "{read} rebuilds after {:?}", began.elapsed());
+    }
+    for user in 0..USERS {
+        assert_eq!(blocked.api.unread(user, READ, &[0, 1, 2]).await, [0]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

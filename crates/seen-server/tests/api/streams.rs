@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
+use seen_client::{Client, ClientOptions, FilterCall, FilterStreamOptions, MarkCall, Session};
 use seen_proto::v1::{
     self, FilterStreamRequest, MarkStreamRequest, filter_stream_response, mark_stream_response,
 };
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use super::ask::{PATIENCE_MS, READ, filter, mark, sound};
+use super::ask::{PATIENCE, PATIENCE_MS, READ, filter, mark, sound};
 use super::refusal::{UNKNOWN_NAMESPACE, invalid};
 use super::stage::Stage;
 
@@ -157,5 +158,31 @@ async fn a_message_that_is_too_large_ends_the_stream() {
     let answers = stage.api.0.filter_stream(tokio_stream::iter(asks)).await.expect("opened");
     let ended = answers.into_inner().next().await.expect("an end").expect_err("too large");
     assert_eq!(ended.code(), Code::OutOfRange, "{ended:?}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn the_rust_client_asks_over_a_stream_what_its_sessions_have_marked() {
+    let stage = Stage::open().await;
+    let client = Client::new(ClientOptions::new(stage.at.api.to_string())).expect("valid");
+    let sessions: Vec<Session> = (0..20).map(Session::new).collect();
+    let (asks, mut replies) = client.filter_stream(FilterStreamOptions::default()).expect("valid");
+    for session in &sessions {
+        let mark = MarkCall::new(READ).item(1, session.user()).timeout(PATIENCE);
+        client.mark(session, mark).await.expect("marked");
+        let call = FilterCall::new(READ).items(1, 0..20).timeout(PATIENCE);
+        asks.ask(100 + session.user(), session, call).await.expect("room");
+    }
+    drop(asks);
+    let mut answered = 0;
+    while let Some(reply) = replies.next().await {
+        let answer = reply.answer.expect("answered");
+        assert!(!answer.is_flagged(), "{answer:?}");
+        let user = (reply.request_id - 100) as u32;
+        let unread: Vec<u32> = (0..20).filter(|place| *place != user).collect();
+        assert_eq!(answer.unseen, unread, "user {user}");
+        answered += 1;
+    }
+    assert_eq!(answered, 20);
     stage.close().await;
 }

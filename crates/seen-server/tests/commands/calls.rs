@@ -78,6 +78,25 @@ fn the_status_counts_what_was_asked() {
 }
 
 #[test]
+fn the_status_tells_what_the_time_index_costs() {
+    let stage = Stage::with(|config| config.namespace[0].time_index = true);
+    stage.run(&["mark", "--user", "9", "12", "13"]).ok();
+    let status = stage.run(&["status", "--json"]).json();
+    let with = &status["namespaces"][0];
+    assert_eq!((&with["rows"], &with["size_exact"]), (&json!(2), &json!(true)));
+    let bytes = with["time_index_bytes"].as_u64().expect("known");
+    assert!(bytes > 0);
+    assert_eq!(status["namespaces"][1]["time_index_bytes"], json!(null));
+    let text = stage.run(&["status"]).ok().stdout.clone();
+    let stored = text.lines().skip_while(|line| !line.contains("TIME INDEX BYTES A ROW"));
+    let lines: Vec<Vec<&str>> =
+        stored.skip(1).take(2).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((lines[0][0], lines[0][1]), ("feed_read", "2"), "{text}");
+    assert_eq!(lines[0][5].parse(), Ok(bytes as f64 / 2.0), "{text}");
+    assert_eq!(lines[1][4..], ["-", "-"], "{text}");
+}
+
+#[test]
 fn what_is_wrong_is_said_with_field_and_limit() {
     let stage = Stage::open();
     let many: Vec<String> = (0..1_001).map(|id| id.to_string()).collect();

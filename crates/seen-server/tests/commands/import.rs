@@ -3,7 +3,6 @@
 use std::fs;
 
 use seen_proto::v1::QualityLevel;
-use seen_server::cli::import::seed;
 use serde_json::{Value, json};
 
 use super::liar::Liar;
@@ -102,19 +101,4 @@ fn what_was_acknowledged_and_is_not_there_is_found() {
     let unsure = Liar::open(QualityLevel::Degraded);
     let ran = unsure.run(folder.path(), &["import", "h.tsv", "--restart"]);
     ran.fails_with(1, "answers in a row were degraded");
-}
-
-#[test]
-fn a_seed_is_loaded_without_a_trace_beside_it() {
-    let stage = Stage::open();
-    let file = stage.file("h.tsv", &history(1_000));
-    let runtime = seen_server::runtime::control().expect("a runtime");
-    let stop = seen_server::shutdown::Stop::default();
-    let events = runtime
-        .block_on(seed(stage.server(), "feed_read".to_owned(), file, &stop))
-        .expect("it loads");
-    assert_eq!(events, 1_000);
-    let rows = stage.run(&["history", "--json", "--user", "1", "--limit", "1000"]).json();
-    assert_eq!(rows["rows"].as_array().map(Vec::len), Some(100));
-    assert!(!stage.folder().join(CHECKPOINT).exists());
 }

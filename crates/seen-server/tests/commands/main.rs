@@ -4,5 +4,9 @@
 mod calls;
 mod import;
 mod liar;
+#[path = "../api/process.rs"]
+#[allow(dead_code, reason = "shared with the tests of crashes, which use all of it")]
+mod process;
 mod replay;
+mod seed;
 mod stage;

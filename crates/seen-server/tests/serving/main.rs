@@ -130,6 +130,36 @@ async fn newcomers_go_to_the_idle_thread() {
 }
 
 #[tokio::test]
+async fn a_thread_whose_load_has_left_gets_its_share_at_once() {
+    // Samples are so rare that only the connection's end can say that the load is gone.
+    let slow = ServingOptions { balance_interval: Duration::from_millis(500), ..options(2) };
+    let stage = Stage::open(slow).await;
+    let mut busy = Client::connect(stage.address).await.expect("connected");
+    let hot: usize = busy.ask("/thread").await.expect("answered").parse().expect("a number");
+    let warm = async {
+        while stage.status.threads()[hot].busy < 0.4 {
+            busy.ask("/spin").await.expect("answered");
+        }
+    };
+    timeout(HANG, warm).await.expect("the load is seen");
+    drop(busy.ended().await);
+    let gone = async {
+        while stage.status.threads()[hot].connections > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(HANG, gone).await.expect("it is struck off");
+    let mut threads = BTreeSet::new();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(stage.address).await.expect("connected");
+        threads.insert(client.ask("/thread").await.expect("answered"));
+        clients.push(client);
+    }
+    assert_eq!(threads.len(), 2, "both went to {threads:?}");
+}
+
+#[tokio::test]
 async fn two_busy_connections_on_one_thread_are_parted() {
     let stage = Stage::open(options(2)).await;
     let mut by_thread: [Vec<Client>; 2] = Default::default();

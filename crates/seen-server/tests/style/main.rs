@@ -1,6 +1,7 @@
 //! The style of the whole workspace, held by tests: lengths, banned calls, crate directions, and
 //! texts that are made from the code.
 
+mod dashboard;
 mod graph;
 mod source;
 mod walk;
@@ -127,4 +128,30 @@ fn tables_in_documents_are_in_step_with_the_code() {
             assert!(all.contains(&marker), "neither README.md nor docs/ holds {marker}");
         }
     }
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_and_no_other() {
+    let faults = dashboard::faults(&dashboard::read());
+    assert!(faults.is_empty(), "{}\n{}", dashboard::PATH, faults.join("\n"));
+}
+
+#[test]
+fn what_is_wrong_with_a_dashboard_is_found() {
+    let whole = dashboard::read().to_string();
+    let changed = |from: &str, to: &str| {
+        assert!(whole.contains(from), "{from} is not there");
+        let changed = serde_json::from_str(&whole.replace(from, to)).expect("JSON");
+        dashboard::faults(&changed).join("\n")
+    };
+    let gone = changed("seen_evictions_total", "seen_expulsions_total");
+    assert!(gone.contains("shows seen_expulsions_total, which does not exist"), "{gone}");
+    assert!(gone.contains("no panel shows seen_evictions_total"), "{gone}");
+    let bare = changed("seen_build_duration_seconds_bucket", "seen_build_duration_seconds");
+    assert!(bare.contains("seen_build_duration_seconds, which does not exist"), "{bare}");
+    let total = changed("rate(seen_marked_rows_total", "avg(seen_marked_rows_total");
+    assert!(total.contains("shows seen_marked_rows_total without its change"), "{total}");
+    let above = changed("\"x\":8", "\"x\":7");
+    assert!(above.contains("has no place or id of its own"), "{above}");
+    assert!(changed("\"unit\":\"reqps\"", "\"unit\":\"\"").contains("has no unit"));
 }

@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 
 use seen_filter::history::{
-    Answers, Forgotten, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
+    Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, Row, SeamFuture,
+    Write,
 };
 use seen_filter::{
     CommitStamp, FeedId, FenceSeq, History, Incarnation, NamespaceId, SnapshotId, StoreError,
@@ -140,7 +141,7 @@ fn page_of(
     view: View,
     namespace: NamespaceId,
     user: UserId,
-    mut rows: Vec<seen_filter::history::Row>,
+    mut rows: Vec<Row>,
     rows_max: usize,
 ) -> Page {
     let last = rows.len() <= rows_max;
@@ -254,6 +255,21 @@ impl History for MemoryStore {
             }
             let position = self.commit(move |state| state.fence(feed, writer, seq)).await?;
             Ok(self.stamped(position))
+        })
+    }
+
+    fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>> {
+        Box::pin(async move {
+            self.known(namespace)?;
+            self.read(|state, view| {
+                let rows = state.count_at(namespace, view.at);
+                let settings = state.namespaces.get(usize::from(namespace.get()));
+                // Listings are sorted when they are asked for.
+                let time_index_bytes = settings.filter(|s| s.time_index).map(|_| 0);
+                let rows_bytes = rows * size_of::<Row>() as u64;
+                Ok(HistorySize { rows, rows_bytes, time_index_bytes, exact: true })
+            })
+            .await
         })
     }
 }

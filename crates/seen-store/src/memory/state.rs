@@ -155,6 +155,14 @@ impl State {
             .filter(move |r| r.bucket >= horizon)
     }
 
+    /// How many rows a namespace has as of commit `at`, expired ones included.
+    pub(crate) fn count_at(&self, namespace: NamespaceId, at: u64) -> u64 {
+        let namespace = namespace.get();
+        let first = (namespace, UserId::new(0), Item::new(0, 0));
+        let of_namespace = self.rows.range(first..).take_while(|(key, _)| key.0 == namespace);
+        of_namespace.filter(|(_, versions)| row_at(versions, at).is_some()).count() as u64
+    }
+
     /// A row as of commit `at`, if it had not expired by `now`.
     pub(crate) fn has_at(
         &self,

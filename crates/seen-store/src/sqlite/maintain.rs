@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::commit::{Failure, SLOT_BITS};
 use super::connection::{PAGE_BYTES, Role, closed, connect_options, with_suffix};
 use super::errors::{Stage, map};
+use super::flush;
 use super::group::RowKey;
 use super::inner::Inner;
 use super::namespaces::Horizon;
@@ -298,7 +299,7 @@ pub(crate) async fn trim_log_once(
 /// Copies the write-ahead log, if enough of it is not copied yet, while commits go on; then lets the
 /// writer do the rest, which has to be done between two commits for the log to start afresh.
 ///
-/// Little and often: what is copied is synced in one go, and commits wait for the disk meanwhile. The
+/// Little and often: what is copied is flushed in one go, and commits share the disk meanwhile. The
 /// log's file is not cut when it starts afresh: syncs of a file that grows cost several times as much.
 async fn checkpoint_once(
     inner: &Inner,
@@ -317,8 +318,11 @@ async fn checkpoint_once(
         return Ok(());
     }
     for _ in 0..CHECKPOINT_PASSES_MAX {
-        let rest = checkpoint(own, "PRAGMA wal_checkpoint(PASSIVE)").await;
-        let rest = rest.map_err(at(Stage::Write))?;
+        checkpoint(own, "PRAGMA wal_checkpoint(PASSIVE)").await.map_err(at(Stage::Write))?;
+        let flushed = async { flush::flush(flush::handle(&inner.options.path)?).await };
+        flushed.await.map_err(|e| at(Stage::Write)(sqlx::Error::Io(e)))?;
+        // A pass knows nothing of what was committed while it ran; only a look afterwards does.
+        let rest = checkpoint(own, "PRAGMA wal_checkpoint(NOOP)").await.map_err(at(Stage::Read))?;
         if rest <= CHECKPOINT_REST_PAGES {
             break;
         }

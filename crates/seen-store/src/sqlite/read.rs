@@ -18,7 +18,7 @@ use super::tail::Head;
 use crate::request::{self, TIME_MS_MAX};
 
 /// Runs one query on a connection of the pool and returns its only row.
-async fn one_row<'q>(
+pub(crate) async fn one_row<'q>(
     inner: &Inner,
     pool: &Arc<ReadPool>,
     query: sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
@@ -212,14 +212,14 @@ impl Inner {
         Ok(Head { timeline: timeline.cast_unsigned(), position: position.cast_unsigned() })
     }
 
-    fn column<'r, T>(&self, row: &'r SqliteRow, column: usize) -> Result<T, StoreError>
+    pub(crate) fn column<'r, T>(&self, row: &'r SqliteRow, column: usize) -> Result<T, StoreError>
     where
         T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
     {
         row.try_get(column).map_err(|e| map(&e, Stage::Read, &self.options.path))
     }
 
-    fn damaged(&self, what: &str) -> StoreError {
+    pub(crate) fn damaged(&self, what: &str) -> StoreError {
         StoreError::new(
             StoreErrorKind::Corrupt,
             format!("reading {}: {what} is damaged; restore a backup", self.options.path.display()),

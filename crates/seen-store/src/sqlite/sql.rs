@@ -46,6 +46,8 @@ pub(crate) struct TableSql {
     pub surplus: SqlStr,
     pub trim: SqlStr,
     pub measure: SqlStr,
+    pub rows_pages: SqlStr,
+    pub time_index_pages: SqlStr,
 }
 
 impl TableSql {
@@ -112,10 +114,9 @@ impl TableSql {
                  AND (SELECT count(*) FROM {t} WHERE user = ?3 AND {VISIBLE} \
                  AND (marked_at, kind, item) >= (?5, ?6, ?7)) >= ?8"
             )),
-            measure: safe(format!(
-                "SELECT (SELECT count(*) FROM {t}), (SELECT coalesce(sum(pgsize), 0) FROM dbstat \
-                 WHERE aggregate = 1 AND name IN ('{t}', '{t}_by_time'))"
-            )),
+            measure: safe(measure_text(&t)),
+            rows_pages: safe(pages_text(&t)),
+            time_index_pages: safe(pages_text(&format!("{t}_by_time"))),
         })
     }
 
@@ -157,6 +158,24 @@ fn insert_text(t: &str, rows: usize, settings: &NamespaceSettings) -> String {
         ),
     };
     text
+}
+
+/// Rows, and bytes with the index, by reading all of both.
+fn measure_text(t: &str) -> String {
+    format!(
+        "SELECT (SELECT count(*) FROM {t}), (SELECT coalesce(sum(pgsize), 0) FROM dbstat \
+         WHERE aggregate = 1 AND name IN ('{t}', '{t}_by_time'))"
+    )
+}
+
+/// The first `?1` pages of a tree, from its root down and from left to right: for each depth how many
+/// of them, their cells, and their bytes. A page's path is "/" with four characters more a level.
+fn pages_text(tree: &str) -> String {
+    format!(
+        "SELECT group_concat(level) FROM (SELECT ((length(path) - 1) / 4) || ',' || count(*) || ',' \
+         || sum(ncell) || ',' || sum(pgsize) AS level FROM (SELECT path, ncell, pgsize FROM dbstat \
+         WHERE name = '{tree}' AND aggregate = 0 LIMIT ?1) GROUP BY length(path))"
+    )
 }
 
 /// `?3` namespace, `?4` user, `?5` kind and `?6` item of the last row before, `?7` rows.

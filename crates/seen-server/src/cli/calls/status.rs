@@ -65,9 +65,10 @@ fn text(status: &v1::StatusResponse) -> String {
     process.pair("answered by memory", share(traffic.hits, traffic.filters));
     process.pair("degraded", grouped(traffic.degraded)).pair("errors", grouped(traffic.errors));
     format!(
-        "{}\n{}\n{}",
+        "{}\n{}\n{}\n{}",
         process.render(),
         namespaces(&status.namespaces).render(),
+        storage(&status.namespaces).render(),
         partitions(&status.partitions).render()
     )
 }
@@ -100,6 +101,40 @@ fn namespaces(all: &[v1::NamespaceStatus]) -> Table {
             grouped(one.unseen_samples),
             grouped(one.false_negatives),
             keeps,
+        ]);
+    }
+    table
+}
+
+/// What the namespaces take in storage.
+fn storage(all: &[v1::NamespaceStatus]) -> Table {
+    let mut table = Table::new([
+        "STORED",
+        "ROWS",
+        "BYTES",
+        "BYTES A ROW",
+        "TIME INDEX BYTES",
+        "TIME INDEX BYTES A ROW",
+    ]);
+    for one in all {
+        // Concluded from a sample of storage.
+        let about = if one.size_exact { "" } else { "~" };
+        let number = |value: Option<u64>| {
+            value.map_or("-".to_owned(), |value| format!("{about}{}", grouped(value)))
+        };
+        let a_row = |bytes: Option<u64>| match (bytes, one.rows) {
+            (Some(bytes), Some(rows)) if rows > 0 => {
+                format!("{about}{:.1}", bytes as f64 / rows as f64)
+            }
+            _ => "-".to_owned(),
+        };
+        table.row([
+            one.name.clone(),
+            number(one.rows),
+            number(one.rows_bytes),
+            a_row(one.rows_bytes),
+            number(one.time_index_bytes),
+            a_row(one.time_index_bytes),
         ]);
     }
     table
@@ -143,7 +178,9 @@ fn object(status: &v1::StatusResponse) -> Value {
             "measured_false_positive_rate": one.measured_false_positive_rate,
             "seen_samples": one.seen_samples, "unseen_samples": one.unseen_samples,
             "false_negatives": one.false_negatives, "retention_ms": one.retention_ms,
-            "newest_max": one.newest_max, "time_index": one.time_index,
+            "newest_max": one.newest_max, "time_index": one.time_index, "rows": one.rows,
+            "rows_bytes": one.rows_bytes, "time_index_bytes": one.time_index_bytes,
+            "size_exact": one.size_exact,
         })
     };
     let partition = |one: &v1::PartitionStatus| {

@@ -13,7 +13,7 @@ use seen_client::limits::MARK_ITEMS_MAX;
 use seen_client::{ApiError, BatcherOptions, Client, MarkBatcher, MarkCall, MarkTicket, Session};
 use seen_proto::token::Token;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::checkpoint::Checkpoint;
 use super::sample::Sample;
@@ -33,6 +33,8 @@ const CHUNKS_MAX: usize = 16;
 const ITEMS_MAX: usize = CHUNKS_MAX * CHUNK_EVENTS;
 /// How often the checkpoint is written.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How long the reading thread is waited for after an interruption.
+const READ_END_MAX: Duration = Duration::from_millis(100);
 
 /// What came of one file.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,7 @@ struct Sent {
 }
 
 /// What the reading thread ends with.
+#[derive(Default)]
 struct ReadEnd {
     malformed: u64,
     first_malformed: Vec<Malformed>,
@@ -93,11 +96,16 @@ pub(super) async fn load(
     let reading = tokio::task::spawn_blocking(move || read(file, from, &chunks));
     let mut loader = Loader::new(args, client, place, before, path)?;
     let mut interrupted = false;
-    while let Some(chunk) = parts.recv().await {
-        if stop.is_requested() {
-            interrupted = true;
-            break;
-        }
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            () = stop.requested() => {
+                interrupted = true;
+                break;
+            }
+            chunk = parts.recv() => chunk,
+        };
+        let Some(chunk) = chunk else { break };
         chunk.events.iter().for_each(|event| sample.offer(*event));
         // What was imported before may be drawn for the look-up, too.
         if let Some(end) = chunk.end {
@@ -107,7 +115,12 @@ pub(super) async fn load(
     // Dropped, so that a reading thread which has more to say ends.
     drop(parts);
     loader.finish().await?;
-    let end = reading.await??;
+    let end = match interrupted {
+        // It may be waiting for a pipe that says nothing any more.
+        true => timeout(READ_END_MAX, reading).await.ok().transpose()?.transpose()?,
+        false => Some(reading.await??),
+    };
+    let end = end.unwrap_or_default();
     let loaded = Loaded {
         events: loader.events,
         before: loader.before,
