@@ -3,14 +3,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::chart::{Bar, Chart};
 use super::disk;
 use super::figure::{Aim, Figure, number};
 use super::filter::{Server, filters};
 use super::load::{MARK, Pace, Shape, Source, Tally, Target, run};
-use super::process::cores;
+use super::process::{cores, cpu_time};
 use super::progress::Progress;
 use super::synthetic::{CANDIDATES, Marks};
 use super::{BenchError, Outcome, Plan, system};
@@ -117,6 +117,8 @@ enum Aims {
 struct Both {
     marks: Tally,
     filters: Tally,
+    /// Share of all cores that the server and the load generator took.
+    busy: f64,
 }
 
 impl Both {
@@ -136,16 +138,26 @@ impl Scene {
         let filter_target = Target { timeout: FILTER_TIMEOUT, ..self.server.target.clone() };
         let mark_target =
             Target { path: MARK, timeout: MARK_TIMEOUT, ..self.server.target.clone() };
+        let (cpu_before, began) = (self.cpu()?, Instant::now());
         let (filters, marks) = std::thread::scope(|scope| {
             let other = scope.spawn(|| run(&filter_target, beside, filters(USERS, seed)));
             let marks = run(&mark_target, marks, marks_of(seed));
             (other.join(), marks)
         });
+        let spent = self.cpu()?.saturating_sub(cpu_before);
+        let busy = spent.as_secs_f64() / (began.elapsed().as_secs_f64() * cores() as f64);
         let died = |_| BenchError::Part { part: "load".to_owned(), what: "panicked".to_owned() };
         Ok(Both {
             marks: marks?.all_answered("durable_marks")?,
             filters: filters.map_err(died)??.all_answered("filters beside marks")?,
+            busy,
         })
+    }
+
+    /// CPU that our server and this process, which makes the load, have taken so far.
+    fn cpu(&self) -> Result<Duration, BenchError> {
+        let load = cpu_time(std::process::id()).map_err(system("cannot read the CPU"))?;
+        Ok(self.server.part.cpu()? + load)
     }
 
     fn report(&mut self, name: &str, both: &Both, aims: Aims) {
@@ -168,6 +180,9 @@ impl Scene {
         self.figures.push(beside.aim(Aim::AtLeast(FILTERS_PER_S * 0.99)));
         let beside_p99 = both.filters.latency_ms(0.99);
         self.figures.push(Figure::of(format!("{name}_filters_p99"), beside_p99, "ms"));
+        let busy =
+            Figure::of(format!("{name}_cpu"), both.busy * 100.0, "% of all cores, load included");
+        self.figures.push(busy);
         let title = format!("{name}: {} rows/s, latency of a mark", number(both.rows_per_s()));
         let chart = Chart::new(title, "ms")
             .bar(Bar::ours("P50", latency(0.5)))

@@ -72,7 +72,7 @@ impl Default for SqliteOptions {
             check_connections_max: 2,
             busy_timeout_ms: 2_000,
             cache_bytes_max: 64 << 20,
-            wal_bytes_checkpoint: 4 << 20,
+            wal_bytes_checkpoint: 32 << 20,
             file_bytes_max: 0,
             log_commits_max: 100_000,
             log_bytes_max: 256 << 20,
