@@ -51,6 +51,11 @@ impl Build {
         self.broken |= self.pages > 0;
     }
 
+    /// True for the first builds of a replica's life.
+    pub fn is_early(&self, builds: u32) -> bool {
+        self.generation.get() <= builds
+    }
+
     /// True if it has read every page.
     pub fn is_read(&self, pages: u64) -> bool {
         self.pages == pages
@@ -71,7 +76,7 @@ impl World {
         if self.builds[at].broken {
             return self.fail_build_at(at);
         }
-        let stalest = self.storage.stalest(self.storage_now()).max(self.builds[at].saw);
+        let stalest = self.oldest_page(&self.builds[at]);
         let visible = self.storage.visible.max(stalest);
         let position = visible - u64::from(stale) % (visible - stalest + 1);
         let (user, page) = (self.builds[at].user, self.builds[at].pages);
@@ -144,6 +149,11 @@ impl World {
     pub(super) fn give_up(&mut self, replica: usize, user: u64, generation: Generation) {
         self.trace(replica, ("failed", user, generation));
         self.step(replica, Input::BuildFailed { user: UserId::new(user), generation });
+    }
+
+    /// The oldest commit as of which a build's next page may be read.
+    pub fn oldest_page(&self, build: &Build) -> u64 {
+        self.storage.stalest(self.storage_now()).max(build.saw)
     }
 
     /// True if a build belongs to a replica's present life.

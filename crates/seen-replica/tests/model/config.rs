@@ -49,6 +49,8 @@ pub struct Config {
     pub journal_rows: usize,
     /// Events that a build holds back.
     pub pending_events: usize,
+    /// Partitions that replicas follow, the first ones.
+    pub partitions: usize,
     /// Replica B follows the first two partitions only.
     pub partial: bool,
     /// The first tick.
@@ -77,6 +79,7 @@ impl Config {
         ring_events: 400,
         journal_rows: 400,
         pending_events: 100,
+        partitions: PARTITIONS,
         partial: false,
         start_us: 50_000_000,
         clock: Clock::Global,

@@ -2,16 +2,23 @@
 //! so a state is the actions that led to it, played again from the start; two states are one if
 //! storage, everything under way, and all that ever went into each core are the same.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use super::World;
 use super::action::Action;
+use super::build::Build;
 use super::config::{Clock, Config};
-use super::write::Op;
+use super::write::{Op, OpState};
+use super::{World, hash_of};
+
+/// States, counted as often as they are reached, at which a search is given up: a scenario must be
+/// small enough to be tried to its end.
+pub const REACHED_MAX: usize = 400_000;
+/// How many builds each replica runs before all heals. A store that is late again and again makes
+/// replicas build again and again, without end.
+const BUILDS: u32 = 3;
 
 /// A small world in which everything is tried.
 #[derive(Clone, Debug)]
@@ -33,13 +40,15 @@ pub struct Scenario {
     pub prompt: Vec<u8>,
     /// Other things may come between a read, its point check, and the answer.
     pub slow_reads: bool,
+    /// The last build of each replica that may go on before all heals.
+    pub builds: u32,
 }
 
 impl Scenario {
     /// A scenario in which both replicas follow the feed and batches are whole.
     pub fn new(config: Config, before: &[Action], once: &[Action]) -> Self {
         Self {
-            config: Config { clock: Clock::PerReplica, pages: 1, ..config },
+            config: Config { clock: Clock::PerReplica, pages: 1, partitions: 1, ..config },
             before: before.to_vec(),
             once: once.to_vec(),
             fed: vec![0, 1],
@@ -47,6 +56,7 @@ impl Scenario {
             grouped: false,
             prompt: Vec::new(),
             slow_reads: false,
+            builds: BUILDS,
         }
     }
 
@@ -81,6 +91,12 @@ impl Scenario {
         self
     }
 
+    /// The same, with no more than this many builds at each replica before all heals.
+    #[must_use]
+    pub fn builds(self, builds: u32) -> Self {
+        Self { builds, ..self }
+    }
+
     /// The same, with a feed that only these replicas hear.
     #[must_use]
     pub fn fed(self, fed: &[u8]) -> Self {
@@ -103,39 +119,50 @@ impl Scenario {
         (world, moved)
     }
 
+    /// The story of these actions.
+    fn tell(&self, actions: &[Action]) -> String {
+        let (mut world, _) = self.play(actions, true);
+        if world.violation.is_none() {
+            world.heal();
+        }
+        let how = world.violation.clone().unwrap_or_default();
+        format!("{how}\n  {}", world.story.unwrap_or_default().join("\n  "))
+    }
+
+    /// What of `once` has not happened in these actions.
+    fn left(&self, actions: &[Action]) -> Vec<usize> {
+        let mut left: Vec<usize> = (0..self.once.len()).collect();
+        for action in actions {
+            if let Some(at) = left.iter().position(|at| self.once[*at] == *action) {
+                left.remove(at);
+            }
+        }
+        left
+    }
+
     fn state(&self, actions: Vec<Action>) -> Option<State> {
         let (mut world, moved) = self.play(&actions, false);
         if !moved {
             return None;
         }
-        let mut left: BTreeMap<String, Action> = BTreeMap::new();
-        for (at, action) in self.once.iter().enumerate() {
-            left.insert(format!("{at}"), *action);
-        }
-        for action in &actions {
-            if let Some(name) = left.iter().find(|(_, one)| *one == action).map(|(n, _)| n.clone())
-            {
-                left.remove(&name);
-            }
-        }
-        let mut next: Vec<Action> = left.values().copied().collect();
-        let mut consequences = world.consequences(self);
+        let left = self.left(&actions);
+        let fingerprint = hash_of(&(world.fingerprint(), &left));
+        let mut next: Vec<Action> = left.iter().map(|at| self.once[*at]).collect();
+        let consequences = world.consequences(self);
         if let Some(at_once) = world.at_once(self) {
-            next.clear();
-            consequences = vec![at_once];
-        } else if consequences.is_empty() {
-            // Perhaps this is the end: what cannot happen any more must not hide it.
-            next.retain(|action| self.play(&[&actions[..], &[*action]].concat(), false).1);
+            next = vec![at_once];
+        } else {
+            if consequences.is_empty() {
+                // Perhaps this is the end: what cannot happen any more must not hide it.
+                next.retain(|action| self.play(&[&actions[..], &[*action]].concat(), false).1);
+            }
+            next.extend(consequences);
         }
-        next.extend(consequences);
-        let mut hasher = DefaultHasher::new();
-        (world.fingerprint(), left.keys().collect::<Vec<_>>()).hash(&mut hasher);
         if world.violation.is_some() {
             next.clear();
-        } else if next.is_empty() {
+        } else if next.is_empty() || (left.is_empty() && world.may_rest(&next)) {
             world.heal();
         }
-        let fingerprint = hasher.finish();
         Some(State { fingerprint, actions, next: next.into(), holds: world.violation.is_none() })
     }
 }
@@ -205,12 +232,15 @@ impl World {
             next.push(Action::Check { read });
         }
         some(checked).into_iter().for_each(|read| next.push(Action::Answer { read }));
-        let read = self.builds.iter().filter(|build| build.is_read(self.config.pages)).count();
-        for build in some(self.builds.len() - read) {
-            let stalest = self.storage.stalest(self.storage_now());
-            let stale = self.storage.visible.saturating_sub(stalest);
-            (0..=stale as u8).for_each(|stale| next.push(Action::Page { build, stale }));
+        let unread = |build: &&Build| !build.is_read(self.config.pages);
+        for (at, build) in self.builds.iter().filter(unread).enumerate() {
+            if build.is_early(scenario.builds) {
+                let stale = self.storage.visible.saturating_sub(self.oldest_page(build));
+                (0..=stale as u8)
+                    .for_each(|stale| next.push(Action::Page { build: at as u8, stale }));
+            }
         }
+        let read = self.builds.iter().filter(|build| build.is_read(self.config.pages)).count();
         some(read).into_iter().for_each(|build| next.push(Action::Install { build }));
         let given = self.transfers.iter().filter(|transfer| transfer.is_given()).count();
         for transfer in some(self.transfers.len() - given) {
@@ -224,6 +254,17 @@ impl World {
             self.deliveries(replica, scenario.cut, &mut next);
         }
         next
+    }
+
+    /// True if nothing is left to come but writes that may as well never land (row 11).
+    fn may_rest(&self, next: &[Action]) -> bool {
+        let lands_late = |action: &Action| match action {
+            Action::Commit { op, .. } => {
+                self.committable().get(usize::from(*op)).is_some_and(|op| op.state == OpState::Lost)
+            }
+            _ => false,
+        };
+        next.iter().all(lands_late)
     }
 
     /// What must happen before anything else does.
@@ -262,28 +303,24 @@ impl World {
 pub struct Explored {
     /// Distinct states.
     pub states: usize,
+    /// Everything was tried, or the promise was broken.
+    pub finished: bool,
     /// The story that breaks the promise, if there is one.
     pub broken: Option<String>,
 }
 
 /// Tries everything.
-pub fn explore(scenario: &Scenario) -> Explored {
+pub fn explore(scenario: &Scenario, threads: usize) -> Explored {
     let checker = scenario
         .clone()
         .checker()
-        .threads(2)
+        .threads(threads)
+        .target_state_count(REACHED_MAX)
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
     let states = checker.unique_state_count();
-    let broken = checker.discovery("the promise").map(|path| {
-        let actions = path.into_actions();
-        let (mut world, _) = scenario.play(&actions, true);
-        if world.violation.is_none() {
-            world.heal();
-        }
-        let how = world.violation.clone().unwrap_or_default();
-        format!("{how}\n  {}", world.story.unwrap_or_default().join("\n  "))
-    });
-    Explored { states, broken }
+    let finished = checker.is_done() && checker.state_count() < REACHED_MAX;
+    let broken = checker.discovery("the promise").map(|path| scenario.tell(&path.into_actions()));
+    Explored { states, finished, broken }
 }

@@ -1,12 +1,14 @@
 //! The readers of the partitions: batches cut anywhere, replays, gaps, and rows that cannot be read.
 
+use std::hash::Hash;
+
 use seen_filter::{FeedBatch, FeedCursor, FeedEvent, GapScope, Timeline, UserId};
 use seen_replica::rules::Input;
 
-use super::World;
 use super::action::name;
 use super::config::PARTITIONS;
 use super::storage::{Row, feed};
+use super::{World, hash_of};
 
 /// Where a replica stands in one partition's log.
 #[derive(Debug, Default, Hash)]
@@ -45,7 +47,7 @@ impl World {
         self.say(|| {
             format!("{} follows p{partition} from commit {}", name(replica), stamp.position)
         });
-        self.batch(replica, partition, vec![FeedEvent::Complete { stamp }]);
+        self.batch(replica, partition, vec![FeedEvent::Complete { stamp }], ("open", stamp));
     }
 
     pub(super) fn open_if_closed(&mut self, replica: usize, partition: usize) -> bool {
@@ -56,14 +58,19 @@ impl World {
         closed && self.replicas[replica].readers[partition].opened
     }
 
-    fn batch(&mut self, replica: usize, partition: usize, events: Vec<FeedEvent>) {
+    /// Hands a batch over. `noted` says in few words what it holds, for an exhaustive search.
+    fn batch(
+        &mut self,
+        replica: usize,
+        partition: usize,
+        events: Vec<FeedEvent>,
+        noted: impl Hash,
+    ) {
         let reader = &self.replicas[replica].readers[partition];
         let caught_up = reader.at == self.storage.log[partition].len();
         let timeline = Timeline::new(self.storage.timeline);
         let resume = FeedCursor { timeline, offset: reader.at as u64 };
-        if self.config.clock == super::Clock::PerReplica {
-            self.trace(replica, (partition, caught_up, format!("{events:?}")));
-        }
+        self.trace(replica, (partition, caught_up, resume.offset, timeline, noted));
         let batch = FeedBatch { events, resume, caught_up };
         self.step(replica, Input::Feed { feed: feed(partition), batch: &batch });
     }
@@ -100,21 +107,25 @@ impl World {
             return false;
         }
         let mut events = Vec::new();
-        if std::mem::take(&mut reader.lost_track) {
+        let lost_track = std::mem::take(&mut reader.lost_track);
+        if lost_track {
             events.push(FeedEvent::Gap { scope: GapScope::Partition, reason: "timeline" });
         }
         let log = &self.storage.log[partition];
         let until = (reader.at + usize::from(rows)).min(log.len());
-        events.extend(log[reader.at..until].iter().map(|row| self.storage.event(row)));
+        let delivered = &log[reader.at..until];
+        events.extend(delivered.iter().map(|row| self.storage.event(row)));
+        let rows = hash_of(&(lost_track, delivered));
         reader.at = until;
-        if complete && let Some(position) = self.complete(replica, partition) {
+        let complete = self.complete(replica, partition).filter(|_| complete);
+        if let Some(position) = complete {
             self.replicas[replica].readers[partition].told = Some(position);
             events.push(FeedEvent::Complete { stamp: self.storage.stamp(position) });
         }
         let told: Vec<String> = events.iter().map(brief).collect();
         self.say(|| format!("p{partition} to {}: {}", name(replica), told.join(", ")));
         let any = !events.is_empty();
-        self.batch(replica, partition, events);
+        self.batch(replica, partition, events, (rows, complete));
         any
     }
 
@@ -141,7 +152,7 @@ impl World {
         reader.from = to;
         self.say(|| format!("p{partition} loses {lost} rows for {}", name(replica)));
         let event = FeedEvent::Gap { scope: GapScope::Partition, reason: "lost" };
-        self.batch(replica, partition, vec![event]);
+        self.batch(replica, partition, vec![event], "gap");
         true
     }
 
@@ -156,7 +167,8 @@ impl World {
         reader.at += 1;
         self.say(|| format!("p{partition} cannot read a row of u{user} for {}", name(replica)));
         let scope = GapScope::User(UserId::new(user));
-        self.batch(replica, partition, vec![FeedEvent::Gap { scope, reason: "poison" }]);
+        let event = FeedEvent::Gap { scope, reason: "poison" };
+        self.batch(replica, partition, vec![event], ("poison", user));
         true
     }
 }

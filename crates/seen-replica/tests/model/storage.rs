@@ -2,6 +2,7 @@
 //! partition.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use seen_filter::{
     CommitStamp, Domain, FeedEvent, FeedId, FenceSeq, Incarnation, Item, NamespaceId, Partition,
@@ -53,6 +54,13 @@ pub struct Storage {
     pub log: [Vec<LogRow>; PARTITIONS],
     /// The last commit that a fresh read shows.
     pub visible: u64,
+}
+
+impl Hash for Storage {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // What each user's history is follows from the log.
+        (self.timeline, &self.commits, self.visible, &self.log).hash(state);
+    }
 }
 
 impl Storage {

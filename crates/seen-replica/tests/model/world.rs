@@ -98,7 +98,8 @@ fn rules(config: &Config, replica: usize, incarnation: u64, now: Tick) -> Rules 
         feed_stale_us_max: 20_000_000,
         heartbeat_fences: config.fences,
     };
-    let followed = if config.partial && replica == 1 { PARTITIONS - 2 } else { PARTITIONS };
+    let unfollowed = if config.partial && replica == 1 { 2 } else { 0 };
+    let followed = config.partitions - unfollowed;
     let feeds: Vec<_> = (0..followed).map(feed).collect();
     let feed_of = Box::new(|user: UserId| feed(storage::partition_of(user.get())));
     let rules = Rules::of_one_stripe(settings, HashKey::new(1, [7; 16]), &feeds, feed_of, now);
@@ -140,7 +141,7 @@ impl World {
         };
         if !config.closed {
             for replica in 0..2 {
-                (0..PARTITIONS).for_each(|partition| world.open(replica, partition));
+                (0..config.partitions).for_each(|partition| world.open(replica, partition));
             }
         }
         world
@@ -216,12 +217,14 @@ impl World {
             Action::Shed { replica } => {
                 let replica = usize::from(replica) % 2;
                 self.say(|| format!("{} frees everything that it may", name(replica)));
+                self.trace(replica, "shed");
                 self.step(replica, Input::Shed { entries_max: 100 });
                 true
             }
             Action::Heartbeat { replica } => {
                 let replica = usize::from(replica) % 2;
                 self.say(|| format!("{}'s heartbeat", name(replica)));
+                self.trace(replica, "heartbeat");
                 self.step(replica, Input::Heartbeat);
                 true
             }
@@ -277,11 +280,12 @@ impl World {
 
     /// Notes what goes into a replica.
     fn trace(&mut self, replica: usize, what: impl Hash) {
+        if self.config.clock == Clock::Global {
+            return;
+        }
         let now = self.now(replica);
         let replica = &mut self.replicas[replica];
-        let mut hasher = DefaultHasher::new();
-        (replica.trace, now, what).hash(&mut hasher);
-        replica.trace = hasher.finish();
+        replica.trace = hash_of(&(replica.trace, now, what));
     }
 
     /// Hands an input to a replica's core and notes what must be done next.
@@ -356,18 +360,33 @@ impl World {
         let mut hasher = DefaultHasher::new();
         self.waited_us.hash(&mut hasher);
         self.violation.is_some().hash(&mut hasher);
-        (self.storage.timeline, self.storage.head(), self.storage.visible).hash(&mut hasher);
-        self.storage.log.hash(&mut hasher);
+        self.storage.hash(&mut hasher);
         for replica in &self.replicas {
             (replica.trace, replica.steps, &replica.readers).hash(&mut hasher);
+            (replica.incarnation, replica.wildcards).hash(&mut hasher);
         }
-        (&self.ops, &self.reads, &self.builds, &self.transfers, &self.fences).hash(&mut hasher);
+        self.ops.hash(&mut hasher);
+        (unordered(&self.reads), unordered(&self.builds)).hash(&mut hasher);
+        (unordered(&self.transfers), unordered(&self.fences)).hash(&mut hasher);
         for session in &self.sessions {
             session.knows.hash(&mut hasher);
-            session.claims.iter().for_each(|c| (c.writer, c.seq, c.stamp).hash(&mut hasher));
+            let claims = session.claims.iter();
+            claims.for_each(|c| (c.writer, c.seq, c.stamp, c.wildcard).hash(&mut hasher));
         }
         hasher.finish()
     }
+}
+
+/// A hash that is the same in every run.
+pub fn hash_of(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What is under way has no order of its own.
+fn unordered<T: Hash>(all: &[T]) -> u64 {
+    all.iter().map(hash_of).fold(all.len() as u64, u64::wrapping_add)
 }
 
 /// The element that a selector chooses.

@@ -1,0 +1,60 @@
+//! Lives that end: crashes, commits of unknown outcome, restored backups.
+
+use super::{A, B, NUMBERLESS, Named, U, X, cached, mark, read};
+use crate::model::{Action, Config, Scenario};
+
+pub fn all() -> Vec<Named> {
+    vec![
+        ("crash", 1_000, crash()),
+        ("old_fences", 1_000, old_fences()),
+        ("unknown_outcome", 1_000, unknown_outcome()),
+        ("restored_backup", 1_000, restored_backup()),
+        ("restored_silently", 1_000, restored_silently()),
+    ]
+}
+
+const OPEN: Action = Action::Open { replica: A, partition: 0 };
+
+/// Rows 10, 17 and 44: a replica dies at any moment, and begins anew.
+fn crash() -> Scenario {
+    let once =
+        [mark(A, 1, U, X), Action::Crash { replica: A }, OPEN, read(A, 1, U, X), read(B, 1, U, X)];
+    Scenario::new(Config::EMBEDDED, &cached(A, U), &once)
+}
+
+/// Row 58: a fence of the former life comes back.
+fn old_fences() -> Scenario {
+    let begun = [
+        mark(B, 1, U, X),
+        Action::Commit { op: 0, with: 0 },
+        Action::Ack { op: 0 },
+        read(A, 1, U, X),
+        Action::Drop { read: 0 },
+        Action::Crash { replica: A },
+        OPEN,
+    ];
+    let before = [cached(A, U), begun.to_vec()].concat();
+    let once = [mark(B, 2, U, 2), read(A, 0, U, X), read(A, 2, U, 3), read(A, 2, U, 3)];
+    Scenario::new(NUMBERLESS, &before, &once).fed(&[A])
+}
+
+/// Row 11: nobody knows whether a mark was committed.
+fn unknown_outcome() -> Scenario {
+    let lose = Action::Lose { op: 0 };
+    let once = [mark(A, 1, U, X), lose, read(A, 1, U, X), read(B, 1, U, X)];
+    Scenario::new(Config::EMBEDDED, &cached(A, U), &once)
+}
+
+/// Row 53: storage goes back, and goes on under the same numbers.
+fn restored_backup() -> Scenario {
+    let restore = Action::Restore { lost: 1, gap: true };
+    let once = [mark(A, 1, U, X), restore, mark(B, 2, U, 2), read(A, 2, U, 3)];
+    Scenario::new(Config::EMBEDDED, &cached(A, U), &once).fed(&[A])
+}
+
+/// Row 53: the feed does not say so, and only the numbers' timeline tells.
+fn restored_silently() -> Scenario {
+    let restore = Action::Restore { lost: 1, gap: false };
+    let once = [mark(B, 1, U, X), restore, mark(B, 2, U, 2), read(A, 0, U, 3), read(A, 2, U, 3)];
+    Scenario::new(Config::EMBEDDED, &[], &once).fed(&[A]).prompt(&[B])
+}
