@@ -6,15 +6,15 @@ use crate::model::{Action, Config, Scenario};
 
 pub fn all() -> Vec<Named> {
     vec![
-        ("early_snapshots", 1_000, early_snapshots()),
-        ("evicted_while_building", 1_000, evicted_while_building()),
-        ("held_back_while_building", 1_000, held_back_while_building()),
-        ("overrun_while_building", 1_000, overrun_while_building()),
-        ("stale_snapshots", 1_000, stale_snapshots()),
-        ("ring_too_short", 1_000, ring_too_short()),
-        ("late_start", 1_000, late_start()),
-        ("late_start_after_a_remove", 1_000, late_start_after_a_remove()),
-        ("late_start_without_numbers", 1_000, late_start_without_numbers()),
+        ("early_snapshots", 10_000, early_snapshots()),
+        ("evicted_while_building", 40_000, evicted_while_building()),
+        ("held_back_while_building", 800, held_back_while_building()),
+        ("overrun_while_building", 2_000, overrun_while_building()),
+        ("stale_snapshots", 40_000, stale_snapshots()),
+        ("ring_too_short", 5_000, ring_too_short()),
+        ("late_start", 6_000, late_start()),
+        ("late_start_after_a_remove", 20_000, late_start_after_a_remove()),
+        ("late_start_without_numbers", 7_000, late_start_without_numbers()),
     ]
 }
 

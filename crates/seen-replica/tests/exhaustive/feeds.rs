@@ -5,15 +5,15 @@ use crate::model::{Action, Config, Scenario};
 
 pub fn all() -> Vec<Named> {
     vec![
-        ("gap", 1_000, gap()),
-        ("gap_while_building", 1_000, gap_while_building()),
-        ("user_gap", 1_000, user_gap()),
-        ("user_gap_and_stale_snapshots", 1_000, user_gap_and_stale_snapshots()),
-        ("lost_remove", 1_000, lost_remove(GAP)),
-        ("unreadable_remove", 1_000, lost_remove(POISON)),
-        ("fences", 1_000, fences()),
-        ("late_fence", 1_000, late_fence()),
-        ("fences_release", 1_000, fences_release()),
+        ("gap", 20_000, gap()),
+        ("gap_while_building", 70_000, gap_while_building()),
+        ("user_gap", 10_000, user_gap()),
+        ("user_gap_and_stale_snapshots", 2_000, user_gap_and_stale_snapshots()),
+        ("lost_remove", 70_000, lost_remove(GAP)),
+        ("unreadable_remove", 40_000, lost_remove(POISON)),
+        ("fences", 10_000, fences()),
+        ("late_fence", 700, late_fence()),
+        ("fences_release", 90_000, fences_release()),
     ]
 }
 

@@ -5,11 +5,11 @@ use crate::model::{Action, Config, Scenario};
 
 pub fn all() -> Vec<Named> {
     vec![
-        ("crash", 1_000, crash()),
-        ("old_fences", 1_000, old_fences()),
-        ("unknown_outcome", 1_000, unknown_outcome()),
-        ("restored_backup", 1_000, restored_backup()),
-        ("restored_silently", 1_000, restored_silently()),
+        ("crash", 10_000, crash()),
+        ("old_fences", 10_000, old_fences()),
+        ("unknown_outcome", 3_000, unknown_outcome()),
+        ("restored_backup", 20_000, restored_backup()),
+        ("restored_silently", 40_000, restored_silently()),
     ]
 }
 

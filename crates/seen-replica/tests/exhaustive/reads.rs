@@ -5,10 +5,10 @@ use crate::model::{Action, Config, Scenario};
 
 pub fn all() -> Vec<Named> {
     vec![
-        ("tokens_of_two_writers", 1_000, tokens_of_two_writers()),
-        ("point_checks_overtaken", 1_000, point_checks_overtaken()),
-        ("two_users_in_one_commit", 1_000, two_users_in_one_commit()),
-        ("one_commit_and_a_build", 1_000, one_commit_and_a_build()),
+        ("tokens_of_two_writers", 40_000, tokens_of_two_writers()),
+        ("point_checks_overtaken", 40_000, point_checks_overtaken()),
+        ("two_users_in_one_commit", 40_000, two_users_in_one_commit()),
+        ("one_commit_and_a_build", 5_000, one_commit_and_a_build()),
     ]
 }
 

@@ -8,18 +8,18 @@ const FORGET: Action = Action::Forget { replica: B, session: 1, user: U };
 
 pub fn all() -> Vec<Named> {
     vec![
-        ("unmark_and_mark_again", 1_000, unmark_and_mark_again()),
-        ("removes_delivered_again", 1_000, removes_delivered_again()),
+        ("unmark_and_mark_again", 10_000, unmark_and_mark_again()),
+        ("removes_delivered_again", 20_000, removes_delivered_again()),
         ("old_adds_delivered_again", 1_000, old_adds_delivered_again()),
-        ("stalled_writer", 1_000, stalled_writer()),
-        ("removed_before_it_comes", 1_000, removed_before_it_comes()),
-        ("own_mark_and_unmark", 1_000, own_mark_and_unmark()),
-        ("build_ahead_of_the_feed", 1_000, build_ahead_of_the_feed()),
-        ("forget", 1_000, forget()),
-        ("forget_while_building", 1_000, forget_while_building()),
-        ("forget_and_stale_snapshots", 1_000, forget_and_stale_snapshots()),
-        ("forget_by_statements", 1_000, forget_by_statements()),
-        ("forget_delivered_again", 1_000, forget_delivered_again()),
+        ("stalled_writer", 20_000, stalled_writer()),
+        ("removed_before_it_comes", 20_000, removed_before_it_comes()),
+        ("own_mark_and_unmark", 6_000, own_mark_and_unmark()),
+        ("build_ahead_of_the_feed", 10_000, build_ahead_of_the_feed()),
+        ("forget", 30_000, forget()),
+        ("forget_while_building", 20_000, forget_while_building()),
+        ("forget_and_stale_snapshots", 30_000, forget_and_stale_snapshots()),
+        ("forget_by_statements", 10_000, forget_by_statements()),
+        ("forget_delivered_again", 30_000, forget_delivered_again()),
     ]
 }
 

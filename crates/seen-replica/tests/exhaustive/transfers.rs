@@ -9,12 +9,12 @@ const POISON: Action = Action::Poison { replica: B, partition: 0 };
 
 pub fn all() -> Vec<Named> {
     vec![
-        ("donor_behind", 1_000, donor_behind()),
-        ("donor_in_mid_commit", 1_000, donor_in_mid_commit()),
-        ("donor_after_a_gap", 1_000, donor_in_doubt(GAP)),
+        ("donor_behind", 50_000, donor_behind()),
+        ("donor_in_mid_commit", 9_000, donor_in_mid_commit()),
+        ("donor_after_a_gap", 800, donor_in_doubt(GAP)),
         ("donor_after_an_unreadable_row", 1_000, donor_in_doubt(POISON)),
-        ("donor_of_removed", 1_000, donor_of_removed()),
-        ("donor_fed_again", 1_000, donor_fed_again()),
+        ("donor_of_removed", 5_000, donor_of_removed()),
+        ("donor_fed_again", 2_000, donor_fed_again()),
     ]
 }
 
