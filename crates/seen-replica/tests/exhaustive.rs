@@ -82,6 +82,7 @@ each! {
     crash,
     old_fences,
     unknown_outcome,
+    unknown_outcome_of_an_unmark,
     restored_backup,
     restored_silently,
 }

@@ -7,7 +7,7 @@ use crate::model::{Action, Config, Scenario};
 pub fn all() -> Vec<Named> {
     vec![
         ("early_snapshots", 10_000, early_snapshots()),
-        ("evicted_while_building", 40_000, evicted_while_building()),
+        ("evicted_while_building", 20_000, evicted_while_building()),
         ("held_back_while_building", 800, held_back_while_building()),
         ("overrun_while_building", 2_000, overrun_while_building()),
         ("stale_snapshots", 40_000, stale_snapshots()),
@@ -30,7 +30,7 @@ fn evicted_while_building() -> Scenario {
     let evict = Action::Evict { replica: A, user: U };
     let rebuild = Action::Rebuild { replica: A, user: U };
     let once = [mark(A, 1, U, X), mark(B, 1, U, 2), evict, rebuild, read(A, 1, U, 3)];
-    Scenario::new(config, &cached(A, U), &once).fed(&[A]).prompt(&[A, B])
+    Scenario::new(config, &cached(A, U), &once).fed(&[A]).prompt(&[A, B]).builds(2)
 }
 
 /// Row 2 with a ring that has forgotten what came by during the build.

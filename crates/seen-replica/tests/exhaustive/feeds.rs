@@ -6,11 +6,11 @@ use crate::model::{Action, Config, Scenario};
 pub fn all() -> Vec<Named> {
     vec![
         ("gap", 20_000, gap()),
-        ("gap_while_building", 70_000, gap_while_building()),
+        ("gap_while_building", 50_000, gap_while_building()),
         ("user_gap", 10_000, user_gap()),
         ("user_gap_and_stale_snapshots", 2_000, user_gap_and_stale_snapshots()),
-        ("lost_remove", 70_000, lost_remove(GAP)),
-        ("unreadable_remove", 40_000, lost_remove(POISON)),
+        ("lost_remove", 30_000, lost_remove(GAP)),
+        ("unreadable_remove", 20_000, lost_remove(POISON)),
         ("fences", 10_000, fences()),
         ("late_fence", 700, late_fence()),
         ("fences_release", 90_000, fences_release()),
@@ -30,7 +30,7 @@ fn gap() -> Scenario {
 fn gap_while_building() -> Scenario {
     let config = Config { lag_us: 2_000_000, ..Config::EMBEDDED };
     let once = [GAP, mark(B, 1, U, X), read(A, 1, U, X), Action::Wait(2_100_000), read(A, 2, U, X)];
-    Scenario::new(config, &[], &once).fed(&[A]).prompt(&[B])
+    Scenario::new(config, &[], &once).fed(&[A]).prompt(&[B]).builds(2)
 }
 
 /// Row 21: one row cannot be read; only its user is in doubt.
@@ -50,7 +50,7 @@ fn user_gap_and_stale_snapshots() -> Scenario {
 /// Rows 21 and 59: the remove of an own mark is lost.
 fn lost_remove(lost: Action) -> Scenario {
     let once = [lost, mark(A, 1, U, X), unmark(B, 2, U, X), read(A, 2, U, X)];
-    Scenario::new(Config::EMBEDDED, &cached(A, U), &once).fed(&[A]).prompt(&[B])
+    Scenario::new(Config::EMBEDDED, &cached(A, U), &once).fed(&[A]).prompt(&[B]).builds(2)
 }
 
 /// Rule R9: what is presented between a fence's write and its return is not covered by it.

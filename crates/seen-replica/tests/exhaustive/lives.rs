@@ -1,6 +1,6 @@
 //! Lives that end: crashes, commits of unknown outcome, restored backups.
 
-use super::{A, B, NUMBERLESS, Named, U, X, cached, mark, read};
+use super::{A, B, NUMBERLESS, Named, U, X, acknowledged, cached, mark, marked, read, unmark};
 use crate::model::{Action, Config, Scenario};
 
 pub fn all() -> Vec<Named> {
@@ -8,12 +8,14 @@ pub fn all() -> Vec<Named> {
         ("crash", 10_000, crash()),
         ("old_fences", 10_000, old_fences()),
         ("unknown_outcome", 3_000, unknown_outcome()),
+        ("unknown_outcome_of_an_unmark", 10_000, unknown_outcome_of_an_unmark()),
         ("restored_backup", 20_000, restored_backup()),
         ("restored_silently", 40_000, restored_silently()),
     ]
 }
 
 const OPEN: Action = Action::Open { replica: A, partition: 0 };
+const LOSE: Action = Action::Lose { op: 0 };
 
 /// Rows 10, 17 and 44: a replica dies at any moment, and begins anew.
 fn crash() -> Scenario {
@@ -24,25 +26,25 @@ fn crash() -> Scenario {
 
 /// Row 58: a fence of the former life comes back.
 fn old_fences() -> Scenario {
-    let begun = [
-        mark(B, 1, U, X),
-        Action::Commit { op: 0, with: 0 },
-        Action::Ack { op: 0 },
-        read(A, 1, U, X),
-        Action::Drop { read: 0 },
-        Action::Crash { replica: A },
-        OPEN,
-    ];
-    let before = [cached(A, U), begun.to_vec()].concat();
+    let asked = [read(A, 1, U, X), Action::Drop { read: 0 }];
+    let again = [Action::Crash { replica: A }, OPEN];
+    let marked = acknowledged(B, 1, U, X);
+    let before = [cached(A, U), marked, asked.to_vec(), again.to_vec()].concat();
     let once = [mark(B, 2, U, 2), read(A, 0, U, X), read(A, 2, U, 3), read(A, 2, U, 3)];
     Scenario::new(NUMBERLESS, &before, &once).fed(&[A])
 }
 
 /// Row 11: nobody knows whether a mark was committed.
 fn unknown_outcome() -> Scenario {
-    let lose = Action::Lose { op: 0 };
-    let once = [mark(A, 1, U, X), lose, read(A, 1, U, X), read(B, 1, U, X)];
+    let once = [mark(A, 1, U, X), LOSE, read(A, 1, U, X), read(B, 1, U, X)];
     Scenario::new(Config::EMBEDDED, &cached(A, U), &once)
+}
+
+/// Row 11 for an unmark; the item is marked again elsewhere.
+fn unknown_outcome_of_an_unmark() -> Scenario {
+    let before = [marked(A, 0, U, X), cached(A, U)].concat();
+    let once = [unmark(A, 1, U, X), LOSE, mark(B, 2, U, X), read(A, 2, U, X)];
+    Scenario::new(Config::EMBEDDED, &before, &once).fed(&[A]).prompt(&[B])
 }
 
 /// Row 53: storage goes back, and goes on under the same numbers.
