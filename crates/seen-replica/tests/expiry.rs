@@ -1,25 +1,23 @@
 //! A bucket's end makes rebuilds due for every user who has rows in it, at once. They are begun
 //! spread over the next bucket, so that storage meets no burst (coherence row 54).
 
-use std::sync::Arc;
+#[allow(dead_code, reason = "each test uses its part")]
+mod lone;
 
 use seen_filter::build::Builder;
-use seen_filter::hash::HashKey;
 use seen_filter::packed::PackedIds;
 use seen_filter::settings::Retention;
-use seen_filter::{
-    CommitStamp, Domain, FeedBatch, FeedCursor, FeedEvent, FeedId, Incarnation, Item, Kind,
-    NamespaceId, NamespaceSettings, Tick, Timeline, UnixMillis, UserId,
-};
+use seen_filter::{Item, Kind, NamespaceSettings, UnixMillis, UserId};
 use seen_replica::preload;
-use seen_replica::rules::{CacheBudget, Candidates, Effect, Input, Read, Rules, Settings};
+use seen_replica::rules::{Candidates, Effect, Input, Read, Rules};
+
+use lone::{NOW, namespace, replica};
 
 const USERS: u64 = 4_000;
 const BUCKET_MS: u64 = 3_600_000;
 const SPAN_MS: u64 = 48 * BUCKET_MS;
 /// The bucket that all rows were committed in.
 const BUCKET: u32 = 1_000;
-const NOW: Tick = Tick::new(3_600_000_000);
 
 struct One;
 
@@ -27,22 +25,6 @@ impl Candidates for One {
     fn visit(&self, each: &mut dyn FnMut(Kind, PackedIds<'_>)) {
         each(Kind::new(1), PackedIds::new(&[0; 8]).expect("a whole id"));
     }
-}
-
-fn replica() -> Rules {
-    let namespace = NamespaceId::new(0);
-    let feed = FeedId { namespace, ..FeedId::default() };
-    let mut named = NamespaceSettings::new(namespace, "push_sent");
-    named.retention = Some(Retention { span_ms: SPAN_MS, bucket_ms: BUCKET_MS });
-    let cache = Arc::new(CacheBudget::new(u64::MAX));
-    let settings = Settings::embedded(named, Incarnation::new(1), cache);
-    let key = HashKey::new(1, [7; 16]);
-    let rules = Rules::new(settings, key, &[feed], Box::new(move |_| feed), NOW);
-    let stamp = CommitStamp::new(Domain::new(1), Timeline::new(1), 1);
-    let events = vec![FeedEvent::Complete { stamp }];
-    let batch = FeedBatch { events, resume: FeedCursor::default(), caught_up: true };
-    rules.step(NOW, Input::Feed { feed, batch: &batch });
-    rules
 }
 
 /// Asks about every user, and counts the rebuilds that this begins.
@@ -58,7 +40,8 @@ fn begun(rules: &Rules) -> usize {
 
 #[test]
 fn the_end_of_a_bucket_is_met_over_the_length_of_the_next() {
-    let rules = replica();
+    let retention = Some(Retention { span_ms: SPAN_MS, bucket_ms: BUCKET_MS });
+    let rules = replica(NamespaceSettings { retention, ..namespace() });
     let mut builder = Builder::new(rules.key(), rules.sizing());
     (0..20).for_each(|n| builder.push(Item::new(1, n), UnixMillis::new(0), BUCKET));
     let state = builder.finish();

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use seen_proto::v1::{self, EntryState};
+use seen_server::node::{Node, NodeOptions};
+use seen_server::shutdown::Stop;
+use seen_server::telemetry::MetricsHandle;
 use seen_store::memory::ReadFault;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -186,6 +189,23 @@ async fn health_is_answered_for_the_server_and_the_service() {
     assert_eq!(next().await, ServingStatus::NotServing, "whoever watches is sent away");
     drop((health, watched));
     stage.close().await;
+}
+
+#[tokio::test]
+async fn health_waits_for_every_part() {
+    let options = NodeOptions { config: config(), ephemeral: true };
+    let metrics = MetricsHandle::shared().expect("one recorder");
+    let node = Node::start_with(options, metrics, Stop::default(), &["seed"]).await;
+    let node = node.expect("it starts");
+    let mut health = HealthClient::new(connect(node.addresses().api).await);
+    let request = HealthCheckRequest { service: "seen.v1.SeenService".to_owned() };
+    let mut watched = health.watch(patient(request)).await.expect("opened").into_inner();
+    let mut next = async || watched.next().await.expect("open").expect("answered").status();
+    assert_eq!(next().await, ServingStatus::NotServing, "the seed is not there yet");
+    node.readiness().ready("seed");
+    assert_eq!(next().await, ServingStatus::Serving);
+    drop((health, watched));
+    node.stop().await.expect("a clean end");
 }
 
 /// Asks reflection one question.
