@@ -318,7 +318,8 @@ impl Journal {
     /// True if an own remove of the id is not proven to have come back.
     pub fn removes(&self, user: UserId, item: Item) -> bool {
         let mut named = self.of_item(user, Some(item));
-        named.any(|row| matches!(row.op, Op::Remove(_))) || self.of_item(user, None).count() > 0
+        named.any(|row| matches!(row.op, Op::Remove(_)))
+            || self.of_item(user, None).next().is_some()
     }
 
     pub fn len(&self) -> usize {

@@ -101,7 +101,7 @@ impl Rules {
         let mut journaled = false;
         let (epoch, cover, journal_rows) = lane.map_or((ScopeEpoch::default(), None, 0), |lane| {
             let state = lane.state.lock();
-            journaled = item.is_some_and(|item| state.journal.adds(user, item).count() > 0);
+            journaled = item.is_some_and(|item| state.journal.adds(user, item).next().is_some());
             (state.epoch, state.cover, state.journal.of(user).count())
         });
         let slot = stripe.find(&self.key, user);

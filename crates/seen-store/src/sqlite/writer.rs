@@ -114,7 +114,10 @@ impl Writer {
                 }
                 Job::Write { .. } | Job::Fence { .. } => {
                     let group = self.gather(first).await;
-                    self.commit_group(group).await;
+                    // Its only caller may have gone in the last moment.
+                    if !group.is_empty() {
+                        self.commit_group(group).await;
+                    }
                 }
             }
             self.forget_some().await;
