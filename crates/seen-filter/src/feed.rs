@@ -13,7 +13,8 @@ pub enum FeedStart {
     /// At the newest event; nothing older is wanted.
     Head,
     /// Where an earlier reader stopped. If the feed no longer reaches back, or numbers another
-    /// timeline, the first event is a [`FeedEvent::Gap`] and reading goes on from the oldest kept.
+    /// timeline, the first event is a [`FeedEvent::Gap`] and reading goes on from something newer: the
+    /// oldest kept, or the head.
     At(FeedCursor),
 }
 

@@ -7,6 +7,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod import;
+pub mod migrate;
 pub mod replay;
 pub mod serve;
 
@@ -40,6 +41,8 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Replay a history against a service and check every answer.
     Replay(replay::ReplayArgs),
+    /// Show what the database servers' schema lacks, and make it.
+    Migrate(migrate::MigrateArgs),
     /// Load histories in bulk.
     Import(import::ImportArgs),
     /// Ask which items a user has not read.
@@ -77,6 +80,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Replay(args) => replay::run(args),
+            Command::Migrate(args) => migrate::run(args),
             Command::Import(args) => import::run(&args),
             Command::Filter(args) => calls::filter::run(&args),
             Command::Mark(args) => calls::mark::run(&args),

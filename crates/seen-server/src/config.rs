@@ -7,9 +7,11 @@ mod feed;
 mod limits;
 mod load;
 mod log;
+mod mysql;
 mod namespace;
 mod options;
 mod render;
+mod secret;
 mod server;
 mod storage;
 pub mod units;
@@ -23,16 +25,19 @@ pub use feed::FeedConfig;
 pub use limits::LimitsConfig;
 pub use load::{Effective, FILE_DEFAULT, Setting, Sources};
 pub use log::{LogConfig, LogFormat};
+pub use mysql::{FeedSource, MySqlConfig, TableEngine, TlsMode};
 pub use namespace::{NAMESPACES_MAX, NamespaceConfig, WhoseTime};
 pub use options::{Allowed, OptionInfo, SectionInfo, plain};
 pub use render::{example, markdown};
+pub use secret::Secret;
 pub use server::ServerConfig;
 pub use storage::{StorageConfig, StorageKind};
 
 /// Every section, in the order in which they are shown.
-pub const SECTIONS: [SectionInfo; 7] = [
+pub const SECTIONS: [SectionInfo; 8] = [
     server::SECTION,
     storage::SECTION,
+    mysql::SECTION,
     cache::SECTION,
     feed::SECTION,
     limits::SECTION,
@@ -48,6 +53,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[storage]`.
     pub storage: StorageConfig,
+    /// `[mysql]`.
+    pub mysql: MySqlConfig,
     /// `[cache]`.
     pub cache: CacheConfig,
     /// `[feed]`.
@@ -65,6 +72,7 @@ impl Default for Config {
         Self {
             server: ServerConfig::default(),
             storage: StorageConfig::default(),
+            mysql: MySqlConfig::default(),
             cache: CacheConfig::default(),
             feed: FeedConfig::default(),
             limits: LimitsConfig::default(),
@@ -82,6 +90,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), OutOfRange> {
         self.server.validate()?;
         self.storage.validate()?;
+        self.mysql.validate()?;
         self.cache.validate()?;
         self.feed.validate()?;
         self.limits.validate()?;

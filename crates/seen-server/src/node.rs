@@ -1,4 +1,4 @@
-//! A node: every role in one process on the embedded store. Opens the store, makes the replica,
+//! A node: every role in one process. Opens the store, makes the replica,
 //! binds every port, announces, serves, and drains with a bound.
 
 mod api;
@@ -53,6 +53,11 @@ pub enum NodeError {
     /// A namespace.
     #[error(transparent)]
     Settings(#[from] seen_filter::SettingsError),
+    /// A temporary store is asked for where there is none.
+    #[error(
+        "--ephemeral keeps the histories in a temporary folder, and storage.kind is mysql; leave one out"
+    )]
+    Ephemeral,
     /// A port.
     #[error("cannot listen on {address} (server.{key}): {source}; choose another address")]
     Listen {
@@ -153,7 +158,7 @@ impl Node {
         ];
         tracing::info!(
             api = %addresses.api, admin = %addresses.admin, http = %addresses.http,
-            data = %opened.path.display(), "serving"
+            data = %opened.place, "serving"
         );
         Ok(Self {
             addresses,
@@ -217,7 +222,7 @@ impl Node {
         self.storage_stop.send_replace(true);
         let closing = async {
             let worked = self.storage_work.await;
-            self.opened.store.close().await;
+            self.opened.close().await;
             worked
         };
         let bound = self.drain.max(CLOSE_MAX);

@@ -93,7 +93,7 @@ fn outside(allowed: Allowed) -> Vec<String> {
                 .collect()
         }
         Allowed::Flag | Allowed::OneOf(_) => vec!["\"sometimes\"".to_owned()],
-        Allowed::Text(_) => Vec::new(),
+        Allowed::Text(_) | Allowed::Secret => Vec::new(),
     }
 }
 
@@ -245,4 +245,42 @@ fn keys_are_unique_and_ports_lie_below_the_ephemeral_ones() {
     for address in [server.listen, server.admin_listen, server.http_listen] {
         assert!(address.port() < 32_768 && address.ip().is_loopback(), "{address}");
     }
+}
+
+#[test]
+fn a_password_is_text_as_it_stands_and_never_shown() {
+    for password in ["0123", "true", "[1, 2]", "pass=word"] {
+        let flag = format!("mysql.password={password}");
+        for (variables, flags) in [
+            (vec![("SEEN_MYSQL__PASSWORD", password)], Vec::new()),
+            (Vec::new(), vec![flag.as_str()]),
+        ] {
+            let effective = load(None, &variables, &flags).expect("a configuration");
+            assert_eq!(effective.config.mysql.password.reveal(), password);
+            let shown = [
+                effective.table(),
+                effective.json().to_string(),
+                format!("{:?}", effective.config),
+            ];
+            for text in shown {
+                assert!(!text.contains(password) || password == "true", "{text}");
+                assert!(text.contains("***"), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn servers_that_cannot_be_addresses_are_named() {
+    for (flag, named) in [
+        ("mysql.servers=db:port", "mysql.servers"),
+        ("mysql.servers=", "mysql.servers"),
+        ("mysql.witnesses=a b", "mysql.witnesses"),
+        ("mysql.database=a`b", "mysql.database"),
+    ] {
+        let refused = refusal(None, &[], &[flag]);
+        assert!(refused.contains(named), "{refused}");
+    }
+    let both = ["mysql.password=x", "mysql.password_file=/x"];
+    assert!(refusal(None, &[], &both).contains("mysql.password_file"));
 }

@@ -27,7 +27,7 @@ use crate::request::StorageClock;
 /// What makes stores for the suite.
 pub trait Fixture: Send + Sync {
     /// The store under test.
-    type Store: History + ChangeFeed;
+    type Store: History;
 
     /// A new, empty store with these namespaces, on this storage clock.
     fn open(
@@ -65,11 +65,30 @@ impl ManualClock {
 }
 
 /// Declares one test for each function of the suite: `conformance_tests!(fixture, attribute)`, where
-/// `fixture` is an expression that makes a fresh [`Fixture`] and `attribute` marks an async test.
+/// `fixture` is an expression that makes a fresh [`Fixture`] and `attribute` marks an async test. For
+/// a store that is both history and change feed; else see `history_tests!`.
 #[macro_export]
 macro_rules! conformance_tests {
-    ($fixture:expr, $($attribute:tt)+) => {
-        $crate::conformance_tests!(@each $fixture, [$($attribute)+],
+    ($fixture:expr, $attribute:meta) => {
+        $crate::history_tests!($fixture, $attribute);
+        $crate::history_tests!(@each $fixture, [$attribute],
+            forgets::{forgetting_is_told_in_the_feed},
+            feeds::{every_user_has_a_feed, a_reader_from_the_head_sees_what_follows,
+                events_come_in_commit_order, completes_come_on_every_partition,
+                a_fence_comes_after_all_before_it, a_quiet_feed_beats,
+                unknown_feeds_are_refused},
+            resume::{readers_resume_at_every_event, a_cancelled_read_loses_nothing,
+                cursors_of_other_timelines_meet_a_gap, cursors_beyond_the_head_meet_a_gap},
+            model::{the_feed_folds_to_what_pages_hold});
+    };
+}
+
+/// The part of the suite that is about the history alone, for a store whose changes come another way
+/// or not at all.
+#[macro_export]
+macro_rules! history_tests {
+    ($fixture:expr, $attribute:meta) => {
+        $crate::history_tests!(@each $fixture, [$attribute],
             pages::{pages_in_key_order_hold_every_row_once, extreme_ids_are_ids_like_others,
                 recent_lists_newest_first, recent_needs_the_time_index, page_limits_are_enforced,
                 pages_say_what_they_saw},
@@ -81,20 +100,12 @@ macro_rules! conformance_tests {
                 stamps_rise_and_snapshots_cover_them, concurrent_writes_all_arrive,
                 abandoned_writes_leave_a_whole_store},
             forgets::{forgetting_removes_one_user_and_raises_the_epoch,
-                forgetting_nobody_raises_the_epoch, marks_after_forgetting_stay,
-                forgetting_is_told_in_the_feed},
+                forgetting_nobody_raises_the_epoch, marks_after_forgetting_stay},
             expiry::{rows_expire_by_whole_buckets, marking_again_renews, expired_rows_are_as_absent},
-            feeds::{every_user_has_a_feed, a_reader_from_the_head_sees_what_follows,
-                events_come_in_commit_order, completes_come_on_every_partition,
-                a_fence_comes_after_all_before_it, a_quiet_feed_beats,
-                unknown_feeds_are_refused},
-            resume::{readers_resume_at_every_event, a_cancelled_read_loses_nothing,
-                cursors_of_other_timelines_meet_a_gap, cursors_beyond_the_head_meet_a_gap},
-            sizes::{sizes_count_rows_by_namespace, sizes_tell_what_the_time_index_takes},
-            model::{the_feed_folds_to_what_pages_hold});
+            sizes::{sizes_count_rows_by_namespace, sizes_tell_what_the_time_index_takes});
     };
     (@each $fixture:expr, $attribute:tt, $($module:ident :: {$($name:ident),+ $(,)?}),+ $(,)?) => {
-        $($($crate::conformance_tests!(@one $fixture, $attribute, $module, $name);)+)+
+        $($($crate::history_tests!(@one $fixture, $attribute, $module, $name);)+)+
     };
     (@one $fixture:expr, [$($attribute:tt)+], $module:ident, $name:ident) => {
         #[$($attribute)+]

@@ -7,13 +7,19 @@
 //! - `conformance` (feature `conformance`): the suite that every store passes, which is the precise
 //!   form of what the seams promise.
 
+pub mod binlog;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod memory;
 pub mod metrics;
+pub mod mysql;
+mod net;
+pub mod no_feed;
 mod request;
 pub mod sqlite;
 
 pub use memory::MemoryStore;
+pub use mysql::{MySqlOptions, MySqlStore};
+pub use no_feed::NoFeed;
 pub use request::{CHECK_ITEMS_MAX, StorageClock, TIME_MS_MAX, WRITE_ROWS_MAX, system_clock};
 pub use sqlite::{SqliteOptions, SqliteStore};

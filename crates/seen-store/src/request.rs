@@ -137,6 +137,17 @@ fn items_per_call(items: usize) -> Result<(), StoreError> {
     Err(invalid(format!("{items} items for one user (allowed: {ITEMS_PER_CALL_MAX})")))
 }
 
+/// The error for a listing by time of a namespace that keeps no time index.
+pub(crate) fn not_kept(namespace: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::NotKept,
+        format!(
+            "namespace {namespace:?} keeps no time index, so that it cannot list newest first; set \
+             time_index = true, or list by key"
+        ),
+    )
+}
+
 /// An error of kind `InvalidRequest`.
 pub(crate) fn invalid(message: String) -> StoreError {
     StoreError::new(StoreErrorKind::InvalidRequest, message)

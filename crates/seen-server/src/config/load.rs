@@ -8,7 +8,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::Serialize;
 
 use super::error::{ConfigError, Origin};
-use super::options::{SectionInfo, plain};
+use super::options::{Allowed, SectionInfo, plain};
 use super::{Config, SECTIONS};
 
 /// The file that is read if none is named and it is there.
@@ -133,10 +133,22 @@ struct One {
 
 impl One {
     fn new(name: String, key: String, text: &str) -> Self {
-        // Parsing cannot fail: what is no number, list or table is text.
-        let value = text.parse().unwrap_or_else(|_| Value::from(text));
+        // A password of digits is no number. Parsing cannot fail: what is no number, list or table
+        // is text.
+        let value = match is_text(&key) {
+            true => Value::from(text),
+            false => text.parse().unwrap_or_else(|_| Value::from(text)),
+        };
         Self { name, key, value }
     }
+}
+
+/// True if the option takes text as it stands.
+fn is_text(key: &str) -> bool {
+    let Some((section, key)) = key.split_once('.') else { return false };
+    let section = SECTIONS.iter().find(|known| known.name == section);
+    let option = section.and_then(|known| known.options.iter().find(|option| option.key == key));
+    option.is_some_and(|option| matches!(option.allowed, Allowed::Text(_) | Allowed::Secret))
 }
 
 impl Provider for One {

@@ -27,6 +27,8 @@ pub enum Allowed {
     OneOf(&'static [&'static str]),
     /// Free text; what it must look like.
     Text(&'static str),
+    /// Text that is never shown.
+    Secret,
 }
 
 impl fmt::Display for Allowed {
@@ -43,6 +45,7 @@ impl fmt::Display for Allowed {
             Self::Flag => f.write_str("true or false"),
             Self::OneOf(words) => f.write_str(&words.join(", ")),
             Self::Text(shape) => f.write_str(shape),
+            Self::Secret => f.write_str("any text"),
         }
     }
 }
@@ -63,7 +66,7 @@ impl Allowed {
                 .as_str()
                 .and_then(|text| span::parse(text).ok())
                 .is_some_and(|time| (least..=most).contains(&time)),
-            Self::Flag | Self::OneOf(_) | Self::Text(_) => true,
+            Self::Flag | Self::OneOf(_) | Self::Text(_) | Self::Secret => true,
         }
     }
 }

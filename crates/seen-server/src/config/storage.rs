@@ -19,8 +19,8 @@ pub const SECTION: SectionInfo = SectionInfo {
 const OPTIONS: &[OptionInfo] = &[
     option(
         "kind",
-        Allowed::OneOf(&["sqlite"]),
-        "Which store keeps the histories: the embedded one.",
+        Allowed::OneOf(&["sqlite", "mysql"]),
+        "Which store keeps the histories: the embedded one, or the database servers of [mysql].",
     ),
     option(
         "data_dir",
@@ -66,6 +66,8 @@ const OPTIONS: &[OptionInfo] = &[
 pub enum StorageKind {
     /// The embedded store, in one file.
     Sqlite,
+    /// Database servers: MySQL, MariaDB or TiDB.
+    MySql,
 }
 
 /// `[storage]`.

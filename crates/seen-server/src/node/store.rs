@@ -1,4 +1,4 @@
-//! Opening the embedded store on the storage runtime, and what the replica is told of it.
+//! Opening the store on the storage runtime, and what the replica is told of it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use seen_filter::hash::HashKey;
 use seen_filter::{ChangeFeed, History, Incarnation, UserId, calibrate};
 use seen_replica::{ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
-use seen_store::{SqliteOptions, SqliteStore};
+use seen_store::{MySqlStore, NoFeed, SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::NodeError;
-use crate::config::Config;
+use crate::config::{Config, StorageKind};
 
 /// The store's file within the data folder.
 const FILE: &str = "seen.db";
@@ -21,9 +21,28 @@ const JOURNAL_ROW_BYTES: usize = seen_replica::rules::JOURNAL_ROW_BYTES;
 
 /// The opened store, and its folder if that is removed at the end.
 pub(super) struct Opened {
-    pub store: Arc<SqliteStore>,
-    pub path: PathBuf,
+    /// Where it is, for people.
+    pub place: String,
+    history: Arc<dyn History>,
+    feed: Arc<dyn ChangeFeed>,
+    hash_key: HashKey,
+    store: Store,
     _temporary: Option<TempDir>,
+}
+
+enum Store {
+    Sqlite(Arc<SqliteStore>),
+    MySql(Arc<MySqlStore>),
+}
+
+impl Opened {
+    /// Refuses further calls and ends every task of the store.
+    pub(super) async fn close(&self) {
+        match &self.store {
+            Store::Sqlite(store) => store.close().await,
+            Store::MySql(store) => store.close().await,
+        }
+    }
 }
 
 pub(super) async fn open(
@@ -31,13 +50,46 @@ pub(super) async fn open(
     ephemeral: bool,
     storage: &Handle,
 ) -> Result<Opened, NodeError> {
+    match config.storage.kind {
+        StorageKind::Sqlite => open_sqlite(config, ephemeral, storage).await,
+        StorageKind::MySql if ephemeral => Err(NodeError::Ephemeral),
+        StorageKind::MySql => open_mysql(config, storage).await,
+    }
+}
+
+async fn open_sqlite(
+    config: &Config,
+    ephemeral: bool,
+    storage: &Handle,
+) -> Result<Opened, NodeError> {
     let (folder, temporary) = folder(config, ephemeral)?;
     let path = folder.join(FILE);
     let options = sqlite_options(config, path.clone());
-    let namespaces = config.namespaces();
-    let opening = storage.spawn(SqliteStore::open(options, namespaces));
+    let opening = storage.spawn(SqliteStore::open(options, config.namespaces()));
     let store = opening.await.map_err(|_| NodeError::Ended("opening the store"))??;
-    Ok(Opened { store, path, _temporary: temporary })
+    Ok(Opened {
+        place: path.display().to_string(),
+        history: Arc::clone(&store) as Arc<dyn History>,
+        feed: Arc::clone(&store) as Arc<dyn ChangeFeed>,
+        hash_key: store.hash_key(),
+        store: Store::Sqlite(store),
+        _temporary: temporary,
+    })
+}
+
+async fn open_mysql(config: &Config, storage: &Handle) -> Result<Opened, NodeError> {
+    let options = config.mysql.options(&config.storage)?;
+    let opening = storage.spawn(MySqlStore::open(options, config.namespaces()));
+    let store = opening.await.map_err(|_| NodeError::Ended("opening the store"))??;
+    let feed: Arc<dyn ChangeFeed> = Arc::new(NoFeed);
+    Ok(Opened {
+        place: format!("{} on {}", config.mysql.database, config.mysql.servers),
+        history: Arc::clone(&store) as Arc<dyn History>,
+        feed,
+        hash_key: store.hash_key(),
+        store: Store::MySql(store),
+        _temporary: None,
+    })
 }
 
 fn folder(config: &Config, ephemeral: bool) -> Result<(PathBuf, Option<TempDir>), NodeError> {
@@ -84,15 +136,15 @@ pub(super) fn calibrated(key: HashKey) -> HashKey {
 }
 
 pub(super) fn replica_options(config: &Config, opened: &Opened) -> ReplicaOptions {
-    let key = calibrated(opened.store.hash_key());
+    let key = calibrated(opened.hash_key);
     ReplicaOptions {
         namespaces: config.namespaces(),
         key,
         // Whoever shares the store's key shares its tokens.
         cluster: key.user_hash(UserId::new(u64::MAX)),
         incarnation: incarnation(),
-        history: Arc::clone(&opened.store) as Arc<dyn History>,
-        feed: Arc::clone(&opened.store) as Arc<dyn ChangeFeed>,
+        history: Arc::clone(&opened.history),
+        feed: Arc::clone(&opened.feed),
         limits: replica_limits(config),
         storage: storage_limits(config),
     }
@@ -106,17 +158,21 @@ fn incarnation() -> Incarnation {
 
 fn replica_limits(config: &Config) -> ReplicaLimits {
     let (cache, feed, limits) = (&config.cache, &config.feed, &config.limits);
+    let snapshot_lag = match config.storage.kind {
+        StorageKind::Sqlite => std::time::Duration::ZERO,
+        StorageKind::MySql => config.mysql.snapshot_lag,
+    };
     ReplicaLimits {
         cache_bytes_max: cache.memory,
         ring_bytes_max: usize::try_from(feed.ring_bytes).unwrap_or(usize::MAX),
         journal_bytes_max: cache.journal_items_max as usize * JOURNAL_ROW_BYTES,
-        snapshot_lag_us_max: 0,
+        snapshot_lag_us_max: snapshot_lag.as_micros() as u64,
         feed_stale_us_max: feed.stale_after.as_micros() as u64,
         pending_events_max: cache.pending_items_max as usize,
         fence_interval_us_min: feed.fence_interval.as_micros() as u64,
         feed_events_max: feed.events_per_batch_max as usize,
-        // The embedded feed proves its freshness itself.
-        heartbeat_fences: false,
+        // The embedded feed proves its freshness itself; another one by the fences that come back.
+        heartbeat_fences: config.storage.kind != StorageKind::Sqlite,
         samples: SampleLimits {
             seen_share: limits.seen_sample,
             unread_share: limits.unread_sample,

@@ -5,8 +5,9 @@ use std::process::Command;
 
 /// Which crates of the workspace each may depend on. Server, then roles, then proto, then filter; the
 /// replica sees two traits, and neither SQL nor the store.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("seen-filter", &[]),
+    ("seen-testbed", &[]),
     ("seen-proto", &["seen-filter"]),
     ("seen-store", &["seen-filter"]),
     ("seen-replica", &["seen-filter", "seen-proto"]),

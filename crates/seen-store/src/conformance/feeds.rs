@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Every user's feed is one of the feeds, users are spread over them, and namespaces have their own.
-pub async fn every_user_has_a_feed(fixture: &impl Fixture) {
+pub async fn every_user_has_a_feed(fixture: &impl Fixture<Store: ChangeFeed>) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
     let feeds: BTreeSet<_> = store.feeds().into_iter().collect();
     assert_eq!(feeds.len(), store.feeds().len(), "a feed is listed twice");
@@ -32,7 +32,7 @@ pub async fn every_user_has_a_feed(fixture: &impl Fixture) {
 }
 
 /// From the head: first a `Complete` that names it, then what follows, and nothing older.
-pub async fn a_reader_from_the_head_sees_what_follows(fixture: &impl Fixture) {
+pub async fn a_reader_from_the_head_sees_what_follows(fixture: &impl Fixture<Store: ChangeFeed>) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
     let feed = store.feed_of(NS, user(7));
     let old = store.write(vec![mark(NS, 7, &items([1]))]).await.expect("a write");
@@ -61,7 +61,7 @@ pub async fn a_reader_from_the_head_sees_what_follows(fixture: &impl Fixture) {
 
 /// Adds and removes come in the order of their commits, each under its commit's stamp, and stamps
 /// never fall.
-pub async fn events_come_in_commit_order(fixture: &impl Fixture) {
+pub async fn events_come_in_commit_order(fixture: &impl Fixture<Store: ChangeFeed>) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
     let feed = store.feed_of(NS, user(7));
     let mut reader = at_head(&*store, feed).await;
@@ -101,7 +101,7 @@ pub async fn events_come_in_commit_order(fixture: &impl Fixture) {
 }
 
 /// A commit completes on every partition of every namespace, also where it changed nothing.
-pub async fn completes_come_on_every_partition(fixture: &impl Fixture) {
+pub async fn completes_come_on_every_partition(fixture: &impl Fixture<Store: ChangeFeed>) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
     let mut readers = Vec::new();
     for feed in store.feeds() {
@@ -126,7 +126,7 @@ pub async fn completes_come_on_every_partition(fixture: &impl Fixture) {
 
 /// A fence comes back on its own feed after everything that was acknowledged before it, and on no
 /// other feed (rule R9).
-pub async fn a_fence_comes_after_all_before_it(fixture: &impl Fixture) {
+pub async fn a_fence_comes_after_all_before_it(fixture: &impl Fixture<Store: ChangeFeed>) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
     let feed = store.feed_of(NS, user(7));
     let mut reader = at_head(&*store, feed).await;
@@ -159,7 +159,7 @@ pub async fn a_fence_comes_after_all_before_it(fixture: &impl Fixture) {
 }
 
 /// A feed without events says that it is fresh, by empty batches.
-pub async fn a_quiet_feed_beats(fixture: &impl Fixture) {
+pub async fn a_quiet_feed_beats(fixture: &impl Fixture<Store: ChangeFeed>) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
     let mut reader = at_head(&*store, store.feeds()[0]).await;
     for _ in 0..3 {
@@ -177,7 +177,7 @@ pub async fn a_quiet_feed_beats(fixture: &impl Fixture) {
 }
 
 /// Feeds that are not there are refused for good.
-pub async fn unknown_feeds_are_refused(fixture: &impl Fixture) {
+pub async fn unknown_feeds_are_refused(fixture: &impl Fixture<Store: ChangeFeed>) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
     let feed = store.feeds()[0];
     for unknown in [

@@ -15,7 +15,7 @@ const STEPS: u64 = 400;
 
 /// Marks, unmarks and forgets drawn from a fixed seed: after them pages and checks hold what the
 /// model holds, and the feeds, from their beginning, fold to the same.
-pub async fn the_feed_folds_to_what_pages_hold(fixture: &impl Fixture) {
+pub async fn the_feed_folds_to_what_pages_hold(fixture: &impl Fixture<Store: ChangeFeed>) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
     let mut readers = Vec::new();
     for feed in store.feeds().into_iter().filter(|f| f.namespace == NS) {

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seen_filter::history::{Write, WriteOp};
-use seen_filter::{FeedId, FenceSeq, Incarnation, Item, StoreError, TimeRule, UnixMillis, UserId};
+use seen_filter::{FeedId, FenceSeq, HashKey, Incarnation, Item, StoreError, UnixMillis, UserId};
 
 use super::events::EventBlob;
 use super::namespaces::{LogSlot, Table, Tables};
 use super::tail::SlotEvents;
+use crate::net::{Net, Op, net};
 use crate::request::partition_of;
-use seen_filter::HashKey;
 
 /// A row's key, as SQLite orders it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,42 +41,6 @@ impl RowKey {
     }
 }
 
-/// One operation of one call on one row.
-#[derive(Clone, Copy, Debug)]
-struct Op {
-    key: RowKey,
-    /// The order in which the calls came.
-    turn: u32,
-    /// The time of an append, or `None` for a remove.
-    append: Option<i64>,
-}
-
-/// What is left of all operations on one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Net {
-    Append(i64),
-    Remove,
-    /// Removed and added again: its old time must not be kept.
-    Replace(i64),
-}
-
-impl Net {
-    fn then(before: Option<Self>, append: Option<i64>, rule: TimeRule) -> Self {
-        let keeps = rule == TimeRule::First;
-        match (before, append) {
-            (_, None) => Self::Remove,
-            (None, Some(time)) => Self::Append(time),
-            (Some(Self::Remove), Some(time)) => Self::Replace(time),
-            (Some(Self::Append(first)), Some(time)) => {
-                Self::Append(if keeps { first } else { time })
-            }
-            (Some(Self::Replace(first)), Some(time)) => {
-                Self::Replace(if keeps { first } else { time })
-            }
-        }
-    }
-}
-
 /// What to write to one table.
 #[derive(Debug, Default)]
 pub(crate) struct TablePlan {
@@ -92,7 +56,7 @@ pub(crate) struct Group<'a> {
     key: &'a HashKey,
     partitions: u16,
     now_ms: i64,
-    ops: Vec<Vec<Op>>,
+    ops: Vec<Vec<Op<RowKey>>>,
     fences: Vec<(LogSlot, Incarnation, FenceSeq)>,
     turn: u32,
 }
@@ -174,27 +138,24 @@ impl<'a> Group<'a> {
     fn fold(
         &self,
         table: &Table,
-        mut ops: Vec<Op>,
+        ops: Vec<Op<RowKey>>,
         blobs: &mut BTreeMap<LogSlot, EventBlob>,
     ) -> TablePlan {
-        ops.sort_unstable_by_key(|op| (op.key, op.turn));
         let mut plan = TablePlan { removes: Vec::new(), inserts: Vec::with_capacity(ops.len()) };
-        for of_user in ops.chunk_by(|a, b| a.key.user == b.key.user) {
-            let user = of_user[0].key.user();
+        let rows = net(ops, table.settings.time_rule);
+        for of_user in rows.chunk_by(|(a, _), (b, _)| a.user == b.user) {
+            let user = of_user[0].0.user();
             let partition = partition_of(self.key, user, self.partitions);
             let blob = blobs.entry(table.log_slot(partition.get())).or_default();
-            for of_row in of_user.chunk_by(|a, b| a.key == b.key) {
-                let key = of_row[0].key;
-                let rule = table.settings.time_rule;
-                let net = of_row.iter().fold(None, |net, op| Some(Net::then(net, op.append, rule)));
-                match net {
-                    Some(Net::Append(time)) => plan.inserts.push((key, time)),
-                    Some(Net::Replace(time)) => {
-                        plan.removes.push(key);
-                        plan.inserts.push((key, time));
+            for (key, left) in of_user {
+                match *left {
+                    Net::Append(time) => plan.inserts.push((*key, time)),
+                    Net::Replace(time) => {
+                        plan.removes.push(*key);
+                        plan.inserts.push((*key, time));
                     }
-                    _ => {
-                        plan.removes.push(key);
+                    Net::Remove => {
+                        plan.removes.push(*key);
                         blob.remove(user, key.item());
                         continue;
                     }
@@ -203,42 +164,5 @@ impl<'a> Group<'a> {
             }
         }
         plan
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn net(ops: &[Option<i64>], rule: TimeRule) -> Option<Net> {
-        ops.iter().fold(None, |net, op| Some(Net::then(net, *op, rule)))
-    }
-
-    #[test]
-    fn operations_on_one_row_leave_what_doing_them_in_turn_would() {
-        for rule in [TimeRule::First, TimeRule::Last] {
-            // Every sequence of up to six removes and appends, against a row that exists or not.
-            for length in 1..=6_u32 {
-                for bits in 0..1_u32 << length {
-                    let op = |n: u32| (bits >> n & 1 == 1).then_some(i64::from(10 + n));
-                    let ops: Vec<_> = (0..length).map(op).collect();
-                    for row_before in [None, Some(5)] {
-                        let each = ops.iter().fold(row_before, |row, op| match (row, op) {
-                            (_, None) => None,
-                            (Some(kept), Some(_)) if rule == TimeRule::First => Some(kept),
-                            (_, Some(time)) => Some(*time),
-                        });
-                        let at_once = match (net(&ops, rule), row_before) {
-                            (Some(Net::Remove) | None, _) => None,
-                            (Some(Net::Append(_)), Some(kept)) if rule == TimeRule::First => {
-                                Some(kept)
-                            }
-                            (Some(Net::Append(time) | Net::Replace(time)), _) => Some(time),
-                        };
-                        assert_eq!(at_once, each, "{ops:?} on {row_before:?} by {rule:?}");
-                    }
-                }
-            }
-        }
     }
 }

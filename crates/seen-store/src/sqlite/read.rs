@@ -71,7 +71,7 @@ impl Inner {
         request::page_rows(request.rows_max)?;
         let table = self.tables.get(request.namespace)?;
         if !table.settings.time_index {
-            return Err(not_kept(table));
+            return Err(request::not_kept(&table.settings.name));
         }
         let storage_now = self.options.clock.now();
         let horizon = table.horizon(storage_now);
@@ -232,17 +232,6 @@ pub(crate) async fn read_head(connection: &mut SqliteConnection) -> Result<Head,
     let (timeline, position): (i64, i64) =
         sqlx::query_as("SELECT timeline, head FROM store").fetch_one(connection).await?;
     Ok(Head { timeline: timeline.cast_unsigned(), position: position.cast_unsigned() })
-}
-
-fn not_kept(table: &Table) -> StoreError {
-    StoreError::new(
-        StoreErrorKind::NotKept,
-        format!(
-            "namespace {:?} keeps no time index, so that it cannot list newest first; set \
-             time_index = true, or list by key",
-            table.settings.name
-        ),
-    )
 }
 
 /// An item's key as the store orders it.

@@ -1,0 +1,273 @@
+//! `[mysql]`: the database servers, read where `storage.kind` is `mysql`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use seen_filter::StoreError;
+use seen_store::mysql::{
+    Engine, Login, MySqlOptions, Name, PasswordSource, ServerAddress, ShardServers, Tls,
+};
+use serde::{Deserialize, Serialize};
+
+use super::error::OutOfRange;
+use super::options::{Allowed, OptionInfo, SectionInfo, ms, option, optional, secs};
+use super::secret::Secret;
+use super::storage::StorageConfig;
+use super::units::span;
+
+/// What `[mysql]` is about.
+pub const SECTION: SectionInfo = SectionInfo {
+    name: "mysql",
+    help: "The database servers, where storage.kind is mysql: MySQL, MariaDB or TiDB, told apart by themselves.",
+    options: OPTIONS,
+};
+
+const OPTIONS: &[OptionInfo] = &[
+    option(
+        "servers",
+        Allowed::Text("addresses separated by commas, each host, host:port or [v6]:port"),
+        "The servers that may be the primary; the one that takes writes is found by asking.",
+    ),
+    option(
+        "witnesses",
+        Allowed::Text("addresses separated by commas, or nothing"),
+        "Servers that only vote: without a majority of all in reach nothing is written.",
+    ),
+    option(
+        "database",
+        Allowed::Text("letters, digits, _, $ and -"),
+        "The schema that holds the tables.",
+    ),
+    option("user", Allowed::Text("a name"), "Who one is at the servers."),
+    option(
+        "password",
+        Allowed::Secret,
+        "Its password; better set by the environment, or by password_file. Never shown.",
+    ),
+    optional(
+        "password_file",
+        Allowed::Text("a file"),
+        "A file whose first line is the password; read again for each connection, so that a rotated one is picked up.",
+        "/run/secrets/seen-mysql",
+    ),
+    option(
+        "tls",
+        Allowed::OneOf(&["off", "required"]),
+        "Encryption; where required, the server's name and certificate are checked.",
+    ),
+    optional(
+        "tls_ca",
+        Allowed::Text("a PEM file"),
+        "The authority that signed the servers' certificates; unset trusts the system's.",
+        "/etc/seen/mysql-ca.pem",
+    ),
+    option(
+        "engine",
+        Allowed::OneOf(&["innodb", "compressed", "rocksdb"]),
+        "How new tables are laid down; rocksdb needs MariaDB's plugin. TiDB has its own way.",
+    ),
+    option("write_connections", Allowed::Count(1, 64), "Connections for writes."),
+    option(
+        "connect_timeout",
+        Allowed::Span(ms(10), secs(60)),
+        "How long opening a connection may take.",
+    ),
+    option(
+        "check_timeout",
+        Allowed::Span(ms(10), secs(60)),
+        "Limit of a point check at the server; the client waits half as long again.",
+    ),
+    option(
+        "write_timeout",
+        Allowed::Span(ms(10), secs(60)),
+        "Limit of a write at the server. A forget waits so long for stalled commits of others.",
+    ),
+    option(
+        "page_timeout",
+        Allowed::Span(ms(10), secs(600)),
+        "Limit of one page of a build or a listing at the server.",
+    ),
+    option(
+        "probe_interval",
+        Allowed::Span(ms(10), secs(60)),
+        "How often the servers are asked which of them takes writes.",
+    ),
+    option(
+        "feed",
+        Allowed::OneOf(&["binlog", "none"]),
+        "Where changes come from: the server's own binary log (MySQL and MariaDB), or nowhere: then every answer is asked of the servers.",
+    ),
+    option(
+        "snapshot_lag",
+        Allowed::Span(ms(0), secs(60)),
+        "S of rule R2: the longest time after which a commit that the binary log has shown is seen by a fresh read.",
+    ),
+];
+
+/// Whether connections are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    /// They are not.
+    #[default]
+    Off,
+    /// They are, and the server proves who it is.
+    Required,
+}
+
+/// How new tables are laid down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableEngine {
+    /// InnoDB as it is.
+    #[default]
+    Innodb,
+    /// InnoDB with compressed pages.
+    Compressed,
+    /// MyRocks.
+    Rocksdb,
+}
+
+/// Where changes come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeedSource {
+    /// The server's binary log.
+    #[default]
+    Binlog,
+    /// Nowhere.
+    None,
+}
+
+/// `[mysql]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the options' help is the documentation, stated once")]
+pub struct MySqlConfig {
+    pub servers: String,
+    pub witnesses: String,
+    pub database: String,
+    pub user: String,
+    pub password: Secret,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    pub tls: TlsMode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
+    pub engine: TableEngine,
+    pub write_connections: u16,
+    #[serde(with = "span")]
+    pub connect_timeout: Duration,
+    #[serde(with = "span")]
+    pub check_timeout: Duration,
+    #[serde(with = "span")]
+    pub write_timeout: Duration,
+    #[serde(with = "span")]
+    pub page_timeout: Duration,
+    #[serde(with = "span")]
+    pub probe_interval: Duration,
+    pub feed: FeedSource,
+    #[serde(with = "span")]
+    pub snapshot_lag: Duration,
+}
+
+impl Default for MySqlConfig {
+    fn default() -> Self {
+        Self {
+            servers: "127.0.0.1:3306".to_owned(),
+            witnesses: String::new(),
+            database: "seen".to_owned(),
+            user: "seen".to_owned(),
+            password: Secret::default(),
+            password_file: None,
+            tls: TlsMode::Off,
+            tls_ca: None,
+            engine: TableEngine::Innodb,
+            write_connections: 4,
+            connect_timeout: secs(2),
+            check_timeout: secs(1),
+            write_timeout: secs(2),
+            page_timeout: secs(10),
+            probe_interval: ms(500),
+            feed: FeedSource::Binlog,
+            snapshot_lag: secs(2),
+        }
+    }
+}
+
+impl MySqlConfig {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    /// The first value out of range.
+    pub fn validate(&self) -> Result<(), OutOfRange> {
+        SECTION.check(SECTION.name, self)?;
+        let refuse = |key: &str, value: &str, error: &StoreError| OutOfRange {
+            key: format!("mysql.{key}"),
+            value: value.to_owned(),
+            allowed: error.message.clone(),
+        };
+        addresses(&self.servers).map_err(|e| refuse("servers", &self.servers, &e))?;
+        addresses(&self.witnesses).map_err(|e| refuse("witnesses", &self.witnesses, &e))?;
+        if self.servers.trim().is_empty() {
+            let key = "mysql.servers".to_owned();
+            let allowed = "at least one address".to_owned();
+            return Err(OutOfRange { key, value: self.servers.clone(), allowed });
+        }
+        Name::new("mysql.database", &self.database)
+            .map_err(|e| refuse("database", &self.database, &e))?;
+        if !self.password.is_empty() && self.password_file.is_some() {
+            return Err(OutOfRange {
+                key: "mysql.password_file".to_owned(),
+                value: "set beside mysql.password".to_owned(),
+                allowed: "one of the two".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// What the store is told.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a name or address that [`Self::validate`] refuses.
+    pub fn options(&self, storage: &StorageConfig) -> Result<MySqlOptions, StoreError> {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let password = match (&self.password_file, self.password.is_empty()) {
+            (Some(file), _) => PasswordSource::File(file.clone()),
+            (None, true) => PasswordSource::None,
+            (None, false) => PasswordSource::Text(self.password.reveal().to_owned()),
+        };
+        let tls = match self.tls {
+            TlsMode::Off => Tls::Off,
+            TlsMode::Required => Tls::Required { ca: self.tls_ca.clone() },
+        };
+        Ok(MySqlOptions {
+            login: Login { user: self.user.clone(), password, tls },
+            shards: vec![ShardServers {
+                database: Name::new("mysql.database", &self.database)?,
+                candidates: addresses(&self.servers)?,
+                witnesses: addresses(&self.witnesses)?,
+            }],
+            engine: match self.engine {
+                TableEngine::Innodb => Engine::InnoDb,
+                TableEngine::Compressed => Engine::Compressed,
+                TableEngine::Rocksdb => Engine::RocksDb,
+            },
+            check_connections_max: usize::from(storage.read_connections),
+            write_connections_max: usize::from(self.write_connections),
+            page_connections_max: usize::from(storage.build_connections),
+            pending_writes_max: storage.pending_writes_max as usize,
+            commit_rows_max: storage.commit_rows_max as usize,
+            connect_timeout_ms: millis(self.connect_timeout),
+            check_timeout_ms: millis(self.check_timeout),
+            write_timeout_ms: millis(self.write_timeout),
+            page_timeout_ms: millis(self.page_timeout),
+            probe_interval_ms: millis(self.probe_interval),
+            ..MySqlOptions::default()
+        })
+    }
+}
+
+fn addresses(list: &str) -> Result<Vec<ServerAddress>, StoreError> {
+    list.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::parse).collect()
+}

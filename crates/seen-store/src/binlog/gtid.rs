@@ -1,0 +1,197 @@
+//! The two forms of global transaction ids: MariaDB's `domain-server-sequence`, and MySQL's sets of
+//! numbers a source.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::bytes::Bytes;
+
+/// MariaDB's name of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gtid {
+    pub domain: u32,
+    pub server: u32,
+    pub seq: u64,
+}
+
+impl fmt::Display for Gtid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.domain, self.server, self.seq)
+    }
+}
+
+impl Gtid {
+    /// Reads a position or state as the server writes it; an empty one has no elements.
+    pub fn list(text: &str) -> Option<Vec<Self>> {
+        text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(Self::one).collect()
+    }
+
+    fn one(text: &str) -> Option<Self> {
+        let (domain, rest) = text.split_once('-')?;
+        let (server, seq) = rest.split_once('-')?;
+        let (domain, server) = (domain.parse().ok()?, server.parse().ok()?);
+        Some(Self { domain, server, seq: seq.parse().ok()? })
+    }
+}
+
+/// Who numbers a MySQL server's transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SourceId(pub [u8; 16]);
+
+impl SourceId {
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+        let mut id = [0; 16];
+        if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        for (byte, pair) in id.iter_mut().zip(digits.chunks(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+}
+
+/// A set of MySQL transactions: of each source, ranges from a first number to before another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct GtidSet(pub BTreeMap<SourceId, Vec<(u64, u64)>>);
+
+impl GtidSet {
+    /// Reads a set as the server writes it; `None` if it cannot be read, which is so for tagged ones.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut set = Self::default();
+        for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+            let mut parts = one.split(':');
+            let source = SourceId::parse(parts.next()?.trim())?;
+            for range in parts {
+                let (first, last) = range.trim().split_once('-').unwrap_or((range, range));
+                let (first, last): (u64, u64) =
+                    (first.trim().parse().ok()?, last.trim().parse().ok()?);
+                set.0.entry(source).or_default().push((first, last.checked_add(1)?));
+            }
+        }
+        Some(set)
+    }
+
+    /// The highest number of a source, 0 if it has none.
+    pub fn newest(&self, source: SourceId) -> u64 {
+        let ranges = self.0.get(&source).map_or(&[][..], Vec::as_slice);
+        ranges.iter().map(|(_, end)| end.saturating_sub(1)).max().unwrap_or(0)
+    }
+
+    /// Adds one transaction.
+    pub fn add(&mut self, source: SourceId, number: u64) {
+        let ranges = self.0.entry(source).or_default();
+        match ranges.iter_mut().find(|(_, end)| *end == number) {
+            Some((_, end)) => *end = number.saturating_add(1),
+            None => ranges.push((number, number.saturating_add(1))),
+        }
+    }
+
+    /// Leaves out all of a source's transactions above a number.
+    pub fn cut(&mut self, source: SourceId, newest: u64) {
+        if let Some(ranges) = self.0.get_mut(&source) {
+            for (_, end) in ranges.iter_mut() {
+                *end = (*end).min(newest.saturating_add(1));
+            }
+            ranges.retain(|(first, end)| first < end);
+        }
+        self.0.retain(|_, ranges| !ranges.is_empty());
+    }
+}
+
+/// As the server reads it.
+impl fmt::Display for GtidSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (source, ranges)) in self.0.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { "," })?;
+            for (at, byte) in source.0.iter().enumerate() {
+                f.write_str(if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" })?;
+                write!(f, "{byte:02x}")?;
+            }
+            for (first, end) in ranges {
+                write!(f, ":{first}-{}", end.saturating_sub(1))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a log's event says about the transaction that it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// MariaDB's.
+    MariaDb {
+        gtid: Gtid,
+        /// It is one statement, and nothing marks its end.
+        is_standalone: bool,
+        /// It is prepared only; whether it happens is told later.
+        is_prepared: bool,
+    },
+    /// MySQL's.
+    MySql { source: SourceId, number: u64 },
+}
+
+impl Begins {
+    /// Reads MariaDB's event; `None` if it is damaged. The domain's number is given without its
+    /// server, which is in the event's header.
+    pub fn mariadb(event: &[u8], server: u32) -> Option<Self> {
+        let mut bytes = Bytes::new(event);
+        let seq = bytes.number(8)?;
+        let domain = u32::try_from(bytes.number(4)?).ok()?;
+        let flags = bytes.number(1)?;
+        let gtid = Gtid { domain, server, seq };
+        Some(Self::MariaDb { gtid, is_standalone: flags & 1 != 0, is_prepared: flags & 64 != 0 })
+    }
+
+    /// Reads MySQL's untagged event; `None` if it is damaged.
+    pub fn mysql(event: &[u8]) -> Option<Self> {
+        let mut bytes = Bytes::new(event);
+        bytes.take(1)?;
+        let source = SourceId(bytes.take(16)?.try_into().ok()?);
+        Some(Self::MySql { source, number: bytes.number(8)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mariadbs_positions_are_read() {
+        let one = |domain, server, seq| Gtid { domain, server, seq };
+        assert_eq!(Gtid::list(""), Some(vec![]));
+        assert_eq!(
+            Gtid::list("0-1-7, 3-9-18446744073709551615").as_deref(),
+            Some(&[one(0, 1, 7), one(3, 9, u64::MAX)][..],)
+        );
+        for bad in ["0-1", "0-1-x", "0--1-2", "0-1-2-3"] {
+            assert_eq!(Gtid::list(bad), None, "{bad}");
+        }
+        let event = b"\x04\0\0\0\0\0\0\0\x02\0\0\0\x29\0\0\0\0\0\0";
+        let gtid = one(2, 5, 4);
+        let expected = Begins::MariaDb { gtid, is_standalone: true, is_prepared: false };
+        assert_eq!(Begins::mariadb(event, 5), Some(expected));
+        assert_eq!(Begins::mariadb(&event[..12], 5), None);
+    }
+
+    #[test]
+    fn mysqls_sets_are_read_written_and_cut() {
+        let text = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:11-18,\
+                    4e11fa47-71ca-11e1-9e33-c80aa9429562:7";
+        let mut set = GtidSet::parse(&text.replace(',', ",\n")).expect("a set");
+        assert_eq!(set.to_string(), format!("{text}-7"));
+        let source = SourceId::parse("3E11FA47-71CA-11E1-9E33-C80AA9429562").expect("an id");
+        assert_eq!(set.newest(source), 18);
+        set.add(source, 19);
+        set.add(source, 6);
+        assert_eq!(set.0[&source], [(1, 7), (11, 20)]);
+        set.cut(source, 6);
+        assert_eq!(set.0[&source], [(1, 7)]);
+        set.cut(source, 0);
+        assert_eq!((set.newest(source), set.0.len()), (0, 1));
+        assert_eq!(GtidSet::parse(""), Some(GtidSet::default()));
+        assert_eq!(GtidSet::parse("3e11fa47-71ca-11e1-9e33-c80aa9429562:tag:1"), None);
+    }
+}

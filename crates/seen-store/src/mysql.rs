@@ -1,0 +1,348 @@
+//! The store on MySQL, MariaDB and TiDB servers, in one database or in many logical shards.
+//!
+//! - Three classes of work have connections of their own, and a limit at the server as well as at the
+//!   client: point checks, writes, and pages with other background work.
+//! - Calls that come while commits are under way share the next one.
+//! - A shard's primary is found by asking, and every answer proves in its own transaction that it
+//!   came from there (coherence row 51).
+//! - Positions of snapshots are not known: MySQL's own binary log shows a commit before a fresh
+//!   SELECT does (row 4). Rule R2 deals with that by time.
+
+mod connection;
+mod ddl;
+mod dialect;
+mod errors;
+mod lease;
+mod mapping;
+mod open;
+mod options;
+mod partitions;
+mod plan;
+mod pool;
+mod primary;
+mod read;
+mod retry;
+mod schema;
+mod server;
+mod shard;
+mod sql;
+mod tables;
+mod upkeep;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use seen_filter::history::{
+    Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
+};
+use seen_filter::{
+    CommitStamp, FeedId, FenceSeq, HashKey, History, Incarnation, NamespaceId, Shard, SnapshotId,
+    StoreError, StoreErrorKind, UserId,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::request::{self, invalid, partition_of};
+use plan::FenceRow;
+use shard::{Job, ShardStore, submit};
+use tables::Tables;
+use upkeep::Upkeep;
+
+pub use dialect::{Dialect, ServerFacts};
+pub use mapping::{KindColumn, Name, TableMapping, TimeUnit};
+pub use options::{Engine, MySqlOptions, SHARDS_MAX, ShardServers};
+pub use primary::{Primary, Standing};
+pub use retry::RetryBudget;
+pub use schema::{SchemaPlan, SchemaStep};
+pub use server::{Login, PORT_DEFAULT, PasswordSource, ServerAddress, Tls};
+pub use upkeep::UpkeepReport;
+
+/// The store on database servers. Works on whatever runtime it is opened on: its tasks live there
+/// until [`MySqlStore::close`], or until it is dropped.
+pub struct MySqlStore {
+    options: Arc<MySqlOptions>,
+    shards: Vec<Arc<ShardStore>>,
+    tables: Arc<Tables>,
+    hash_key: HashKey,
+    dialect: Dialect,
+    budget: Arc<RetryBudget>,
+    jobs: Mutex<Vec<mpsc::Sender<Job>>>,
+    upkeep: Vec<Arc<Upkeep>>,
+    shutdown: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What one shard looks like from here.
+#[derive(Clone, Debug)]
+pub struct ShardStatus {
+    /// The shard.
+    pub shard: Shard,
+    /// Whether it has a primary.
+    pub standing: Standing,
+    /// Connections that no work holds: for checks, writes and pages.
+    pub free_connections: [usize; 3],
+}
+
+/// What the change feed has to know of one shard.
+#[derive(Clone, Debug)]
+pub struct ShardSource {
+    /// The shard.
+    pub shard: Shard,
+    /// The schema that holds its tables.
+    pub database: Name,
+    /// Where its primary is.
+    pub primary: watch::Receiver<Option<ServerAddress>>,
+    /// The numbers of the namespaces in its database.
+    pub namespace_ids: BTreeMap<u16, NamespaceId>,
+}
+
+impl MySqlStore {
+    /// Refuses further calls, commits what was accepted, and ends every task and connection. Closing
+    /// twice is no error.
+    pub async fn close(&self) {
+        drop(std::mem::take(&mut *self.jobs.lock()));
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        self.shutdown.send_replace(true);
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the store failed");
+            }
+        }
+        for shard in &self.shards {
+            shard.close().await;
+        }
+    }
+
+    /// The secret that users and items are hashed with: the whole cluster's.
+    pub fn hash_key(&self) -> HashKey {
+        self.hash_key
+    }
+
+    /// What kind of servers these are.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The logical shard that holds a user.
+    pub fn shard_of(&self, user: UserId) -> Shard {
+        let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
+        Shard::new(partition_of(&self.hash_key, user, shards).get())
+    }
+
+    /// How every shard stands.
+    pub fn status(&self) -> Vec<ShardStatus> {
+        let of_shard = |shard: &Arc<ShardStore>| ShardStatus {
+            shard: shard.shard,
+            standing: shard.primary.standing(),
+            free_connections: [shard.checks.free(), shard.writes.free(), shard.pages.free()],
+        };
+        self.shards.iter().map(of_shard).collect()
+    }
+
+    /// One round of background work now, beside those that come by themselves, on every shard whose
+    /// lease this store holds or can have. Returns what it did.
+    ///
+    /// # Errors
+    /// The first that a step failed with; every other step was tried, too.
+    pub async fn upkeep_now(&self) -> Result<UpkeepReport, StoreError> {
+        let mut report = UpkeepReport::default();
+        let mut failed = None;
+        for upkeep in &self.upkeep {
+            match upkeep.now(true).await {
+                Ok(done) => report.add(done),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(report), Err)
+    }
+
+    /// Calls at storage, and attempts beyond the first that the retry budget granted.
+    pub fn attempts(&self) -> (u64, u64) {
+        self.budget.counts()
+    }
+
+    /// Where the change feed of every shard is.
+    pub fn sources(&self) -> Vec<ShardSource> {
+        let of_shard = |shard: &Arc<ShardStore>| {
+            let namespaces = self.tables.iter().map(|table| table.settings.id);
+            ShardSource {
+                shard: shard.shard,
+                database: shard.primary.servers().database.clone(),
+                primary: shard.primary.address(),
+                namespace_ids: namespaces.map(|id| (shard.database_id(id), id)).collect(),
+            }
+        };
+        self.shards.iter().map(of_shard).collect()
+    }
+
+    /// The tables of all namespaces.
+    pub fn mappings(&self) -> Vec<TableMapping> {
+        self.tables.iter().map(|table| table.mapping.clone()).collect()
+    }
+
+    fn of(&self, user: UserId) -> Result<&Arc<ShardStore>, StoreError> {
+        let shard = self.shard_of(user);
+        let found = self.shards.get(usize::from(shard.get()));
+        found.ok_or_else(|| {
+            invalid(format!("user {user} belongs to shard {shard}, which is not there"))
+        })
+    }
+
+    fn jobs(&self, shard: Shard) -> Result<mpsc::Sender<Job>, StoreError> {
+        self.jobs.lock().get(usize::from(shard.get())).cloned().ok_or_else(pool::closed)
+    }
+
+    async fn write_all(&self, writes: Vec<Write>) -> Result<Option<CommitStamp>, StoreError> {
+        request::writes(&writes, self.tables.len())?;
+        for write in &writes {
+            plan::check(self.tables.get(write.namespace)?, write)?;
+        }
+        let mut parts: BTreeMap<Shard, Vec<Write>> = BTreeMap::new();
+        for write in writes {
+            parts.entry(self.shard_of(write.user)).or_default().push(write);
+        }
+        let mut waiting = Vec::with_capacity(parts.len());
+        for (shard, writes) in parts {
+            let rows = writes.iter().map(|write| write.items.len()).sum();
+            let jobs = self.jobs(shard)?;
+            let pending_writes_max = self.options.pending_writes_max;
+            waiting.push(tokio::spawn(async move {
+                submit(&jobs, pending_writes_max, |ack| Job::Write { writes, rows, ack }).await
+            }));
+        }
+        let is_one = waiting.len() == 1;
+        let mut stamp = None;
+        let mut failed = None;
+        let mut committed = 0;
+        for part in waiting {
+            match part.await.unwrap_or_else(|_| Err(pool::closed())) {
+                Ok(of_part) => {
+                    committed += 1;
+                    stamp = of_part.filter(|_| is_one);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            None => Ok(stamp),
+            Some(error) if committed == 0 => Err(error),
+            // Of several shards some have committed: the caller must take all for written.
+            Some(error) => Err(StoreError::new(
+                StoreErrorKind::OutcomeUnknown,
+                format!("written to some shards only: {}", error.message),
+            )),
+        }
+    }
+
+    async fn check_all(
+        &self,
+        namespace: NamespaceId,
+        questions: Vec<Question>,
+    ) -> Result<Answers, StoreError> {
+        request::questions(&questions)?;
+        self.tables.get(namespace)?;
+        if let [shard] = self.shards.as_slice() {
+            return shard.check(namespace, questions).await;
+        }
+        let mut found = vec![Vec::new(); questions.len()];
+        let mut parts: BTreeMap<Shard, (Vec<usize>, Vec<Question>)> = BTreeMap::new();
+        for (place, question) in questions.into_iter().enumerate() {
+            let part = parts.entry(self.shard_of(question.user)).or_default();
+            part.0.push(place);
+            part.1.push(question);
+        }
+        let mut snapshot = SnapshotId { primary: Default::default(), lower_bound: None };
+        for (shard, (places, questions)) in parts {
+            let shard = self.shards.get(usize::from(shard.get())).ok_or_else(pool::closed)?;
+            let answers = shard.check(namespace, questions).await?;
+            snapshot = answers.snapshot;
+            for (place, answer) in places.into_iter().zip(answers.found) {
+                found[place] = answer;
+            }
+        }
+        Ok(Answers { found, snapshot })
+    }
+}
+
+impl History for MySqlStore {
+    fn page(&self, request: PageRequest) -> SeamFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            request::page_rows(request.rows_max)?;
+            self.tables.get(request.namespace)?;
+            self.of(request.user)?.page(request).await
+        })
+    }
+
+    fn recent(&self, request: RecentRequest) -> SeamFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            request::page_rows(request.rows_max)?;
+            let table = self.tables.get(request.namespace)?;
+            if !table.settings.time_index {
+                return Err(request::not_kept(&table.settings.name));
+            }
+            self.of(request.user)?.recent(request).await
+        })
+    }
+
+    fn check(
+        &self,
+        namespace: NamespaceId,
+        questions: Vec<Question>,
+    ) -> SeamFuture<'_, Result<Answers, StoreError>> {
+        Box::pin(self.check_all(namespace, questions))
+    }
+
+    fn write(&self, writes: Vec<Write>) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
+        Box::pin(self.write_all(writes))
+    }
+
+    fn forget(
+        &self,
+        namespace: NamespaceId,
+        user: UserId,
+    ) -> SeamFuture<'_, Result<Forgotten, StoreError>> {
+        Box::pin(async move {
+            self.tables.get(namespace)?;
+            self.jobs(Shard::new(0))?;
+            self.of(user)?.forget(namespace, user).await
+        })
+    }
+
+    fn fence(
+        &self,
+        feed: FeedId,
+        writer: Incarnation,
+        seq: FenceSeq,
+    ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
+        Box::pin(async move {
+            self.tables.get(feed.namespace)?;
+            if usize::from(feed.shard.get()) >= self.shards.len() || feed.partition.get() != 0 {
+                return Err(invalid(format!(
+                    "feed {feed} is unknown (this store has shards 0 to {}, of one partition each)",
+                    self.shards.len() - 1
+                )));
+            }
+            let jobs = self.jobs(feed.shard)?;
+            let fence = FenceRow { feed, writer, seq };
+            submit(&jobs, self.options.pending_writes_max, |ack| Job::Fence { fence, ack }).await
+        })
+    }
+
+    fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>> {
+        Box::pin(async move {
+            self.tables.get(namespace)?;
+            let mut all = HistorySize { exact: true, ..HistorySize::default() };
+            for shard in &self.shards {
+                let one = shard.size(namespace).await?;
+                all.rows += one.rows;
+                all.rows_bytes += one.rows_bytes;
+                all.exact &= one.exact;
+                let sum = |one: u64| one + all.time_index_bytes.unwrap_or(0);
+                all.time_index_bytes = one.time_index_bytes.map(sum);
+            }
+            Ok(all)
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! Connections: how one is opened for its purpose.
+
+use std::fmt;
+
+use seen_filter::StoreError;
+use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row as _};
+
+use super::dialect::ServerFacts;
+use super::errors::{Failure, Stage};
+use super::mapping::Name;
+use super::options::MySqlOptions;
+use super::server::{ServerAddress, Tls};
+
+/// What a connection is for. The three classes of work have connections of their own, so that none
+/// starves another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Point checks, while a caller waits.
+    Check,
+    /// Marks, unmarks, forgets and fences.
+    Write,
+    /// Pages of builds and listings, sizes, and other background work.
+    Page,
+    /// Asking a server what it is.
+    Probe,
+}
+
+impl Role {
+    /// The limit of a statement at the server, in milliseconds.
+    pub(crate) fn limit_ms(self, options: &MySqlOptions) -> u64 {
+        match self {
+            Self::Check => options.check_timeout_ms,
+            Self::Write => options.write_timeout_ms,
+            Self::Page => options.page_timeout_ms,
+            Self::Probe => options.connect_timeout_ms,
+        }
+    }
+
+    /// How long the client waits: longer, so that the server's own answer comes first.
+    pub(crate) fn patience_ms(self, options: &MySqlOptions) -> u64 {
+        self.limit_ms(options) * 3 / 2
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Check => "check",
+            Self::Write => "write",
+            Self::Page => "page",
+            Self::Probe => "probe",
+        })
+    }
+}
+
+/// Where to connect to. Everything that sqlx would set by itself is set by [`connect`] in one go.
+fn connect_options(
+    options: &MySqlOptions,
+    address: &ServerAddress,
+    database: Option<&Name>,
+) -> Result<MySqlConnectOptions, StoreError> {
+    let mut connect = MySqlConnectOptions::new()
+        .host(&address.host)
+        .port(address.port)
+        .username(&options.login.user)
+        .statement_cache_capacity(256)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .charset("utf8mb4")
+        .disable_statement_logging();
+    // An empty password is not the same as none: TiDB refuses it.
+    if let Some(password) = options.login.password_now()? {
+        connect = connect.password(&password);
+    }
+    if let Some(database) = database {
+        connect = connect.database(database.as_str());
+    }
+    Ok(match &options.login.tls {
+        Tls::Off => connect.ssl_mode(MySqlSslMode::Disabled),
+        Tls::Required { ca: None } => connect.ssl_mode(MySqlSslMode::VerifyIdentity),
+        Tls::Required { ca: Some(ca) } => connect.ssl_mode(MySqlSslMode::VerifyIdentity).ssl_ca(ca),
+    })
+}
+
+/// Opens a connection within the connect timeout and asks the server what it is.
+pub(crate) async fn connect(
+    options: &MySqlOptions,
+    address: &ServerAddress,
+    database: Option<&Name>,
+    role: Role,
+) -> Result<(MySqlConnection, ServerFacts), Failure> {
+    let target = connect_options(options, address, database).map_err(Failure::Store)?;
+    let opening = async {
+        let mut connection = target.connect().await?;
+        let row = connection
+            .fetch_one("SELECT VERSION(), CAST(@@server_id AS UNSIGNED), @@global.read_only + 0")
+            .await?;
+        let version: String = row.try_get(0)?;
+        let server_id: u64 = row.try_get(1)?;
+        let read_only: i64 = row.try_get(2)?;
+        Ok((connection, version, server_id, read_only != 0))
+    };
+    let sql = |error| Failure::Sql(Stage::Open, error);
+    let limit = options.connect_timeout();
+    let silent = |_| Failure::Silent(Stage::Open, options.connect_timeout_ms);
+    let (mut connection, version, server_id, read_only) =
+        tokio::time::timeout(limit, opening).await.map_err(silent)?.map_err(sql)?;
+    let facts = ServerFacts::new(&version, server_id, read_only).map_err(Failure::Store)?;
+    if role != Role::Probe {
+        let snapshot = role != Role::Write;
+        let session = facts.dialect.session(role.limit_ms(options), snapshot, role == Role::Write);
+        let setting = sqlx::raw_sql(AssertSqlSafe(session));
+        let set = setting.execute(&mut connection);
+        tokio::time::timeout(limit, set).await.map_err(silent)?.map_err(sql)?;
+    }
+    Ok((connection, facts))
+}

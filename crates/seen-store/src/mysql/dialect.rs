@@ -1,0 +1,158 @@
+//! The three kinds of server, and where they differ.
+
+use seen_filter::{PrimaryId, StoreError, StoreErrorKind};
+
+/// A kind of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// MariaDB, from 10.6.
+    MariaDb,
+    /// MySQL, from 8.0.
+    MySql,
+    /// TiDB, from 7.5.
+    TiDb,
+}
+
+/// What a server says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// What kind it is.
+    pub dialect: Dialect,
+    /// Its version, as it says it.
+    pub version: String,
+    /// Its number among its replicas.
+    pub server_id: u64,
+    /// True if it takes no writes.
+    pub read_only: bool,
+}
+
+/// The oldest versions that are tried: older ones lack what the store needs.
+const OLDEST: [(Dialect, (u32, u32)); 3] =
+    [(Dialect::MariaDb, (10, 6)), (Dialect::MySql, (8, 0)), (Dialect::TiDb, (7, 5))];
+
+/// Keys of one point check statement. Few sizes are few statements to prepare and keep. On TiDB a
+/// plan for more than 200 is not cached, and up to that it is a batch point get.
+const CHECK_SIZES: [usize; 5] = [1, 8, 40, 200, 1_000];
+const CHECK_SIZES_TIDB: [usize; 4] = [1, 8, 40, 200];
+
+impl Dialect {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MariaDb => "MariaDB",
+            Self::MySql => "MySQL",
+            Self::TiDb => "TiDB",
+        }
+    }
+
+    /// How many keys a point check statement may hold, ascending.
+    pub(crate) const fn check_sizes(self) -> &'static [usize] {
+        match self {
+            Self::TiDb => &CHECK_SIZES_TIDB,
+            _ => &CHECK_SIZES,
+        }
+    }
+
+    /// True if several servers are writable at once and all show the same: none of them is *the*
+    /// primary, and any will do.
+    pub const fn any_server(self) -> bool {
+        matches!(self, Self::TiDb)
+    }
+
+    /// The settings of a connection: strict values, UTC, and limits that the server keeps itself
+    /// when the client has gone. `lock_wait_s` is at least 1.
+    pub(crate) fn session(self, limit_ms: u64, snapshot: bool, writes: bool) -> String {
+        let isolation = if snapshot { "REPEATABLE READ" } else { "READ COMMITTED" };
+        let lock_wait_s = limit_ms.div_ceil(1_000);
+        let mut text = format!(
+            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
+             time_zone = '+00:00', innodb_lock_wait_timeout = {lock_wait_s}"
+        );
+        match self {
+            // The limit covers writes, too. 0 switches conversion of long lists to joins off.
+            Self::MariaDb => {
+                let (s, ms) = (limit_ms / 1_000, limit_ms % 1_000);
+                text += &format!(
+                    ", max_statement_time = {s}.{ms:03}, in_predicate_conversion_threshold = 0"
+                );
+            }
+            // The limit covers reads only; writes are bounded by the lock wait.
+            Self::MySql | Self::TiDb => text += &format!(", max_execution_time = {limit_ms}"),
+        }
+        // TiDB refuses READ COMMITTED for some statements and does not need it: its writes take no
+        // gap locks.
+        if !(self == Self::TiDb && writes) {
+            text += &format!("; SET SESSION TRANSACTION ISOLATION LEVEL {isolation}");
+        }
+        text
+    }
+}
+
+impl ServerFacts {
+    /// Reads what a server said.
+    ///
+    /// # Errors
+    /// `Schema` if it is older than what the store needs.
+    pub(crate) fn new(version: &str, server_id: u64, read_only: bool) -> Result<Self, StoreError> {
+        let dialect = match version {
+            v if v.contains("TiDB") => Dialect::TiDb,
+            v if v.contains("MariaDB") => Dialect::MariaDb,
+            _ => Dialect::MySql,
+        };
+        let facts = Self { dialect, version: version.to_owned(), server_id, read_only };
+        let number = facts.number();
+        let (_, oldest) = OLDEST.iter().find(|(d, _)| *d == dialect).unwrap_or(&OLDEST[0]);
+        if number.is_some_and(|number| number < *oldest) {
+            return Err(StoreError::new(
+                StoreErrorKind::Schema,
+                format!(
+                    "the server is {} {version}, which is older than {}.{}; upgrade it",
+                    dialect.name(),
+                    oldest.0,
+                    oldest.1
+                ),
+            ));
+        }
+        Ok(facts)
+    }
+
+    /// Major and minor version, if they can be read. TiDB says MySQL's first and then its own;
+    /// MariaDB may put 5.5.5- in front, for old replicas.
+    fn number(&self) -> Option<(u32, u32)> {
+        let text = match self.dialect {
+            Dialect::TiDb => self.version.split("TiDB-").nth(1)?.trim_start_matches('v'),
+            _ => self.version.strip_prefix("5.5.5-").unwrap_or(&self.version),
+        };
+        let mut parts = text.split(|c: char| !c.is_ascii_digit());
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+
+    /// What snapshots name the server by.
+    pub(crate) fn primary_id(&self) -> PrimaryId {
+        // Several TiDB servers are one store.
+        if self.dialect.any_server() { PrimaryId::new(0) } else { PrimaryId::new(self.server_id) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_told_by_their_version() {
+        for (version, dialect, number) in [
+            ("10.11.19-MariaDB-0+deb12u1-log", Dialect::MariaDb, Some((10, 11))),
+            ("5.5.5-10.6.1-MariaDB", Dialect::MariaDb, Some((10, 6))),
+            ("9.7.0", Dialect::MySql, Some((9, 7))),
+            ("8.0.11-TiDB-v8.5-e4e814fdc0af", Dialect::TiDb, Some((8, 5))),
+            ("8.0.11-TiDB-None", Dialect::TiDb, None),
+        ] {
+            let facts = ServerFacts::new(version, 1, false).expect(version);
+            assert_eq!((facts.dialect, facts.number()), (dialect, number), "{version}");
+        }
+        for old in ["5.7.44-log", "10.3.39-MariaDB", "5.7.25-TiDB-v5.4.0"] {
+            let refused = ServerFacts::new(old, 1, false).expect_err(old);
+            assert!(refused.message.contains(old), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Pages, listings and point checks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use seen_filter::history::{Answers, HistorySize, Page, PageRequest, Question, RecentRequest, Row};
+use seen_filter::{
+    CommitStamp, Item, NamespaceId, SnapshotId, StoreError, StoreErrorKind, UnixMillis, UserEpoch,
+    UserId,
+};
+use sqlx::mysql::{MySqlArguments, MySqlRow};
+use sqlx::{Arguments as _, Executor as _, Row as _};
+
+use super::errors::{Failure, Stage};
+use super::mapping::KindColumn;
+use super::pool::Session;
+use super::shard::ShardStore;
+use super::sql::{COUNT_ROWS_MAX, safe};
+use super::tables::Table;
+use crate::request::{self, TIME_MS_MAX};
+
+fn read_error(error: sqlx::Error) -> Failure {
+    Failure::Sql(Stage::Read, error)
+}
+
+fn encode_error(error: sqlx::error::BoxDynError) -> Failure {
+    read_error(sqlx::Error::Encode(error))
+}
+
+/// Keys and which places of the answer they stand for.
+type Asked = HashMap<(UserId, Item), Vec<usize>>;
+
+impl Session {
+    /// Begins a transaction whose reads are one snapshot, and asks who the server is within it.
+    /// Returns its clock, and the user's epoch if one is asked for.
+    async fn begin_snapshot(
+        &mut self,
+        epoch_of: Option<(u16, UserId)>,
+    ) -> Result<(UnixMillis, UserEpoch), Failure> {
+        let epoch = epoch_of.map_or("0".to_owned(), |(namespace, user)| {
+            format!(
+                "(SELECT seq FROM seen_control WHERE user_id = {user} AND namespace = {namespace} \
+                 AND writer = 0)"
+            )
+        });
+        let begin = safe(format!(
+            "START TRANSACTION; SELECT CAST(@@server_id AS UNSIGNED), @@global.read_only + 0, \
+             CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), CAST({epoch} AS UNSIGNED)"
+        ));
+        let row = self.connection.fetch_one(sqlx::raw_sql(begin)).await.map_err(read_error)?;
+        let server_id: u64 = row.try_get(0).map_err(read_error)?;
+        let read_only: i64 = row.try_get(1).map_err(read_error)?;
+        self.prove(server_id, read_only != 0)?;
+        let now: u64 = row.try_get(2).map_err(read_error)?;
+        let epoch: Option<u64> = row.try_get(3).map_err(read_error)?;
+        let epoch = u32::try_from(epoch.unwrap_or(0)).unwrap_or(u32::MAX);
+        Ok((UnixMillis::new(now), UserEpoch::new(epoch)))
+    }
+
+    async fn end_snapshot(&mut self) -> Result<(), Failure> {
+        self.connection.execute(sqlx::raw_sql("COMMIT")).await.map_err(read_error)?;
+        Ok(())
+    }
+
+    /// Refuses an answer of a server that takes no writes, or is another than was connected to
+    /// (coherence row 51).
+    fn prove(&self, server_id: u64, read_only: bool) -> Result<(), Failure> {
+        if self.facts.dialect.any_server() || (!read_only && server_id == self.facts.server_id) {
+            return Ok(());
+        }
+        Err(Failure::Store(self.demoted()))
+    }
+
+    fn snapshot(&self) -> SnapshotId {
+        SnapshotId { primary: self.facts.primary_id(), lower_bound: None::<CommitStamp> }
+    }
+
+    /// Marks which of the asked keys have rows, by statements of few sizes.
+    async fn find(
+        &mut self,
+        table: &Table,
+        keys: &[(UserId, Item)],
+        horizon: u32,
+        mut found: impl FnMut(UserId, Item),
+    ) -> Result<(), Failure> {
+        let mut rest = keys;
+        while !rest.is_empty() {
+            let (size, sql) = table.sql.check(rest.len());
+            let (now, later) = rest.split_at(rest.len().min(size));
+            rest = later;
+            let arguments = check_arguments(table, now, size, horizon).map_err(encode_error)?;
+            let query = sqlx::query_with(sql, arguments);
+            let rows = query.fetch_all(&mut self.connection).await.map_err(read_error)?;
+            for row in &rows {
+                let [first, second, third] = [number(row, 0)?, number(row, 1)?, number(row, 2)?];
+                if row.len() > 3 && number(row, 3)? == 1 {
+                    self.prove(first, second != 0)?;
+                    continue;
+                }
+                let kind = u8::try_from(second).map_err(|_| bad_kind(table, second))?;
+                found(UserId::new(first), Item::new(kind, third));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of one user after a key, at most `rows_max` items, and whether more follow. Rows of
+    /// several buckets that are one item become one row: whose time counts is the namespace's rule,
+    /// and its bucket is the newest.
+    async fn rows(
+        &mut self,
+        table: &Table,
+        request: &PageRequest,
+        horizon: u32,
+    ) -> Result<(Vec<Row>, bool), Failure> {
+        let limit = request.rows_max as u64 + 1;
+        let mut merged: Vec<Row> = Vec::new();
+        let mut after = request.after.map(|item| (item, u32::MAX));
+        loop {
+            let arguments = page_arguments(table, request.user, horizon, after, limit);
+            let sql = if after.is_some() { &table.sql.page_after } else { &table.sql.page_first };
+            let query = sqlx::query_with(sql.clone(), arguments.map_err(encode_error)?);
+            let rows = query.fetch_all(&mut self.connection).await.map_err(read_error)?;
+            let fetched = rows.len() as u64;
+            for row in &rows {
+                let row = row_of(table, row)?;
+                after = Some((row.item, row.bucket));
+                merge(&mut merged, row, table.settings.time_rule);
+            }
+            let is_end = fetched < limit;
+            if is_end || merged.len() > request.rows_max {
+                let more = merged.len() > request.rows_max;
+                merged.truncate(request.rows_max);
+                return Ok((merged, more));
+            }
+        }
+    }
+}
+
+/// Takes a row in, into the one before if that is of the same item. Buckets ascend.
+fn merge(merged: &mut Vec<Row>, row: Row, rule: seen_filter::TimeRule) {
+    match merged.last_mut() {
+        Some(last) if last.item == row.item => {
+            last.bucket = row.bucket;
+            if rule == seen_filter::TimeRule::Last {
+                last.marked_at = row.marked_at;
+            }
+        }
+        _ => merged.push(row),
+    }
+}
+
+fn bad_kind(table: &Table, kind: u64) -> Failure {
+    Failure::Store(StoreError::new(
+        StoreErrorKind::Schema,
+        format!(
+            "{}: a row has kind {kind} (allowed: 0 to 255); map such rows to a namespace of their own",
+            table.mapping.table
+        ),
+    ))
+}
+
+/// An id, of whatever integer type its column is: a negative one stands for the unsigned number with
+/// the same bits.
+fn number(row: &MySqlRow, column: usize) -> Result<u64, Failure> {
+    match row.try_get::<u64, _>(column) {
+        Ok(number) => Ok(number),
+        Err(sqlx::Error::ColumnDecode { .. }) => {
+            row.try_get::<i64, _>(column).map(i64::cast_unsigned).map_err(read_error)
+        }
+        Err(error) => Err(read_error(error)),
+    }
+}
+
+fn row_of(table: &Table, row: &MySqlRow) -> Result<Row, Failure> {
+    let (kind, item, bucket) = (number(row, 0)?, number(row, 1)?, number(row, 3)?);
+    let time: Option<i64> = row.try_get(2).map_err(read_error)?;
+    let kind = u8::try_from(kind).map_err(|_| bad_kind(table, kind))?;
+    Ok(Row {
+        item: Item::new(kind, item),
+        marked_at: UnixMillis::new(u64::try_from(time.unwrap_or(0)).unwrap_or(0)),
+        bucket: u32::try_from(bucket).unwrap_or(u32::MAX),
+    })
+}
+
+/// Binds one key, as the table's key columns are.
+pub(crate) fn add_key(
+    arguments: &mut MySqlArguments,
+    table: &Table,
+    (user, item): (UserId, Item),
+) -> Result<(), sqlx::error::BoxDynError> {
+    arguments.add(user.get())?;
+    if matches!(table.mapping.kind, KindColumn::Column(_)) {
+        arguments.add(item.kind.get())?;
+    }
+    arguments.add(item.id.get())
+}
+
+/// Binds the asked keys, padded to the statement's size with keys that were not asked for: distinct
+/// ones, since repeats lose TiDB's plan cache. Their rows, if there are any, are ignored.
+fn check_arguments(
+    table: &Table,
+    keys: &[(UserId, Item)],
+    size: usize,
+    horizon: u32,
+) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
+    let mut arguments = MySqlArguments::default();
+    arguments.reserve(size * 3 + 1, size * 20);
+    for key in keys {
+        add_key(&mut arguments, table, *key)?;
+    }
+    let Some((user, like)) = keys.last() else { return Ok(arguments) };
+    let asked = |item: &Item| keys.contains(&(*user, *item));
+    let mut pads = (0..).map(|id| Item::new(like.kind.get(), id)).filter(|item| !asked(item));
+    for _ in keys.len()..size {
+        let Some(pad) = pads.next() else { break };
+        add_key(&mut arguments, table, (*user, pad))?;
+    }
+    if table.has_buckets() {
+        arguments.add(horizon)?;
+    }
+    Ok(arguments)
+}
+
+fn page_arguments(
+    table: &Table,
+    user: UserId,
+    horizon: u32,
+    after: Option<(Item, u32)>,
+    limit: u64,
+) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
+    let mut arguments = MySqlArguments::default();
+    arguments.add(user.get())?;
+    if table.has_buckets() {
+        arguments.add(horizon)?;
+    }
+    if let Some((item, bucket)) = after {
+        if matches!(table.mapping.kind, KindColumn::Column(_)) {
+            arguments.add(item.kind.get())?;
+            arguments.add(item.kind.get())?;
+        }
+        arguments.add(item.id.get())?;
+        if table.has_buckets() {
+            arguments.add(item.id.get())?;
+            arguments.add(bucket)?;
+        }
+    }
+    arguments.add(limit)?;
+    Ok(arguments)
+}
+
+fn recent_arguments(
+    table: &Table,
+    request: &RecentRequest,
+    horizon: u32,
+) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
+    let bound = |time: UnixMillis| time.get().min(TIME_MS_MAX);
+    // No time lies after the last one, and no kind after 255: this key comes after every row.
+    let (time, kind, id) = match request.before {
+        Some((time, item)) => (bound(time), u16::from(item.kind.get()), item.id.get()),
+        None => (TIME_MS_MAX, 256, 0),
+    };
+    let mut arguments = MySqlArguments::default();
+    arguments.add(request.user.get())?;
+    if table.has_buckets() {
+        arguments.add(horizon)?;
+        arguments.add(horizon)?;
+    }
+    arguments.add(bound(request.from))?;
+    arguments.add(bound(request.until))?;
+    arguments.add(time)?;
+    arguments.add(time)?;
+    arguments.add(kind)?;
+    arguments.add(kind)?;
+    arguments.add(id)?;
+    arguments.add(request.rows_max as u64 + 1)?;
+    Ok(arguments)
+}
+
+impl ShardStore {
+    /// One page in key order.
+    pub(crate) async fn page(self: &Arc<Self>, request: PageRequest) -> Result<Page, StoreError> {
+        let shard = Arc::clone(self);
+        self.pages
+            .run(move |session| {
+                let shard = Arc::clone(&shard);
+                Box::pin(async move {
+                    let table = shard.tables.get(request.namespace).map_err(Failure::Store)?;
+                    let id = shard.database_id(request.namespace);
+                    let (server_now, user_epoch) =
+                        session.begin_snapshot(Some((id, request.user))).await?;
+                    let storage_now = shard.now_or(server_now);
+                    let horizon = table.horizon(storage_now);
+                    let (rows, more) = session.rows(table, &request, horizon).await?;
+                    session.end_snapshot().await?;
+                    let snapshot = session.snapshot();
+                    Ok(Page { rows, last: !more, user_epoch, snapshot, storage_now })
+                })
+            })
+            .await
+    }
+
+    /// One page, newest first.
+    pub(crate) async fn recent(
+        self: &Arc<Self>,
+        request: RecentRequest,
+    ) -> Result<Page, StoreError> {
+        let shard = Arc::clone(self);
+        self.pages
+            .run(move |session| {
+                let shard = Arc::clone(&shard);
+                Box::pin(async move {
+                    let table = shard.tables.get(request.namespace).map_err(Failure::Store)?;
+                    let id = shard.database_id(request.namespace);
+                    let (server_now, user_epoch) =
+                        session.begin_snapshot(Some((id, request.user))).await?;
+                    let storage_now = shard.now_or(server_now);
+                    let horizon = table.horizon(storage_now);
+                    let arguments =
+                        recent_arguments(table, &request, horizon).map_err(encode_error)?;
+                    let query = sqlx::query_with(table.sql.recent.clone(), arguments);
+                    let fetched =
+                        query.fetch_all(&mut session.connection).await.map_err(read_error)?;
+                    session.end_snapshot().await?;
+                    let rows: Result<Vec<Row>, Failure> =
+                        fetched.iter().map(|row| row_of(table, row)).collect();
+                    let mut rows = rows?;
+                    let last = rows.len() <= request.rows_max;
+                    rows.truncate(request.rows_max);
+                    let snapshot = session.snapshot();
+                    Ok(Page { rows, last, user_epoch, snapshot, storage_now })
+                })
+            })
+            .await
+    }
+
+    /// Which of the asked items are there. All from one snapshot: by one statement if they fit into
+    /// one, else in a transaction.
+    pub(crate) async fn check(
+        self: &Arc<Self>,
+        namespace: NamespaceId,
+        questions: Vec<Question>,
+    ) -> Result<Answers, StoreError> {
+        request::questions(&questions)?;
+        let table = self.tables.get(namespace)?;
+        let mut asked = Asked::new();
+        let mut place = 0;
+        for question in &questions {
+            for item in &question.items {
+                let wanted = match table.mapping.kind {
+                    KindColumn::Constant(kind) => item.kind == kind,
+                    KindColumn::Column(_) => true,
+                };
+                if wanted {
+                    asked.entry((question.user, *item)).or_default().push(place);
+                }
+                place += 1;
+            }
+        }
+        let mut keys: Vec<(UserId, Item)> = asked.keys().copied().collect();
+        // In key order the server walks its pages once.
+        keys.sort_unstable();
+        let (found, snapshot) = self.find(namespace, keys).await?;
+        let mut flat = vec![false; place];
+        for place in found.iter().filter_map(|key| asked.get(key)).flatten() {
+            flat[*place] = true;
+        }
+        let mut rest = flat.as_slice();
+        let mut answers = Vec::with_capacity(questions.len());
+        for question in &questions {
+            let (of_question, others) = rest.split_at(question.items.len());
+            answers.push(of_question.to_vec());
+            rest = others;
+        }
+        Ok(Answers { found: answers, snapshot })
+    }
+
+    async fn find(
+        self: &Arc<Self>,
+        namespace: NamespaceId,
+        keys: Vec<(UserId, Item)>,
+    ) -> Result<(Vec<(UserId, Item)>, SnapshotId), StoreError> {
+        let shard = Arc::clone(self);
+        let keys: Arc<[(UserId, Item)]> = keys.into();
+        self.checks
+            .run(move |session| {
+                let (shard, keys) = (Arc::clone(&shard), Arc::clone(&keys));
+                Box::pin(async move {
+                    let table = shard.tables.get(namespace).map_err(Failure::Store)?;
+                    let is_one = keys.len() <= table.sql.check(keys.len()).0;
+                    let needs_time = table.has_buckets() && shard.clock.is_none();
+                    let in_transaction = !is_one || needs_time;
+                    let mut server_now = UnixMillis::new(0);
+                    if in_transaction {
+                        server_now = session.begin_snapshot(None).await?.0;
+                    }
+                    let horizon = table.horizon(shard.now_or(server_now));
+                    let mut found = Vec::new();
+                    session.find(table, &keys, horizon, |u, i| found.push((u, i))).await?;
+                    if in_transaction {
+                        session.end_snapshot().await?;
+                    }
+                    Ok((found, session.snapshot()))
+                })
+            })
+            .await
+    }
+
+    /// What a namespace takes: counted one by one up to a bound, beyond it as the server estimates.
+    pub(crate) async fn size(
+        self: &Arc<Self>,
+        namespace: NamespaceId,
+    ) -> Result<HistorySize, StoreError> {
+        let shard = Arc::clone(self);
+        self.pages
+            .run(move |session| {
+                let shard = Arc::clone(&shard);
+                Box::pin(async move {
+                    let table = shard.tables.get(namespace).map_err(Failure::Store)?;
+                    session.size(table).await
+                })
+            })
+            .await
+    }
+}
+
+/// What InnoDB takes for a row beside its columns: header, transaction and roll pointer.
+const ROW_OVERHEAD_BYTES: u64 = 18;
+/// The columns of a row, and of an entry of the time index.
+const ROW_COLUMNS_BYTES: u64 = 25;
+
+impl Session {
+    async fn size(&mut self, table: &Table) -> Result<HistorySize, Failure> {
+        let counted: i64 = sqlx::query_scalar(table.sql.count.clone())
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(read_error)?;
+        let counted = counted.unsigned_abs();
+        let has_index = table.settings.time_index;
+        if counted <= COUNT_ROWS_MAX {
+            let rows_bytes = counted * (ROW_COLUMNS_BYTES + ROW_OVERHEAD_BYTES);
+            let index_bytes = counted * (ROW_COLUMNS_BYTES + 5);
+            let time_index_bytes = has_index.then_some(index_bytes);
+            return Ok(HistorySize { rows: counted, rows_bytes, time_index_bytes, exact: true });
+        }
+        let (rows, rows_bytes, index_bytes): (u64, u64, u64) = sqlx::query_as(
+            "SELECT CAST(table_rows AS UNSIGNED), CAST(data_length AS UNSIGNED), \
+             CAST(index_length AS UNSIGNED) FROM information_schema.tables \
+             WHERE table_schema = DATABASE() AND table_name = ?",
+        )
+        .bind(table.mapping.table.as_str())
+        .fetch_one(&mut self.connection)
+        .await
+        .map_err(read_error)?;
+        let time_index_bytes = has_index.then_some(index_bytes);
+        Ok(HistorySize { rows: rows.max(counted), rows_bytes, time_index_bytes, exact: false })
+    }
+}

@@ -1,0 +1,33 @@
+//! The store on database servers passes the suite, on each kind of server. MariaDB is always tested;
+//! TiDB where `scripts/tidb` has built it; MySQL where `scripts/mysql` has fetched it:
+//! `scripts/mysql && cargo test -p seen-store --test mysql_conformance mysql`.
+
+mod servers;
+
+/// A fixture on a server of this kind; the test ends here where there is none.
+macro_rules! on {
+    ($kind:ident) => {
+        match crate::servers::$kind() {
+            Some(server) => server,
+            None => return,
+        }
+    };
+}
+
+mod mariadb {
+    use seen_store::history_tests;
+
+    history_tests!(on!(mariadb), tokio::test(flavor = "multi_thread", worker_threads = 2));
+}
+
+mod mysql {
+    use seen_store::history_tests;
+
+    history_tests!(on!(mysql), tokio::test(flavor = "multi_thread", worker_threads = 2));
+}
+
+mod tidb {
+    use seen_store::history_tests;
+
+    history_tests!(on!(tidb), tokio::test(flavor = "multi_thread", worker_threads = 2));
+}
