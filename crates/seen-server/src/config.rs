@@ -16,7 +16,8 @@ mod server;
 mod storage;
 pub mod units;
 
-use seen_filter::NamespaceSettings;
+use seen_filter::{NamespaceSettings, StoreError};
+use seen_store::MySqlOptions;
 use serde::{Deserialize, Serialize};
 
 pub use cache::CacheConfig;
@@ -95,7 +96,24 @@ impl Config {
         self.feed.validate()?;
         self.limits.validate()?;
         self.log.validate()?;
-        namespace::validate(&self.namespace)
+        namespace::validate(&self.namespace)?;
+        let foreign = self.namespace.iter().position(|one| one.table.is_some());
+        match (self.storage.kind, foreign) {
+            (StorageKind::Sqlite, Some(index)) => Err(OutOfRange {
+                key: format!("namespace.{index}.table"),
+                value: self.namespace[index].table.clone().unwrap_or_default(),
+                allowed: "unset where storage.kind is sqlite".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the store on database servers is told.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for names or addresses that [`Self::validate`] refuses.
+    pub fn mysql_options(&self) -> Result<MySqlOptions, StoreError> {
+        self.mysql.options(&self.storage, &self.namespace)
     }
 
     /// The namespaces with their numbers.

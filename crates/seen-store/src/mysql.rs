@@ -12,6 +12,8 @@ mod connection;
 mod ddl;
 mod dialect;
 mod errors;
+mod finding;
+mod foreign;
 mod lease;
 mod mapping;
 mod open;
@@ -51,6 +53,7 @@ use tables::Tables;
 use upkeep::Upkeep;
 
 pub use dialect::{Dialect, ServerFacts};
+pub use finding::{Finding, Severity};
 pub use mapping::{KindColumn, Name, TableMapping, TimeUnit};
 pub use options::{Engine, MySqlOptions, SHARDS_MAX, ShardServers};
 pub use primary::{Primary, Standing};
@@ -109,6 +112,9 @@ impl MySqlStore {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the store failed");
             }
+        }
+        for upkeep in &self.upkeep {
+            upkeep.give_up().await;
         }
         for shard in &self.shards {
             shard.close().await;
@@ -304,7 +310,7 @@ impl History for MySqlStore {
         user: UserId,
     ) -> SeamFuture<'_, Result<Forgotten, StoreError>> {
         Box::pin(async move {
-            self.tables.get(namespace)?;
+            plan::check_writable(self.tables.get(namespace)?)?;
             self.jobs(Shard::new(0))?;
             self.of(user)?.forget(namespace, user).await
         })

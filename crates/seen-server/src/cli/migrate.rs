@@ -65,7 +65,7 @@ async fn migrate(
     apply: bool,
     check: bool,
 ) -> Result<(Vec<SchemaPlan>, Done), CliError> {
-    let options = config.mysql.options(&config.storage)?;
+    let options = config.mysql_options()?;
     let plans = MySqlStore::plan_schema(options.clone(), config.namespaces()).await?;
     if plans.iter().all(|plan| plan.steps.is_empty()) {
         return Ok((plans, Done::Nothing));

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use seen_filter::StoreError;
+use seen_filter::{NamespaceId, StoreError};
 use seen_store::mysql::{
     Engine, Login, MySqlOptions, Name, PasswordSource, ServerAddress, ShardServers, Tls,
 };
 use serde::{Deserialize, Serialize};
 
 use super::error::OutOfRange;
+use super::namespace::NamespaceConfig;
 use super::options::{Allowed, OptionInfo, SectionInfo, ms, option, optional, secs};
 use super::secret::Secret;
 use super::storage::StorageConfig;
@@ -230,7 +231,11 @@ impl MySqlConfig {
     ///
     /// # Errors
     /// `InvalidRequest` for a name or address that [`Self::validate`] refuses.
-    pub fn options(&self, storage: &StorageConfig) -> Result<MySqlOptions, StoreError> {
+    pub fn options(
+        &self,
+        storage: &StorageConfig,
+        namespaces: &[NamespaceConfig],
+    ) -> Result<MySqlOptions, StoreError> {
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let password = match (&self.password_file, self.password.is_empty()) {
             (Some(file), _) => PasswordSource::File(file.clone()),
@@ -241,7 +246,11 @@ impl MySqlConfig {
             TlsMode::Off => Tls::Off,
             TlsMode::Required => Tls::Required { ca: self.tls_ca.clone() },
         };
+        let numbered = (0..).map(NamespaceId::new).zip(namespaces);
+        let mappings: Result<Vec<_>, _> =
+            numbered.filter_map(|(id, one)| one.mapping(id).transpose()).collect();
         Ok(MySqlOptions {
+            mappings: mappings?,
             login: Login { user: self.user.clone(), password, tls },
             shards: vec![ShardServers {
                 database: Name::new("mysql.database", &self.database)?,

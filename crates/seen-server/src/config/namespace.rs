@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use seen_filter::settings::{BUCKET_MS_MIN, RATE_DEFAULT, RATE_MAX, RATE_MIN};
-use seen_filter::{NamespaceId, NamespaceSettings, Retention, TimeRule};
+use seen_filter::{NamespaceId, NamespaceSettings, Retention, StoreError, TimeRule};
+use seen_store::mysql::TableMapping;
 use serde::{Deserialize, Serialize};
 
 use super::error::OutOfRange;
@@ -61,6 +62,25 @@ const OPTIONS: &[OptionInfo] = &[
         Allowed::Flag,
         "Keeps an index for newest-first listings; costs about a second copy of the rows.",
     ),
+    optional(
+        "table",
+        Allowed::Text("table or schema.table"),
+        "A table of the database servers that was there before and serves as this history; unset makes an own one.",
+        "app.member_reads",
+    ),
+    optional(
+        "columns",
+        Allowed::Text(
+            "user=COLUMN,item=COLUMN[,kind=COLUMN or number][,time=COLUMN[:ms or :s]][,deleted=COLUMN]",
+        ),
+        "That table's columns. A kind that is a number is every row's; without one it is 0. A row whose deleted column is neither NULL nor 0 is none.",
+        "user=member_id,item=article_id,kind=1,time=read_at,deleted=is_removed",
+    ),
+    option(
+        "read_only",
+        Allowed::Flag,
+        "Marks are refused, since only that table's owner writes to it; the change feed alone brings news.",
+    ),
 ];
 
 /// `[[namespace]]`.
@@ -81,6 +101,12 @@ pub struct NamespaceConfig {
     pub time_rule: WhoseTime,
     #[serde(default)]
     pub time_index: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<String>,
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// Whose time is kept when an item is marked again.
@@ -113,7 +139,20 @@ impl NamespaceConfig {
             newest_max: None,
             time_rule: WhoseTime::First,
             time_index: false,
+            table: None,
+            columns: None,
+            read_only: false,
         }
+    }
+
+    /// The table that was there before, if this history is in one.
+    ///
+    /// # Errors
+    /// `InvalidRequest` if table or columns cannot be read.
+    pub fn mapping(&self, id: NamespaceId) -> Result<Option<TableMapping>, StoreError> {
+        let Some(table) = &self.table else { return Ok(None) };
+        let columns = self.columns.as_deref().unwrap_or_default();
+        TableMapping::parse(id, table, columns, self.read_only).map(Some)
     }
 
     /// The settings that the store and the replica work with.
@@ -165,6 +204,7 @@ pub(super) fn validate(all: &[NamespaceConfig]) -> Result<(), OutOfRange> {
             value: error.value,
             allowed: error.limit,
         })?;
+        validate_table(&table, one)?;
         if all[..index].iter().any(|earlier| earlier.name == one.name) {
             return Err(OutOfRange {
                 key: format!("{table}.name"),
@@ -174,6 +214,28 @@ pub(super) fn validate(all: &[NamespaceConfig]) -> Result<(), OutOfRange> {
         }
     }
     Ok(())
+}
+
+/// Checks what says where a history is that was there before.
+fn validate_table(key: &str, one: &NamespaceConfig) -> Result<(), OutOfRange> {
+    let refuse = |option: &str, value: &str, allowed: String| {
+        Err(OutOfRange { key: format!("{key}.{option}"), value: value.to_owned(), allowed })
+    };
+    if one.table.is_none() {
+        if let Some(columns) = &one.columns {
+            return refuse("columns", columns, "unset where namespace.table is unset".to_owned());
+        }
+        if one.read_only {
+            return refuse("read_only", "true", "false where namespace.table is unset".to_owned());
+        }
+    }
+    match one.mapping(NamespaceId::new(0)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let columns = one.columns.as_deref().unwrap_or("unset");
+            refuse("columns", columns, error.message)
+        }
+    }
 }
 
 /// The option that sets a field of [`NamespaceSettings`].

@@ -78,7 +78,7 @@ async fn open_sqlite(
 }
 
 async fn open_mysql(config: &Config, storage: &Handle) -> Result<Opened, NodeError> {
-    let options = config.mysql.options(&config.storage)?;
+    let options = config.mysql_options()?;
     let opening = storage.spawn(MySqlStore::open(options, config.namespaces()));
     let store = opening.await.map_err(|_| NodeError::Ended("opening the store"))??;
     let feed: Arc<dyn ChangeFeed> = Arc::new(NoFeed);

@@ -75,9 +75,10 @@ impl Lease {
             return;
         }
         let holder = self.holder;
-        let given = self.shard.pages.run(move |session| {
-            Box::pin(async move { session.give_lease_up(holder).await })
-        });
+        let given = self
+            .shard
+            .pages
+            .run(move |session| Box::pin(async move { session.give_lease_up(holder).await }));
         match tokio::time::timeout(self.shard.options.connect_timeout(), given).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

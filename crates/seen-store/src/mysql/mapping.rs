@@ -71,6 +71,8 @@ pub enum TimeUnit {
 pub struct TableMapping {
     /// Whose rows these are.
     pub namespace: NamespaceId,
+    /// The schema that the table is in; `None` for the store's own.
+    pub database: Option<Name>,
     /// The table.
     pub table: Name,
     /// Whose history a row belongs to.
@@ -101,6 +103,7 @@ impl TableMapping {
         let bucket = settings.retention.map(|_| column("bucket")).transpose()?;
         Ok(Self {
             namespace: settings.id,
+            database: None,
             table: Name::new("namespace", &format!("history_{}", settings.name))?,
             user: column("user_id")?,
             kind: KindColumn::Column(column("kind")?),
@@ -114,9 +117,131 @@ impl TableMapping {
     }
 }
 
+impl TableMapping {
+    /// The table as SQL, with its schema if that is another one than the store's.
+    pub fn qualified(&self) -> String {
+        match &self.database {
+            Some(database) => format!("{database}.{}", self.table),
+            None => self.table.to_string(),
+        }
+    }
+
+    /// Reads `table` (`table` or `schema.table`) and `columns`
+    /// (`user=COLUMN,item=COLUMN[,kind=COLUMN or number][,time=COLUMN[:ms or :s]][,deleted=COLUMN]`).
+    /// A time column of a date type needs no unit.
+    ///
+    /// # Errors
+    /// `InvalidRequest`, naming what cannot be read.
+    pub fn parse(
+        namespace: NamespaceId,
+        table: &str,
+        columns: &str,
+        read_only: bool,
+    ) -> Result<Self, StoreError> {
+        let (database, table) = match table.split_once('.') {
+            Some((database, table)) => (Some(Name::new("namespace.table", database)?), table),
+            None => (None, table),
+        };
+        let mut parts = Parts::default();
+        for part in columns.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            parts.take(part)?;
+        }
+        let needed = |role: &str, name: Option<Name>| {
+            name.ok_or_else(|| bad_columns(columns, &format!("{role}=COLUMN is missing")))
+        };
+        Ok(Self {
+            namespace,
+            database,
+            table: Name::new("namespace.table", table)?,
+            user: needed("user", parts.user)?,
+            item: needed("item", parts.item)?,
+            kind: parts.kind.unwrap_or(KindColumn::Constant(Kind::new(0))),
+            time: parts.time,
+            deleted: parts.deleted,
+            bucket: None,
+            foreign: true,
+            read_only,
+        })
+    }
+}
+
+/// The columns named so far.
+#[derive(Default)]
+struct Parts {
+    user: Option<Name>,
+    item: Option<Name>,
+    kind: Option<KindColumn>,
+    time: Option<(Name, TimeUnit)>,
+    deleted: Option<Name>,
+}
+
+impl Parts {
+    fn take(&mut self, part: &str) -> Result<(), StoreError> {
+        let name = |column: &str| Name::new("namespace.columns", column);
+        let Some((role, column)) = part.split_once('=') else {
+            return Err(bad_columns(part, "expected role=COLUMN"));
+        };
+        let again = match role.trim() {
+            "user" => self.user.replace(name(column)?).is_some(),
+            "item" => self.item.replace(name(column)?).is_some(),
+            "deleted" => self.deleted.replace(name(column)?).is_some(),
+            "kind" if column.starts_with(|c: char| c.is_ascii_digit()) => {
+                let kind = column.parse().map_err(|_| bad_columns(part, "kinds are 0 to 255"))?;
+                self.kind.replace(KindColumn::Constant(Kind::new(kind))).is_some()
+            }
+            "kind" => self.kind.replace(KindColumn::Column(name(column)?)).is_some(),
+            "time" => {
+                let (column, unit) = match column.rsplit_once(':') {
+                    None => (column, TimeUnit::Millis),
+                    Some((column, "ms")) => (column, TimeUnit::Millis),
+                    Some((column, "s")) => (column, TimeUnit::Seconds),
+                    Some(_) => return Err(bad_columns(part, "units are :ms and :s")),
+                };
+                self.time.replace((name(column)?, unit)).is_some()
+            }
+            _ => return Err(bad_columns(part, "roles are user, item, kind, time and deleted")),
+        };
+        if again { Err(bad_columns(part, "it is named twice")) } else { Ok(()) }
+    }
+}
+
+fn bad_columns(text: &str, why: &str) -> StoreError {
+    invalid(format!(
+        "namespace.columns: {text:?} cannot be read ({why}); as in \
+         user=member_id,item=article_id,kind=1,time=read_at,deleted=is_removed"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_read() {
+        let id = NamespaceId::new(3);
+        let text = "user=u, item=i,kind=2,time=t:s,deleted=gone";
+        let read = TableMapping::parse(id, "app.reads", text, true).expect("a mapping");
+        assert_eq!(read.qualified(), "`app`.`reads`");
+        assert_eq!(read.kind, KindColumn::Constant(Kind::new(2)));
+        assert_eq!(
+            read.time.map(|(name, unit)| (name.to_string(), unit)),
+            Some(("`t`".to_owned(), TimeUnit::Seconds))
+        );
+        assert!(read.foreign && read.read_only && read.deleted.is_some());
+        for (bad, why) in [
+            ("user=u", "item=COLUMN is missing"),
+            ("item=i", "user=COLUMN is missing"),
+            ("user=u,item=i,color=c", "roles are"),
+            ("user=u,user=v,item=i", "named twice"),
+            ("user=u,item=i,kind=256", "0 to 255"),
+            ("user=u,item=i,time=t:h", "units are"),
+            ("user", "role=COLUMN"),
+            ("user=a`b,item=i", "no allowed name"),
+        ] {
+            let refused = TableMapping::parse(id, "reads", bad, false).expect_err(bad);
+            assert!(refused.message.contains(why), "{bad}: {refused}");
+        }
+    }
 
     #[test]
     fn names_that_could_leave_their_quotes_are_refused() {

@@ -11,11 +11,14 @@ use tokio::sync::watch;
 use super::connection::{Role, connect};
 use super::dialect::{Dialect, ServerFacts};
 use super::errors::{Failure, Stage};
+use super::foreign::{self, ColumnTypes};
+use super::mapping::TableMapping;
 use super::options::MySqlOptions;
 use super::primary::{PrimaryWatch, Standing};
 use super::retry::RetryBudget;
 use super::schema::{Identity, Schema, SchemaPlan, missing_schema, storage_now};
 use super::shard::{ShardParts, ShardStore};
+use super::sql::TableSql;
 use super::tables::{Tables, mapping_of};
 use super::upkeep::Upkeep;
 use super::{MySqlStore, RetryBudget as Budget};
@@ -27,6 +30,8 @@ struct Found {
     facts: ServerFacts,
     identity: Identity,
     database_ids: Vec<u16>,
+    /// Each namespace's table, as it was found.
+    forms: Vec<(TableMapping, ColumnTypes)>,
 }
 
 impl MySqlStore {
@@ -51,7 +56,8 @@ impl MySqlStore {
         let Some(first) = all.first() else { return Err(super::pool::closed()) };
         let (identity, dialect) = (first.identity, first.facts.dialect);
         check_identities(&all)?;
-        let tables = Arc::new(Tables::new(namespaces, &options.mappings, dialect)?);
+        let forms = first.forms.clone();
+        let tables = Arc::new(Tables::new(namespaces, forms, dialect));
         let budget = Arc::new(Budget::default());
         let (shutdown, stopped) = watch::channel(false);
         // One life of one store, for the leases of background work.
@@ -168,8 +174,16 @@ async fn find(
     let looked = look(&mut connection, options, &primary, &facts, namespaces).await;
     let _ = connection.close().await;
     let place = format!("shard {} ({})", primary.shard, primary.servers().database);
-    let (identity, database_ids) = looked.map_err(|failure| failure.into_store_error(&place))?;
-    Ok(Found { primary, facts, identity, database_ids })
+    let Looked { identity, database_ids, forms } =
+        looked.map_err(|failure| failure.into_store_error(&place))?;
+    Ok(Found { primary, facts, identity, database_ids, forms })
+}
+
+/// What a look at one shard's schema found.
+struct Looked {
+    identity: Identity,
+    database_ids: Vec<u16>,
+    forms: Vec<(TableMapping, ColumnTypes)>,
 }
 
 async fn look(
@@ -178,7 +192,7 @@ async fn look(
     primary: &PrimaryWatch,
     facts: &ServerFacts,
     namespaces: &[NamespaceSettings],
-) -> Result<(Identity, Vec<u16>), Failure> {
+) -> Result<Looked, Failure> {
     warn_of_lost_commits(connection, facts.dialect).await?;
     let now = storage_now(connection, options.clock.as_ref()).await?;
     let mut schema = schema_on(connection, options, primary, facts, now);
@@ -193,17 +207,25 @@ async fn look(
     })?;
     let known = schema.namespaces().await?;
     let ids = namespaces.iter().map(|n| known.get(&n.name).map_or(u16::MAX, |(id, _)| *id));
-    let ids: Vec<u16> = ids.collect();
+    let database_ids: Vec<u16> = ids.collect();
+    let mut forms = Vec::with_capacity(namespaces.len());
     for settings in namespaces {
-        let mapping = mapping_of(settings, &options.mappings).map_err(Failure::Store)?;
+        let mut mapping = mapping_of(settings, &options.mappings).map_err(Failure::Store)?;
+        let mut types = ColumnTypes::default();
+        if mapping.foreign {
+            let (found, found_types, findings) = foreign::look(connection, &mapping).await?;
+            foreign::refuse(&findings).map_err(Failure::Store)?;
+            (mapping, types) = (found, found_types);
+        }
         // A table that lost a column is found now, not by a wrong answer.
-        let sql = super::sql::TableSql::new(settings, &mapping, facts.dialect).probe;
+        let sql = TableSql::new(settings, &mapping, types, facts.dialect).probe;
         sqlx::query(sql)
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| Failure::Sql(Stage::Open, error))?;
+        forms.push((mapping, types));
     }
-    Ok((identity, ids))
+    Ok(Looked { identity, database_ids, forms })
 }
 
 fn schema_on<'a>(

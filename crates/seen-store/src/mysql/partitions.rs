@@ -249,7 +249,8 @@ mod tests {
 
     fn told(layout: &[Partition]) -> String {
         let end = |p: &Partition| p.end.map_or("max".to_owned(), |end| end.to_string());
-        let each: Vec<_> = layout.iter().map(|p| format!("{}<{}", p.name.as_str(), end(p))).collect();
+        let each: Vec<_> =
+            layout.iter().map(|p| format!("{}<{}", p.name.as_str(), end(p))).collect();
         each.join(" ")
     }
 
@@ -319,12 +320,7 @@ mod tests {
             ("p7<8", 10, right, 1),
             ("p3<4", 10, right, 2),
             // Names that are taken.
-            (
-                "p8<8 p_later<max",
-                8,
-                "p5<6 p6<7 p8<8 p8_2<9 p9<10 p10<11 p11<12 p_later<max",
-                3,
-            ),
+            ("p8<8 p_later<max", 8, "p5<6 p6<7 p8<8 p8_2<9 p9<10 p10<11 p11<12 p_later<max", 3),
         ] {
             assert_eq!(settled(before, bucket), (after.to_owned(), steps), "{before} at {bucket}");
         }
@@ -339,7 +335,8 @@ mod tests {
 
     #[test]
     fn tables_divided_by_something_else_are_left_alone() {
-        let mut settings = seen_filter::NamespaceSettings::new(seen_filter::NamespaceId::new(0), "a");
+        let mut settings =
+            seen_filter::NamespaceSettings::new(seen_filter::NamespaceId::new(0), "a");
         settings.retention = Some(RETENTION);
         let mapping = TableMapping::own(&settings).expect("a mapping");
         let read = |texts: [&str; 4]| {

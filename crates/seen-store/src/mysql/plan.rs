@@ -42,8 +42,8 @@ pub(crate) struct Plan {
     pub fences: Vec<FenceRow>,
 }
 
-/// Refuses what a table cannot hold.
-pub(crate) fn check(table: &Table, write: &Write) -> Result<(), StoreError> {
+/// Refuses to write to a table that is only read.
+pub(crate) fn check_writable(table: &Table) -> Result<(), StoreError> {
     if table.read_only {
         return Err(StoreError::new(
             StoreErrorKind::ReadOnly,
@@ -53,6 +53,12 @@ pub(crate) fn check(table: &Table, write: &Write) -> Result<(), StoreError> {
             ),
         ));
     }
+    Ok(())
+}
+
+/// Refuses what a table cannot hold.
+pub(crate) fn check(table: &Table, write: &Write) -> Result<(), StoreError> {
+    check_writable(table)?;
     let KindColumn::Constant(only) = table.mapping.kind else { return Ok(()) };
     match write.items.iter().find(|(item, _)| item.kind != only) {
         None => Ok(()),

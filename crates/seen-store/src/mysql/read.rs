@@ -183,17 +183,26 @@ fn row_of(table: &Table, row: &MySqlRow) -> Result<Row, Failure> {
     })
 }
 
+/// Binds an id as its column holds it.
+pub(crate) fn add_id(
+    arguments: &mut MySqlArguments,
+    id: u64,
+    signed: bool,
+) -> Result<(), sqlx::error::BoxDynError> {
+    if signed { arguments.add(id.cast_signed()) } else { arguments.add(id) }
+}
+
 /// Binds one key, as the table's key columns are.
 pub(crate) fn add_key(
     arguments: &mut MySqlArguments,
     table: &Table,
     (user, item): (UserId, Item),
 ) -> Result<(), sqlx::error::BoxDynError> {
-    arguments.add(user.get())?;
+    add_id(arguments, user.get(), table.types.user_signed)?;
     if matches!(table.mapping.kind, KindColumn::Column(_)) {
         arguments.add(item.kind.get())?;
     }
-    arguments.add(item.id.get())
+    add_id(arguments, item.id.get(), table.types.item_signed)
 }
 
 /// Binds the asked keys, padded to the statement's size with keys that were not asked for: distinct
@@ -230,7 +239,7 @@ fn page_arguments(
     limit: u64,
 ) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
     let mut arguments = MySqlArguments::default();
-    arguments.add(user.get())?;
+    add_id(&mut arguments, user.get(), table.types.user_signed)?;
     if table.has_buckets() {
         arguments.add(horizon)?;
     }
@@ -239,9 +248,9 @@ fn page_arguments(
             arguments.add(item.kind.get())?;
             arguments.add(item.kind.get())?;
         }
-        arguments.add(item.id.get())?;
+        add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
         if table.has_buckets() {
-            arguments.add(item.id.get())?;
+            add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
             arguments.add(bucket)?;
         }
     }
@@ -261,7 +270,7 @@ fn recent_arguments(
         None => (TIME_MS_MAX, 256, 0),
     };
     let mut arguments = MySqlArguments::default();
-    arguments.add(request.user.get())?;
+    add_id(&mut arguments, request.user.get(), table.types.user_signed)?;
     if table.has_buckets() {
         arguments.add(horizon)?;
         arguments.add(horizon)?;
@@ -272,7 +281,7 @@ fn recent_arguments(
     arguments.add(time)?;
     arguments.add(kind)?;
     arguments.add(kind)?;
-    arguments.add(id)?;
+    add_id(&mut arguments, id, table.types.item_signed)?;
     arguments.add(request.rows_max as u64 + 1)?;
     Ok(arguments)
 }

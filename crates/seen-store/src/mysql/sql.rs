@@ -9,6 +9,7 @@ use seen_filter::{NamespaceSettings, TimeRule};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::dialect::Dialect;
+use super::foreign::ColumnTypes;
 use super::mapping::{KindColumn, TableMapping, TimeUnit};
 
 /// Rows of the largest insert statement.
@@ -40,9 +41,10 @@ impl TableSql {
     pub(crate) fn new(
         settings: &NamespaceSettings,
         mapping: &TableMapping,
+        types: ColumnTypes,
         dialect: Dialect,
     ) -> Self {
-        let text = Text { settings, mapping, dialect };
+        let text = Text { settings, mapping, types, dialect };
         let inserts = sizes(INSERT_ROWS_MAX);
         let removes = sizes(REMOVE_KEYS_MAX);
         let checks = dialect.check_sizes().iter();
@@ -98,6 +100,7 @@ pub(crate) fn safe(text: String) -> SqlStr {
 struct Text<'a> {
     settings: &'a NamespaceSettings,
     mapping: &'a TableMapping,
+    types: ColumnTypes,
     dialect: Dialect,
 }
 
@@ -155,7 +158,10 @@ impl Text<'_> {
     fn visible(&self) -> String {
         let mut text = String::new();
         if let Some(deleted) = &self.mapping.deleted {
-            let _ = write!(text, " AND ({deleted} IS NULL OR {deleted} = 0)");
+            let _ = match self.types.deleted_is_time {
+                true => write!(text, " AND {deleted} IS NULL"),
+                false => write!(text, " AND ({deleted} IS NULL OR {deleted} = 0)"),
+            };
         }
         if let Some(bucket) = &self.mapping.bucket {
             let _ = write!(text, " AND {bucket} >= ?");
@@ -167,7 +173,8 @@ impl Text<'_> {
     /// says which server this is and whether it takes writes, in the same statement as the answer
     /// (coherence row 51): its fourth column is 1.
     fn check(&self, keys: usize) -> String {
-        let TableMapping { table, user, item, .. } = self.mapping;
+        let table = self.mapping.qualified();
+        let TableMapping { user, item, .. } = self.mapping;
         let (kind, key) = (self.kind(), self.key());
         let urgent = if self.dialect == Dialect::TiDb { "HIGH_PRIORITY " } else { "" };
         let (keys, visible) = (self.keys(keys), self.visible());
@@ -176,15 +183,22 @@ impl Text<'_> {
         if self.dialect.any_server() {
             return format!("SELECT {urgent}{user}, {kind}, {item} {rest}");
         }
-        // All unsigned, or the union's columns would be decimals.
+        // Of the columns' own signs, or the union's columns would be decimals.
+        let sign = |signed: bool| if signed { "SIGNED" } else { "UNSIGNED" };
+        let ColumnTypes { user_signed, kind_signed, item_signed, .. } = self.types;
+        let (of_user, of_item) = (sign(user_signed), sign(item_signed));
+        // A number in the text is signed.
+        let of_kind = sign(kind_signed || !self.has_kind());
         format!(
-            "SELECT {user}, {kind}, {item}, 0 {rest} UNION ALL SELECT CAST(@@server_id AS UNSIGNED), \
-             CAST(@@global.read_only AS UNSIGNED), CAST(0 AS UNSIGNED), 1"
+            "SELECT {user}, {kind}, {item}, 0 {rest} UNION ALL SELECT \
+             CAST(@@server_id AS {of_user}), CAST(@@global.read_only AS {of_kind}), \
+             CAST(0 AS {of_item}), 1"
         )
     }
 
     fn insert(&self, rows: usize, replace: bool) -> String {
-        let TableMapping { table, user, bucket, .. } = self.mapping;
+        let table = self.mapping.qualified();
+        let TableMapping { user, bucket, .. } = self.mapping;
         let mut columns = self.key();
         let mut row = if self.has_kind() { "(?,?,?" } else { "(?,?" }.to_owned();
         let mut update = String::new();
@@ -201,7 +215,8 @@ impl Text<'_> {
         }
         if let Some(deleted) = &self.mapping.deleted {
             let comma = if update.is_empty() { "" } else { ", " };
-            let _ = write!(update, "{comma}{deleted} = 0");
+            let live = if self.types.deleted_is_time { "NULL" } else { "0" };
+            let _ = write!(update, "{comma}{deleted} = {live}");
         }
         if update.is_empty() {
             // Changes nothing; unlike IGNORE it hides no other error.
@@ -213,12 +228,13 @@ impl Text<'_> {
     }
 
     fn remove(&self, keys: usize) -> String {
-        let table = &self.mapping.table;
+        let table = self.mapping.qualified();
         let (key, keys) = (self.key(), self.keys(keys));
         match &self.mapping.deleted {
             None => format!("DELETE FROM {table} WHERE ({key}) IN ({keys})"),
             Some(deleted) => {
-                format!("UPDATE {table} SET {deleted} = 1 WHERE ({key}) IN ({keys})")
+                let gone = if self.types.deleted_is_time { "UTC_TIMESTAMP()" } else { "1" };
+                format!("UPDATE {table} SET {deleted} = {gone} WHERE ({key}) IN ({keys})")
             }
         }
     }
@@ -236,7 +252,8 @@ impl Text<'_> {
     /// Binds the user (and the horizon), then after: the key that the page before ended with (kind,
     /// kind, item and, with buckets, item and bucket once more), then the number of rows.
     fn page(&self, after: bool) -> String {
-        let TableMapping { table, user, item, bucket, .. } = self.mapping;
+        let table = self.mapping.qualified();
+        let TableMapping { user, item, bucket, .. } = self.mapping;
         let mut order = self.key().replacen(&format!("{user}, "), "", 1);
         let mut text =
             format!("SELECT {} FROM {table} WHERE {user} = ?{}", self.row(), self.visible());
@@ -263,7 +280,8 @@ impl Text<'_> {
     /// Binds the user (and the horizon, with buckets twice), from, until, then the key of the row
     /// before (time, time, kind, kind, item), then the number of rows.
     fn recent(&self) -> String {
-        let TableMapping { table, user, item, bucket, .. } = self.mapping;
+        let table = self.mapping.qualified();
+        let TableMapping { user, item, bucket, .. } = self.mapping;
         let (kind, millis) = (self.kind(), self.millis());
         let mut text =
             format!("SELECT {} FROM {table} WHERE {user} = ?{}", self.row(), self.visible());
@@ -292,20 +310,21 @@ impl Text<'_> {
 
     /// Binds the user. Rows go in any order: the whole user goes.
     fn forget(&self) -> String {
-        let TableMapping { table, user, .. } = self.mapping;
+        let table = self.mapping.qualified();
+        let user = &self.mapping.user;
         format!("DELETE FROM {table} WHERE {user} = ? LIMIT {FORGET_ROWS_MAX}")
     }
 
     /// Rows, at most one more than [`COUNT_ROWS_MAX`].
     fn count(&self) -> String {
-        let table = &self.mapping.table;
+        let table = self.mapping.qualified();
         let most = COUNT_ROWS_MAX + 1;
         format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {most}) AS some")
     }
 
     /// Fails if a table or column that the statements name is missing.
     fn probe(&self) -> String {
-        let table = &self.mapping.table;
+        let table = self.mapping.qualified();
         let row = self.row();
         let deleted = self.mapping.deleted.as_ref().map_or(String::new(), |d| format!(", {d}"));
         format!("SELECT {}, {row}{deleted} FROM {table} LIMIT 0", self.mapping.user)

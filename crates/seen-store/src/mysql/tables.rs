@@ -3,6 +3,7 @@
 use seen_filter::{NamespaceId, NamespaceSettings, StoreError, UnixMillis};
 
 use super::dialect::Dialect;
+use super::foreign::ColumnTypes;
 use super::mapping::TableMapping;
 use super::sql::TableSql;
 use crate::request::{invalid, unknown_namespace};
@@ -13,6 +14,7 @@ pub(crate) struct Table {
     pub settings: NamespaceSettings,
     pub mapping: TableMapping,
     pub sql: TableSql,
+    pub types: ColumnTypes,
     /// True if only somebody else writes to it.
     pub read_only: bool,
 }
@@ -40,16 +42,15 @@ pub(crate) struct Tables(Vec<Table>);
 impl Tables {
     pub(crate) fn new(
         settings: Vec<NamespaceSettings>,
-        mappings: &[TableMapping],
+        forms: Vec<(TableMapping, ColumnTypes)>,
         dialect: Dialect,
-    ) -> Result<Self, StoreError> {
-        let with_table = |settings: NamespaceSettings| {
-            let mapping = mapping_of(&settings, mappings)?;
-            let sql = TableSql::new(&settings, &mapping, dialect);
+    ) -> Self {
+        let with_table = |(settings, (mapping, types)): (NamespaceSettings, _)| {
+            let sql = TableSql::new(&settings, &mapping, types, dialect);
             let read_only = mapping.read_only;
-            Ok(Table { settings, mapping, sql, read_only })
+            Table { settings, mapping, sql, types, read_only }
         };
-        settings.into_iter().map(with_table).collect::<Result<_, _>>().map(Self)
+        Self(settings.into_iter().zip(forms).map(with_table).collect())
     }
 
     /// The table of a namespace.

@@ -97,6 +97,11 @@ impl Upkeep {
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
+        self.give_up().await;
+    }
+
+    /// Lets another store do the work from now on.
+    pub(crate) async fn give_up(&self) {
         self.lease.give_up().await;
     }
 
@@ -290,11 +295,12 @@ impl Session {
         self.stage = Stage::Write;
         let begin = sqlx::raw_sql("START TRANSACTION");
         self.connection.execute(begin).await.map_err(write_error)?;
-        let newest: Option<u64> =
-            sqlx::query_scalar("SELECT id FROM seen_upkeep_log ORDER BY id DESC LIMIT 1 FOR UPDATE")
-                .fetch_optional(&mut self.connection)
-                .await
-                .map_err(write_error)?;
+        let newest: Option<u64> = sqlx::query_scalar(
+            "SELECT id FROM seen_upkeep_log ORDER BY id DESC LIMIT 1 FOR UPDATE",
+        )
+        .fetch_optional(&mut self.connection)
+        .await
+        .map_err(write_error)?;
         let id = newest.unwrap_or(0).saturating_add(1);
         sqlx::query("INSERT INTO seen_upkeep_log (id, at_ms, what) VALUES (?, ?, ?)")
             .bind(id)

@@ -8,7 +8,7 @@ use super::dialect::Dialect;
 use super::errors::{Failure, Stage};
 use super::plan::{AT_COMMIT, FenceRow, Key, Plan};
 use super::pool::Session;
-use super::read::add_key;
+use super::read::{add_id, add_key};
 use super::shard::ShardStore;
 use super::sql::{FORGET_ROWS_MAX, INSERT_ROWS_MAX, REMOVE_KEYS_MAX};
 use super::tables::Table;
@@ -189,8 +189,9 @@ impl Session {
         user: UserId,
     ) -> Result<(u64, Option<u64>), Failure> {
         self.begin_write(shard).await?;
-        let removed = sqlx::query(table.sql.forget.clone())
-            .bind(user.get())
+        let mut arguments = MySqlArguments::default();
+        add_id(&mut arguments, user.get(), table.types.user_signed).map_err(encode_error)?;
+        let removed = sqlx::query_with(table.sql.forget.clone(), arguments)
             .execute(&mut self.connection)
             .await
             .map_err(write_error)?

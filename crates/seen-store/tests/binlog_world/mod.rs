@@ -125,7 +125,7 @@ impl World {
         let mut events = Vec::new();
         loop {
             // One at a time: what follows the fence is left in the reader.
-            for event in next(reader, 1).await.events {
+            for event in next_at_last(reader, 1).await.events {
                 match event {
                     FeedEvent::Fence { writer, seq, .. } if (writer, seq) == fence => {
                         return events;
