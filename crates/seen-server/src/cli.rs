@@ -6,6 +6,7 @@ pub mod calls;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod import;
 pub mod migrate;
 pub mod replay;
@@ -43,6 +44,8 @@ pub enum Command {
     Replay(replay::ReplayArgs),
     /// Show what the database servers' schema lacks, and make it.
     Migrate(migrate::MigrateArgs),
+    /// Look for what is wrong with the database servers, and say what mends it.
+    Doctor(doctor::DoctorArgs),
     /// Load histories in bulk.
     Import(import::ImportArgs),
     /// Ask which items a user has not read.
@@ -81,6 +84,7 @@ impl Cli {
             Command::Demo(args) => demo::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Migrate(args) => migrate::run(args),
+            Command::Doctor(args) => doctor::run(args),
             Command::Import(args) => import::run(&args),
             Command::Filter(args) => calls::filter::run(&args),
             Command::Mark(args) => calls::mark::run(&args),

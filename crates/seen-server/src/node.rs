@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use seen_replica::Replica;
 use thiserror::Error;
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::readiness::Readiness;
+use crate::runtime::StorageRuntime;
 use crate::serving::{Drained, FrontStatus};
 use crate::shutdown::Stop;
 use crate::telemetry::MetricsHandle;
@@ -58,6 +58,9 @@ pub enum NodeError {
         "--ephemeral keeps the histories in a temporary folder, and storage.kind is mysql; leave one out"
     )]
     Ephemeral,
+    /// A binary log is to be followed where there is none.
+    #[error("mysql.feed = binlog, and {0} keeps no binary log; set mysql.feed to auto or none")]
+    NoBinlog(&'static str),
     /// A port.
     #[error("cannot listen on {address} (server.{key}): {source}; choose another address")]
     Listen {
@@ -103,7 +106,7 @@ pub struct Node {
     storage_stop: watch::Sender<bool>,
     storage_work: JoinHandle<()>,
     opened: Opened,
-    storage: Option<Runtime>,
+    _storage: StorageRuntime,
 }
 
 impl Node {
@@ -130,7 +133,7 @@ impl Node {
         let config = &options.config;
         let listeners = listen::bind(config).await?;
         let addresses = listeners.addresses();
-        let storage = crate::runtime::storage(config.storage.threads).map_err(|source| {
+        let storage = StorageRuntime::start(config.storage.threads).map_err(|source| {
             NodeError::System { what: "cannot start the storage runtime".to_owned(), source }
         })?;
         let opened = store::open(config, options.ephemeral, storage.handle()).await?;
@@ -172,7 +175,7 @@ impl Node {
             storage_stop,
             storage_work,
             opened,
-            storage: Some(storage),
+            _storage: storage,
         })
     }
 
@@ -213,7 +216,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::Ended`] if a part had died before.
-    pub async fn stop(mut self) -> Result<(), NodeError> {
+    pub async fn stop(self) -> Result<(), NodeError> {
         self.readiness.not_ready("drain", "draining");
         self.replica.begin_draining();
         self.stop.request();
@@ -229,9 +232,6 @@ impl Node {
         let worked = tokio::time::timeout(bound, closing).await;
         for port in &self.ports {
             port.abort();
-        }
-        if let Some(storage) = self.storage.take() {
-            storage.shutdown_background();
         }
         match worked {
             Ok(Ok(())) => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Every reader has a connection of its own to its shard's primary, in a task of its own that fills a
 //! bounded queue: `source` keeps the connection, `connect` and `facts` decide whether the log goes on
-//! where reading stopped, `translate` turns the log's events into the feed's, and `reader` is the end
+//! where reading stopped, `probe` doubts its heartbeats, `translate` turns the log's events into the feed's, and `reader` is the end
 //! of the queue. `table`, `row`, `statement` and `gtid` take the log's bytes apart; nothing in them
 //! can fail otherwise than by saying so.
 //!
@@ -18,10 +18,12 @@
 
 mod bytes;
 mod connect;
+mod event;
 mod facts;
 mod gtid;
 mod meaning;
 mod place;
+mod probe;
 mod reader;
 mod row;
 mod source;
@@ -46,8 +48,9 @@ use crate::mysql::{Login, Name, ServerAddress, TableMapping};
 use crate::request::{invalid, partition_of};
 
 use meaning::Subject;
+pub(crate) use place::mariadb_timeline;
 use reader::BinlogReader;
-use source::{ShardState, Shared, numbers_of};
+use source::{ShardState, Shared};
 
 /// What to follow, and how.
 #[derive(Clone, Debug)]
@@ -189,4 +192,16 @@ impl ChangeFeed for BinlogFeed {
     ) -> SeamFuture<'_, Result<Box<dyn FeedReader>, FeedError>> {
         Box::pin(Self::begin(Arc::clone(&self.shared), feed, start))
     }
+}
+
+/// The numbers of a shard's database that mean this namespace of the configuration.
+fn numbers_of(shard: &BinlogShard, namespace: NamespaceId) -> Vec<u16> {
+    let mut numbers: Vec<_> = shard
+        .namespace_ids
+        .iter()
+        .filter(|(_, of)| **of == namespace)
+        .map(|(number, _)| *number)
+        .collect();
+    numbers.sort_unstable();
+    numbers
 }

@@ -1,6 +1,10 @@
 //! The only crate that knows SQL. It stands behind the two seams of `seen-filter`, the **history**
 //! and the **change feed**:
 //!
+//! - [`MySqlStore`]: the store on MySQL, MariaDB and TiDB servers, in tables of its own or in those that
+//!   an application already has;
+//! - [`BinlogFeed`]: the change feed of MySQL and MariaDB, from the servers' own binary log;
+//! - [`NoFeed`]: none, where nobody tells of changes;
 //! - [`SqliteStore`]: the embedded store, one file on the machine's own disk;
 //! - [`MemoryStore`]: a double in memory whose faults are set by the caller, for tests and
 //!   simulation;
@@ -18,6 +22,7 @@ pub mod no_feed;
 mod request;
 pub mod sqlite;
 
+pub use binlog::{BinlogFeed, BinlogOptions};
 pub use memory::MemoryStore;
 pub use mysql::{MySqlOptions, MySqlStore};
 pub use no_feed::NoFeed;

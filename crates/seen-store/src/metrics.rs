@@ -21,7 +21,7 @@ pub(crate) const FEED_GAPS: &str = "seen_store_feed_gaps_total";
 
 /// Every metric of this crate.
 pub const METRICS: &[MetricInfo] = &[
-    MetricInfo::counter(COMMITS, MetricUnit::Count, "Group commits made by the embedded store."),
+    MetricInfo::counter(COMMITS, MetricUnit::Count, "Group commits made by the store."),
     MetricInfo::histogram(
         COMMIT_CALLS,
         MetricUnit::Count,
@@ -55,7 +55,7 @@ pub const METRICS: &[MetricInfo] = &[
     MetricInfo::counter(
         FEED_GAPS,
         MetricUnit::Count,
-        "Gaps that readers of the embedded store's feed met; label reason: trimmed, timeline, \
-         ahead or damaged.",
+        "Gaps that readers of the store's feed met, by reason: of the embedded store's log trimmed, \
+         timeline, ahead or damaged; of a binary log also what could not be read, and DDL.",
     ),
 ];

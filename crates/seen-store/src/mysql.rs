@@ -11,6 +11,7 @@
 mod connection;
 mod ddl;
 mod dialect;
+mod doctor;
 mod errors;
 mod finding;
 mod foreign;
@@ -29,6 +30,7 @@ mod server;
 mod shard;
 mod sql;
 mod tables;
+mod trim;
 mod upkeep;
 mod write;
 
@@ -46,13 +48,16 @@ use seen_filter::{
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::binlog::{BinlogOptions, BinlogShard};
 use crate::request::{self, invalid, partition_of};
 use plan::FenceRow;
 use shard::{Job, ShardStore, submit};
 use tables::Tables;
 use upkeep::Upkeep;
 
+pub(crate) use ddl::PARTITIONS_MARK;
 pub use dialect::{Dialect, ServerFacts};
+pub use doctor::{ACTIVE_USERS, Examination, ExamineOptions, LengthEstimate, WantedFeed};
 pub use finding::{Finding, Severity};
 pub use mapping::{KindColumn, Name, TableMapping, TimeUnit};
 pub use options::{Engine, MySqlOptions, SHARDS_MAX, ShardServers};
@@ -61,6 +66,11 @@ pub use retry::RetryBudget;
 pub use schema::{SchemaPlan, SchemaStep};
 pub use server::{Login, PORT_DEFAULT, PasswordSource, ServerAddress, Tls};
 pub use upkeep::UpkeepReport;
+
+/// How often an idle server's binary log says that it is idle, in milliseconds.
+const FEED_HEARTBEAT_MS: u64 = 200;
+/// Events of one feed that are read ahead.
+const FEED_QUEUE_EVENTS_MAX: usize = 16_384;
 
 /// The store on database servers. Works on whatever runtime it is opened on: its tasks live there
 /// until [`MySqlStore::close`], or until it is dropped.
@@ -86,19 +96,6 @@ pub struct ShardStatus {
     pub standing: Standing,
     /// Connections that no work holds: for checks, writes and pages.
     pub free_connections: [usize; 3],
-}
-
-/// What the change feed has to know of one shard.
-#[derive(Clone, Debug)]
-pub struct ShardSource {
-    /// The shard.
-    pub shard: Shard,
-    /// The schema that holds its tables.
-    pub database: Name,
-    /// Where its primary is.
-    pub primary: watch::Receiver<Option<ServerAddress>>,
-    /// The numbers of the namespaces in its database.
-    pub namespace_ids: BTreeMap<u16, NamespaceId>,
 }
 
 impl MySqlStore {
@@ -169,23 +166,29 @@ impl MySqlStore {
         self.budget.counts()
     }
 
-    /// Where the change feed of every shard is.
-    pub fn sources(&self) -> Vec<ShardSource> {
+    /// How the servers' binary logs are followed; `None` on servers that keep none (TiDB).
+    pub fn binlog_options(&self) -> Option<BinlogOptions> {
+        if self.dialect == Dialect::TiDb {
+            return None;
+        }
         let of_shard = |shard: &Arc<ShardStore>| {
             let namespaces = self.tables.iter().map(|table| table.settings.id);
-            ShardSource {
+            BinlogShard {
                 shard: shard.shard,
                 database: shard.primary.servers().database.clone(),
                 primary: shard.primary.address(),
                 namespace_ids: namespaces.map(|id| (shard.database_id(id), id)).collect(),
             }
         };
-        self.shards.iter().map(of_shard).collect()
-    }
-
-    /// The tables of all namespaces.
-    pub fn mappings(&self) -> Vec<TableMapping> {
-        self.tables.iter().map(|table| table.mapping.clone()).collect()
+        Some(BinlogOptions {
+            login: self.options.login.clone(),
+            hash_key: self.hash_key,
+            shards: self.shards.iter().map(of_shard).collect(),
+            tables: self.tables.iter().map(|table| table.mapping.clone()).collect(),
+            heartbeat_ms: FEED_HEARTBEAT_MS,
+            connect_timeout_ms: self.options.connect_timeout_ms,
+            queue_events_max: FEED_QUEUE_EVENTS_MAX,
+        })
     }
 
     fn of(&self, user: UserId) -> Result<&Arc<ShardStore>, StoreError> {

@@ -129,11 +129,9 @@ async fn a_log_that_begins_anew_is_a_gap_and_another_timeline_for_all() {
         assert_ne!(timeline, before);
     }
     world.add(7, [3]).await;
-    eprintln!("gaps met");
     for reader in &mut readers {
         // Where both found it out at once, one more gap may follow.
         let events = until(reader, adds(7, 3)).await;
-        eprintln!("{events:?}");
         last.push(stamp(events.last().expect("an event")).expect("a stamp"));
     }
     assert_eq!(last[0], last[1]);

@@ -1,7 +1,10 @@
-//! The store on database servers passes the suite, on each kind of server. MariaDB is always tested;
+//! The store on database servers passes the suite, on each kind of server; on MariaDB and MySQL together
+//! with the feed of the binary log, which TiDB does not have. MariaDB is always tested;
 //! TiDB where `scripts/tidb` has built it; MySQL where `scripts/mysql` has fetched it:
 //! `scripts/mysql && cargo test -p seen-store --test mysql_conformance mysql`.
 
+#[path = "servers/followed.rs"]
+mod followed;
 mod servers;
 
 /// A fixture on a server of this kind; the test ends here where there is none.
@@ -15,15 +18,25 @@ macro_rules! on {
 }
 
 mod mariadb {
-    use seen_store::history_tests;
+    use seen_store::conformance_tests;
 
-    history_tests!(on!(mariadb), tokio::test(flavor = "multi_thread", worker_threads = 2));
+    use crate::followed::Followed;
+
+    conformance_tests!(
+        Followed(on!(mariadb)),
+        tokio::test(flavor = "multi_thread", worker_threads = 2)
+    );
 }
 
 mod mysql {
-    use seen_store::history_tests;
+    use seen_store::conformance_tests;
 
-    history_tests!(on!(mysql), tokio::test(flavor = "multi_thread", worker_threads = 2));
+    use crate::followed::Followed;
+
+    conformance_tests!(
+        Followed(on!(mysql)),
+        tokio::test(flavor = "multi_thread", worker_threads = 2)
+    );
 }
 
 mod tidb {

@@ -104,9 +104,8 @@ async fn a_demoted_server_answers_no_check_and_no_page() {
     old.follow(&new).expect("a replica again");
     old.promote().expect("promoted");
     old.sql(&format!("INSERT INTO {TABLE} VALUES (1, 1, 10, 1)")).expect("a row");
-    let told = eventually("a page", async || {
-        store.page(page(1)).await.map_err(|error| error.to_string())
-    });
+    let told =
+        eventually("a page", async || store.page(page(1)).await.map_err(|error| error.to_string()));
     let ids: Vec<u64> = told.await.rows.iter().map(|row| row.item.id.get()).collect();
     assert_eq!(ids, [1, 9, 10], "the demoted server was believed");
     primary_at(&store, old.port()).await;
@@ -164,10 +163,9 @@ async fn writes_follow_a_crash_with_a_witness() {
     let (old, new) = pair().await;
     let store = open(&voted(&[old.port(), new.port()], witness.port())).await;
     primary_at(&store, old.port()).await;
-    let before: Vec<u64> = (0..200).collect();
-    for id in &before {
-        store.write(mark(1, [*id])).await.expect("a mark");
-    }
+    let before: Vec<u64> = (0..=200).collect();
+    store.write(mark(1, 0..200)).await.expect("marks");
+    let stamp = store.write(mark(1, [200])).await.expect("a mark").expect("a number");
     new.catch_up_with(&old).expect("caught up");
     // What the replica has not fetched yet asynchronous replication loses; only how calls end counts.
     let stop = Arc::new(AtomicBool::new(false));
@@ -185,7 +183,9 @@ async fn writes_follow_a_crash_with_a_witness() {
     works_again(&store, 3).await;
     primary_at(&store, new.port()).await;
     let promoted = answered("a mark", store.write(mark(4, 0..100))).await;
-    promoted.expect("a mark");
+    // The new primary gives numbers again that lost commits had, whose events may be known (row 53).
+    let anew = promoted.expect("a mark");
+    assert!(!anew.is_some_and(|anew| anew.comparable(stamp)), "{anew:?} and {stamp}");
     stop.store(true, Ordering::Relaxed);
     for task in tasks {
         let acknowledged = answered("marks", task).await.expect("no other error");
@@ -233,9 +233,8 @@ async fn a_cut_off_site_writes_only_with_a_witness() {
     works_again(&alone, 1).await;
     works_again(&witnessed, 2).await;
 
-    let is_minority = |of: usize| {
-        move |s: &Standing| *s == Standing::NoMajority { reached: 1, servers: of }
-    };
+    let is_minority =
+        |of: usize| move |s: &Standing| *s == Standing::NoMajority { reached: 1, servers: of };
     there.cut();
     standing(&alone, "no majority", is_minority(2)).await;
     let said = refused(&alone, 3).await;
@@ -267,7 +266,7 @@ async fn a_lagging_replica_answers_nothing() {
         store.write(mark(1, [id])).await.expect("a mark");
         assert_eq!(found(&store, 1, [id]).await.expect("a check"), [true], "of item {id}");
     }
-    assert_eq!(ids_at(&replica, 1), [0; 0], "the replica does not lag");
+    assert!(!ids_at(&replica, 1).contains(&10), "the replica does not lag");
     way.cut();
     let until = tokio::time::Instant::now() + LIMIT;
     while !matches!(store.status()[0].standing, Standing::NoMajority { .. }) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use faults::{
-    PASSWORD, TABLE, USER, all_free, answered, eventually, found, mark, options, page, server,
-    store, works_again,
+    PASSWORD, TABLE, USER, all_free, answered, counter, eventually, found, mark, options, page,
+    server, store, works_again,
 };
 use seen_filter::{History, StoreErrorKind};
 use seen_store::{MySqlOptions, MySqlStore};
@@ -239,10 +239,13 @@ async fn statements_that_nobody_waits_for_end_at_the_server() {
     all_free(&store, [EACH; 3]).await;
 }
 
-/// Transactions that the server has begun.
-fn begun(server: &MariaDb) -> u64 {
-    let rows = server.sql("SHOW GLOBAL STATUS LIKE 'Com_begin'").expect("a counter");
-    rows.trim().rsplit('\t').next().and_then(|text| text.parse().ok()).expect("a number")
+/// Makes every insert fail with an error of this number.
+fn refuse(server: &MariaDb, number: u32) {
+    let trigger = format!(
+        "CREATE OR REPLACE TRIGGER seen.refuse BEFORE INSERT ON {TABLE} FOR EACH ROW \
+         SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number};"
+    );
+    server.sql(&trigger).expect("a trigger");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,25 +254,49 @@ async fn a_server_that_refuses_everything_is_asked_a_tenth_more_at_most() {
     let server = server(&[]);
     let store = store(&options(&[server.port()])).await;
     works_again(&store, 1).await;
-    server
-        .sql(&format!(
-            "CREATE TRIGGER seen.deadlock BEFORE INSERT ON {TABLE} FOR EACH ROW \
-             SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213;"
-        ))
-        .expect("a trigger");
+    refuse(&server, 1213);
     let (calls, retries) = store.attempts();
-    let at_server = begun(&server);
+    let at_server = counter(&server, "Com_begin");
     for id in 0..CALLS {
         let refused = answered("a write", store.write(mark(3, [id]))).await.expect_err("refused");
         assert_eq!(refused.kind, StoreErrorKind::Unavailable, "{refused}");
     }
     let (calls, retries) = (store.attempts().0 - calls, store.attempts().1 - retries);
     assert_eq!(calls, CALLS);
-    assert_eq!(begun(&server) - at_server, calls + retries, "every attempt is counted");
+    assert_eq!(
+        counter(&server, "Com_begin") - at_server,
+        calls + retries,
+        "every attempt is counted"
+    );
     assert!(retries > 0, "what may be repeated is repeated");
     // What was saved up before may be spent, too.
     let allowed = store.attempts().0 / 10;
     assert!(store.attempts().1 <= allowed, "{:?}", store.attempts());
+}
+
+/// Whoever meets an error asks for a look at all servers. However many do, looks keep their distance:
+/// they must not become the load that keeps a server down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_do_not_multiply_into_looks() {
+    const CALLS: u64 = 300;
+    const LOOKS_APART: Duration = Duration::from_millis(50);
+    let server = server(&[]);
+    let options = MySqlOptions { probe_interval_ms: 60_000, ..options(&[server.port()]) };
+    let store = store(&options).await;
+    works_again(&store, 1).await;
+    // As a server that was demoted a moment ago: the connection is given up, and a look asked for.
+    refuse(&server, 1290);
+    let before = store.attempts();
+    let connections = counter(&server, "Connections");
+    let began = std::time::Instant::now();
+    for id in 0..CALLS {
+        answered("a write", store.write(mark(3, [id]))).await.expect_err("refused");
+    }
+    let looks_max = began.elapsed().as_millis() / LOOKS_APART.as_millis() + 2;
+    let (calls, retries) = (store.attempts().0 - before.0, store.attempts().1 - before.1);
+    let opened = counter(&server, "Connections") - connections;
+    let looks = u128::from(opened.saturating_sub(calls + retries));
+    assert!(looks <= looks_max, "{looks} looks, {looks_max} would do; {calls} calls");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

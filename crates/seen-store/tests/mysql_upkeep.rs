@@ -1,8 +1,9 @@
 //! The background work on database servers: partitions follow the storage's clock, old fences go, and
-//! of several stores one does it. On MariaDB always, on TiDB where `scripts/tidb` has built it.
+//! of several stores one does it. On MariaDB always, on TiDB where `scripts/tidb` has built it, on MySQL
+//! where `scripts/mysql` has fetched it.
 
-#[expect(dead_code, reason = "other test programs use the rest")]
 mod servers;
+mod upkeep_place;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,117 +11,15 @@ use std::time::Duration;
 use seen_filter::history::{PAGE_ROWS_MAX, PageRequest, Question, Write, WriteOp};
 use seen_filter::{
     FeedId, FenceSeq, History as _, Incarnation, Item, NamespaceId, NamespaceSettings, Partition,
-    Retention, Shard, UserId,
+    Shard, UnixMillis, UserId,
 };
-use seen_store::conformance::ManualClock;
 use seen_store::mysql::UpkeepReport;
 use seen_store::{MySqlOptions, MySqlStore};
 use servers::OnServer;
-use sqlx::{Connection as _, Executor as _, MySqlConnection};
-
-const NS: NamespaceId = NamespaceId::new(0);
-const BUCKET_MS: u64 = 10_000;
-const SPAN_MS: u64 = 30_000;
-/// The bucket that tests begin in.
-const FIRST: u64 = 179_000_000;
-const LEASE_MS: u64 = 30_000;
-
-fn expiring() -> Vec<NamespaceSettings> {
-    let mut first = NamespaceSettings::new(NS, "first");
-    first.retention = Some(Retention { span_ms: SPAN_MS, bucket_ms: BUCKET_MS });
-    vec![first, NamespaceSettings::new(NamespaceId::new(1), "second")]
-}
-
-/// A database with a clock that the test sets, and stores on it.
-struct Place {
-    server: OnServer,
-    clock: ManualClock,
-    options: MySqlOptions,
-    database: String,
-}
-
-impl Place {
-    /// Stores work when they are told to.
-    async fn new(server: OnServer) -> Self {
-        let clock = ManualClock::at(FIRST * BUCKET_MS);
-        let options = MySqlOptions {
-            clock: Some(clock.clock()),
-            upkeep: false,
-            upkeep_lease_ms: LEASE_MS,
-            ..server.options()
-        };
-        let database = options.shards[0].database.as_str().to_owned();
-        let made = MySqlStore::apply_schema(options.clone(), expiring()).await;
-        made.expect("a schema");
-        Self { server, clock, options, database }
-    }
-
-    async fn store(&self) -> Arc<MySqlStore> {
-        MySqlStore::open(self.options.clone(), expiring()).await.expect("a store")
-    }
-
-    fn at(&self, bucket: u64) {
-        self.clock.set(bucket * BUCKET_MS);
-    }
-
-    fn sql(&self, statements: &str) -> String {
-        let statements = format!("USE {};\n{statements}", self.database);
-        self.server.sql(&statements).expect(&statements)
-    }
-
-    fn number(&self, query: &str) -> u64 {
-        self.sql(query).trim().parse().expect("a number")
-    }
-
-    /// Names and ends, in order.
-    fn layout(&self) -> String {
-        let rows = self.sql(
-            "SELECT CONCAT(partition_name, '<', partition_description) \
-             FROM information_schema.partitions WHERE table_schema = DATABASE() \
-             AND table_name = 'history_first' ORDER BY partition_ordinal_position",
-        );
-        rows.split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-
-    fn stored(&self) -> u64 {
-        self.number("SELECT COUNT(*) FROM history_first")
-    }
-}
-
-/// Partitions for these buckets, and the one for later rows.
-fn partitions(buckets: std::ops::RangeInclusive<u64>) -> String {
-    let each = buckets.map(|bucket| format!("p{bucket}<{}", bucket + 1));
-    each.chain(["p_later<MAXVALUE".to_owned()]).collect::<Vec<_>>().join(" ")
-}
-
-async fn mark(store: &MySqlStore, ids: impl IntoIterator<Item = u64>) {
-    let items = ids.into_iter().map(|id| (Item::new(1, id), None)).collect();
-    let write = Write { namespace: NS, user: UserId::new(7), op: WriteOp::Append, items };
-    store.write(vec![write]).await.expect("a write");
-}
-
-/// Which of these items are there; pages and point checks agree on it.
-async fn there(store: &MySqlStore, ids: std::ops::RangeInclusive<u64>) -> Vec<u64> {
-    let user = UserId::new(7);
-    let request = PageRequest { namespace: NS, user, after: None, rows_max: PAGE_ROWS_MAX };
-    let page = store.page(request).await.expect("a page");
-    let paged: Vec<u64> = page.rows.iter().map(|row| row.item.id.get()).collect();
-    let items = ids.clone().map(|id| Item::new(1, id)).collect();
-    let answers = store.check(NS, vec![Question { user, items }]).await.expect("answers");
-    let found = ids.zip(&answers.found[0]).filter(|(_, found)| **found);
-    let found: Vec<u64> = found.map(|(id, _)| id).collect();
-    assert_eq!(paged, found);
-    found
-}
-
-async fn upkeep(store: &MySqlStore) -> UpkeepReport {
-    store.upkeep_now().await.expect("upkeep")
-}
-
-/// The ids of what is promised at a bucket's beginning, if each bucket from `first` on had a mark.
-fn promised(first: u64, now: u64) -> Vec<u64> {
-    (first.max(now - SPAN_MS / BUCKET_MS)..=now).collect()
-}
+use sqlx::{Connection as _, Executor as _};
+use upkeep_place::{
+    BUCKET_MS, FIRST, LEASE_MS, NS, Place, connection, mark, partitions, promised, there, upkeep,
+};
 
 async fn partitions_follow_the_clock(server: OnServer) {
     let place = Place::new(server).await;
@@ -257,11 +156,14 @@ async fn the_work_is_done_without_being_asked_for(server: OnServer) {
     let dead = tokio::task::block_in_place(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = { runtime }.worker_threads(1).enable_all().build().expect("a runtime");
-        runtime.block_on(async {
+        let store = runtime.block_on(async {
             let store = place.store().await;
             assert_eq!(upkeep(&store).await.shards_led, 1);
+            store
         });
-        // Like a process that is killed: nothing is given up.
+        // Like a process that is killed: nothing is given up. A store that is dropped gives its lease
+        // up, if a thread of the runtime comes to it in time.
+        std::mem::forget(store);
         runtime.shutdown_background();
         place.number("SELECT holder FROM seen_leases WHERE until_ms > 0")
     });
@@ -328,11 +230,109 @@ async fn changes_are_logged_within_bounds(server: OnServer) {
     store.close().await;
 }
 
+async fn the_newest_rows_are_kept_whatever_their_ids(server: OnServer) {
+    let mut namespaces: Vec<_> = ["first", "second"]
+        .into_iter()
+        .zip(0..)
+        .map(|(name, id)| NamespaceSettings::new(NamespaceId::new(id), name))
+        .collect();
+    namespaces[0].newest_max = Some(100);
+    let options = MySqlOptions { upkeep: false, ..server.options() };
+    let store = server.store(options, namespaces).await;
+    let marks = async |namespace: u16, user: u64, marks: Vec<(u64, u64)>| {
+        for part in marks.chunks(1_000) {
+            let item = |(id, at): &(u64, u64)| (Item::new(1, *id), Some(UnixMillis::new(*at)));
+            let items = part.iter().map(item).collect();
+            let (namespace, user) = (NamespaceId::new(namespace), UserId::new(user));
+            let write = Write { namespace, user, op: WriteOp::Append, items };
+            store.write(vec![write]).await.expect("a write");
+        }
+    };
+    // Newer rows have smaller ids; more rows than one step looks at, or removes.
+    marks(0, 7, (0..6_000).map(|n| (10_000 - n, n)).collect()).await;
+    marks(0, u64::MAX, (0..111).map(|n| (n, n)).collect()).await;
+    marks(0, 6, (0..400).map(|n| (n, 5)).collect()).await;
+    marks(0, 8, (0..110).map(|n| (n, n)).collect()).await;
+    marks(1, 7, (0..400).map(|n| (n, n)).collect()).await;
+    for user in 1_000..1_100 {
+        marks(0, user, (0..90).map(|n| (n, n)).collect()).await;
+    }
+    assert_eq!(upkeep(&store).await.rows_trimmed, 5_900 + 11 + 300);
+    assert_eq!(upkeep(&store).await.rows_trimmed, 0);
+    let ids = async |namespace: u16, user: u64| {
+        let (namespace, user) = (NamespaceId::new(namespace), UserId::new(user));
+        let request = PageRequest { namespace, user, after: None, rows_max: PAGE_ROWS_MAX };
+        let page = store.page(request).await.expect("a page");
+        page.rows.iter().map(|row| row.item.id.get()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(0, 7).await, (4_001..=4_100).collect::<Vec<_>>());
+    assert_eq!(ids(0, u64::MAX).await, (11..111).collect::<Vec<_>>());
+    assert_eq!(ids(0, 6).await, (300..400).collect::<Vec<_>>());
+    // Within the slack; of another namespace; few.
+    assert_eq!(ids(0, 8).await, (0..110).collect::<Vec<_>>());
+    assert_eq!(ids(1, 7).await, (0..400).collect::<Vec<_>>());
+    assert_eq!(ids(0, 1_099).await, (0..90).collect::<Vec<_>>());
+    store.close().await;
+}
+
+/// What is acknowledged while partitions come and go is there as long as it is promised.
+async fn writes_go_on_while_partitions_change(server: OnServer) {
+    let place = Place::new(server).await;
+    let (store, writer) = (place.store().await, place.store().await);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let clock = place.clock.clock();
+    let writing = tokio::spawn(async move {
+        let mut stopped = stopped;
+        let mut acknowledged = Vec::new();
+        while stopped.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+            let id = acknowledged.len() as u64;
+            // The commit's bucket is this one or a later one.
+            let bucket = clock.now().get() / BUCKET_MS;
+            let items = vec![(Item::new(1, id), None)];
+            let user = UserId::new(id % 5);
+            let write = Write { namespace: NS, user, op: WriteOp::Append, items };
+            if writer.write(vec![write]).await.is_ok() {
+                acknowledged.push(bucket);
+            }
+        }
+        writer.close().await;
+        acknowledged
+    });
+    let last = FIRST + 12;
+    for bucket in FIRST..=last {
+        // Every third time the worker comes late, and rows have to be moved.
+        place.at(bucket);
+        let at_least = place.stored() + 5;
+        let more = tokio::task::block_in_place(|| {
+            let limit = Duration::from_secs(60);
+            seen_testbed::until(limit, || (place.stored() >= at_least).then_some(()))
+        });
+        assert!(more.is_some(), "nothing is written in bucket {bucket}");
+        if bucket % 3 == 0 || bucket == last {
+            // A table in use is left for the next round.
+            while store.upkeep_now().await.is_err() {}
+        }
+    }
+    drop(stop);
+    let acknowledged = writing.await.expect("it ends");
+    for (id, bucket) in acknowledged.iter().enumerate() {
+        let (id, user) = (id as u64, UserId::new(id as u64 % 5));
+        let question = Question { user, items: vec![Item::new(1, id)] };
+        let answers = store.check(NS, vec![question]).await.expect("an answer");
+        assert!(answers.found[0][0] || *bucket < last - 3, "{id} of bucket {bucket} is lost");
+    }
+    assert_eq!(place.layout(), partitions(last - 3..=last + 3));
+    store.close().await;
+}
+
 /// Each test on each kind of server.
 macro_rules! on_servers {
     ($($test:ident),+ $(,)?) => {
         mod mariadb {
             $(on_servers!(@one mariadb $test);)+
+        }
+        mod mysql {
+            $(on_servers!(@one mysql $test);)+
         }
         mod tidb {
             $(on_servers!(@one tidb $test);)+
@@ -356,13 +356,9 @@ on_servers!(
     the_work_is_done_without_being_asked_for,
     old_fences_go_and_nothing_else,
     changes_are_logged_within_bounds,
+    the_newest_rows_are_kept_whatever_their_ids,
+    writes_go_on_while_partitions_change,
 );
-
-/// A connection that a test keeps.
-async fn connection(place: &Place) -> MySqlConnection {
-    let url = format!("mysql://root@127.0.0.1:{}/{}", place.server.port(), place.database);
-    MySqlConnection::connect(&url).await.expect("a connection")
-}
 
 /// Followers of the binary log know these changes by their mark (coherence row 54).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -407,6 +403,45 @@ async fn a_table_in_use_is_tried_again() {
     assert_eq!(place.layout(), partitions(FIRST - 2..=FIRST + 4));
     assert_eq!(there(&store, 1..=1).await, [1]);
     store.close().await;
+}
+
+/// Whoever finds in the middle of its work that another store took over stops there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_lease_ends_the_work() {
+    let server = servers::mariadb().expect("always there");
+    let mut place = Place::new(server).await;
+    place.options.upkeep_lease_ms = 3_000;
+    let (one, other) = (place.store().await, place.store().await);
+    place.sql("INSERT INTO seen_control VALUES (1, 0, 1, 1, 1)");
+    let mut holding = connection(&place).await;
+    let held = "START TRANSACTION; SELECT * FROM seen_control FOR UPDATE";
+    holding.execute(sqlx::raw_sql(held)).await.expect("rows");
+    let holder = || place.sql("SELECT holder FROM seen_leases");
+    let store = Arc::clone(&one);
+    let working = tokio::spawn(async move { store.upkeep_now().await });
+    let taken = || Some(holder()).filter(|holder| !holder.is_empty());
+    let first = tokio::task::block_in_place(|| seen_testbed::until(Duration::from_secs(60), taken));
+    let first = first.expect("a holder");
+    // Unless the first one renews it at that very moment.
+    let following = loop {
+        place.clock.advance(3_000);
+        let store = Arc::clone(&other);
+        let following = tokio::spawn(async move { store.upkeep_now().await });
+        let end = || (holder() != first || following.is_finished()).then_some(());
+        tokio::task::block_in_place(|| seen_testbed::until(Duration::from_secs(60), end));
+        if holder() != first {
+            break following;
+        }
+        assert!(following.is_finished(), "no other holder");
+    };
+    let ended = working.await.expect("it ends").expect_err("the lease is lost");
+    assert!(ended.message.contains("lease"), "{ended}");
+    assert!(!following.is_finished(), "the row is still held");
+    holding.close().await.expect("closed");
+    following.await.expect("it ends").expect("the other goes on");
+    assert_eq!(place.number("SELECT COUNT(*) FROM seen_control"), 0);
+    one.close().await;
+    other.close().await;
 }
 
 /// A table that is divided in another way is not touched.

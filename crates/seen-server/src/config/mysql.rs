@@ -95,8 +95,8 @@ const OPTIONS: &[OptionInfo] = &[
     ),
     option(
         "feed",
-        Allowed::OneOf(&["binlog", "none"]),
-        "Where changes come from: the server's own binary log (MySQL and MariaDB), or nowhere: then every answer is asked of the servers.",
+        Allowed::OneOf(&["auto", "binlog", "none"]),
+        "Where changes come from: the server's own binary log (auto: where there is one, which is on MySQL and MariaDB), or nowhere: then nothing is cached and every answer is asked of the servers.",
     ),
     option(
         "snapshot_lag",
@@ -133,8 +133,10 @@ pub enum TableEngine {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FeedSource {
-    /// The server's binary log.
+    /// The server's binary log, where there is one.
     #[default]
+    Auto,
+    /// The server's binary log.
     Binlog,
     /// Nowhere.
     None,
@@ -190,7 +192,7 @@ impl Default for MySqlConfig {
             write_timeout: secs(2),
             page_timeout: secs(10),
             probe_interval: ms(500),
-            feed: FeedSource::Binlog,
+            feed: FeedSource::Auto,
             snapshot_lag: secs(2),
         }
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use seen_filter::hash::HashKey;
 use seen_filter::{ChangeFeed, History, Incarnation, UserId, calibrate};
 use seen_replica::{ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
-use seen_store::{MySqlStore, NoFeed, SqliteOptions, SqliteStore};
+use seen_store::{BinlogFeed, MySqlStore, NoFeed, SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::NodeError;
-use crate::config::{Config, StorageKind};
+use crate::config::{Config, FeedSource, StorageKind};
 
 /// The store's file within the data folder.
 const FILE: &str = "seen.db";
@@ -32,7 +32,7 @@ pub(super) struct Opened {
 
 enum Store {
     Sqlite(Arc<SqliteStore>),
-    MySql(Arc<MySqlStore>),
+    MySql(Arc<MySqlStore>, Option<Arc<BinlogFeed>>),
 }
 
 impl Opened {
@@ -40,7 +40,12 @@ impl Opened {
     pub(super) async fn close(&self) {
         match &self.store {
             Store::Sqlite(store) => store.close().await,
-            Store::MySql(store) => store.close().await,
+            Store::MySql(store, feed) => {
+                if let Some(feed) = feed {
+                    feed.close();
+                }
+                store.close().await;
+            }
         }
     }
 }
@@ -81,15 +86,38 @@ async fn open_mysql(config: &Config, storage: &Handle) -> Result<Opened, NodeErr
     let options = config.mysql_options()?;
     let opening = storage.spawn(MySqlStore::open(options, config.namespaces()));
     let store = opening.await.map_err(|_| NodeError::Ended("opening the store"))??;
-    let feed: Arc<dyn ChangeFeed> = Arc::new(NoFeed);
+    let followed = followed(config, &store)?;
+    let feed: Arc<dyn ChangeFeed> = match &followed {
+        Some(binlog) => Arc::clone(binlog) as Arc<dyn ChangeFeed>,
+        None => Arc::new(NoFeed),
+    };
     Ok(Opened {
         place: format!("{} on {}", config.mysql.database, config.mysql.servers),
         history: Arc::clone(&store) as Arc<dyn History>,
         feed,
         hash_key: store.hash_key(),
-        store: Store::MySql(store),
+        store: Store::MySql(store, followed),
         _temporary: None,
     })
+}
+
+/// The servers' binary log, where it is to be followed and there is one.
+fn followed(config: &Config, store: &MySqlStore) -> Result<Option<Arc<BinlogFeed>>, NodeError> {
+    let options = match config.mysql.feed {
+        FeedSource::None => None,
+        FeedSource::Auto | FeedSource::Binlog => store.binlog_options(),
+    };
+    match (options, config.mysql.feed) {
+        (Some(options), _) => Ok(Some(BinlogFeed::new(options)?)),
+        (None, FeedSource::Binlog) => Err(NodeError::NoBinlog(store.dialect().name())),
+        (None, source) => {
+            tracing::warn!(
+                mysql.feed = ?source,
+                "nobody tells of changes: nothing is cached, and every answer is asked of the servers"
+            );
+            Ok(None)
+        }
+    }
 }
 
 fn folder(config: &Config, ephemeral: bool) -> Result<(PathBuf, Option<TempDir>), NodeError> {

@@ -62,6 +62,45 @@ impl From<mysql_async::Error> for Trouble {
     }
 }
 
+/// A connection to a server.
+pub(super) async fn to(options: &BinlogOptions, address: &ServerAddress) -> Answer<Conn> {
+    let password = options.login.password_now().map_err(|e| Trouble::Lost(e.to_string()))?;
+    let tls = match &options.login.tls {
+        Tls::Off => None,
+        Tls::Required { ca: None } => Some(SslOpts::default()),
+        Tls::Required { ca: Some(file) } => Some(
+            SslOpts::default()
+                .with_root_certs(vec![file.clone().into()])
+                .with_disable_built_in_roots(true),
+        ),
+    };
+    let how = OptsBuilder::default()
+        .ip_or_hostname(address.host.clone())
+        .tcp_port(address.port)
+        .user(Some(options.login.user.clone()))
+        .pass(password)
+        .ssl_opts(tls)
+        // Else the library leaves this connection for one by the server's socket.
+        .prefer_socket(false)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Some(KEEPALIVE))
+        .max_allowed_packet(Some(PACKET_BYTES_MAX))
+        .wait_timeout(Some(28_800));
+    Ok(Conn::new(how).await?)
+}
+
+/// The newest number of the server's log, of those that `place` has.
+pub(super) async fn head_number(conn: &mut Conn, place: &Place) -> Answer<u64> {
+    let unreadable = || Trouble::Lost("the server's position cannot be read".to_owned());
+    if let LogPlace::Set(_, source) = &place.log {
+        let [executed] = variables(conn, ["gtid_executed"]).await?;
+        return Ok(GtidSet::parse(&executed).ok_or_else(unreadable)?.newest(*source));
+    }
+    let [position] = variables(conn, ["gtid_binlog_pos"]).await?;
+    let gtids = Gtid::list(&position).ok_or_else(unreadable)?;
+    Ok(gtids.iter().map(|gtid| gtid.seq).max().unwrap_or(0))
+}
+
 impl Session {
     /// Connects and asks the server everything that must be known before its log is read.
     pub async fn open(
@@ -69,29 +108,7 @@ impl Session {
         shard: &BinlogShard,
         address: &ServerAddress,
     ) -> Answer<Self> {
-        let password = options.login.password_now().map_err(|e| Trouble::Lost(e.to_string()))?;
-        let tls = match &options.login.tls {
-            Tls::Off => None,
-            Tls::Required { ca: None } => Some(SslOpts::default()),
-            Tls::Required { ca: Some(file) } => Some(
-                SslOpts::default()
-                    .with_root_certs(vec![file.clone().into()])
-                    .with_disable_built_in_roots(true),
-            ),
-        };
-        let how = OptsBuilder::default()
-            .ip_or_hostname(address.host.clone())
-            .tcp_port(address.port)
-            .user(Some(options.login.user.clone()))
-            .pass(password)
-            .ssl_opts(tls)
-            // Else the library leaves this connection for one by the server's socket.
-            .prefer_socket(false)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(KEEPALIVE))
-            .max_allowed_packet(Some(PACKET_BYTES_MAX))
-            .wait_timeout(Some(28_800));
-        let mut conn = Conn::new(how).await?;
+        let mut conn = to(options, address).await?;
         let version = text(conn.query_first("SELECT VERSION()").await?);
         let is_mariadb = version.is_some_and(|version| version.contains("MariaDB"));
         let facts = match is_mariadb {

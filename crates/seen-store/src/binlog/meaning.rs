@@ -45,6 +45,11 @@ pub(super) struct Subject {
 }
 
 impl Subject {
+    /// The database of the followed table, which may be another than the store's.
+    pub fn home(&self) -> &str {
+        self.mapping.database.as_ref().map_or(self.database.as_str(), |name| name.as_str())
+    }
+
     /// The columns of the followed table, in the order in which [`Subject::history`] takes them.
     pub fn history_columns(&self) -> Vec<&str> {
         let mapping = &self.mapping;

@@ -68,7 +68,7 @@ impl Place {
 
 /// The timeline of a MariaDB server's transactions: of the store's own timeline and the GTID domain.
 /// `salt` is 0 until the server is found to have gone back in time.
-pub(super) fn mariadb_timeline(store: u64, domain: u32, salt: u64) -> Timeline {
+pub(crate) fn mariadb_timeline(store: u64, domain: u32, salt: u64) -> Timeline {
     salted(mix(store) ^ u64::from(domain), salt)
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::source::{self, Shared};
 
 /// News of an idle server is fresh for two heartbeats, but not for less than two of this.
-const FRESH_MIN: Duration = Duration::from_millis(100);
+const FRESH_MIN: Duration = Duration::from_millis(500);
 
 /// What a source queues.
 #[derive(Clone, Debug)]

@@ -125,7 +125,9 @@ impl<'a> Rows<'a> {
         if self.bytes.is_empty() {
             return None;
         }
-        let read = self.read();
+        let before = self.bytes.rest().len();
+        // A row that takes no bytes would come again for ever.
+        let read = self.read().filter(|_| self.bytes.rest().len() < before);
         if read.is_none() {
             self.bytes = Bytes::new(&[]);
         }
@@ -237,6 +239,14 @@ mod tests {
                 assert_eq!(rows.next(), None);
             }
         }
+    }
+
+    #[test]
+    fn an_image_without_columns_ends() {
+        let layout = layout(&["b"]).expect("a layout");
+        let event = b"\x16\0\0\0\0\0\x01\0\x07\0\xfe\x05";
+        let mut rows = Rows::new(25, event, &layout).expect("rows");
+        assert_eq!((rows.next(), rows.next()), (Some(Err(Damaged)), None));
     }
 
     #[test]

@@ -8,18 +8,17 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use mysql_async::BinlogStream;
 use mysql_async::binlog::events::Event;
-use mysql_async::binlog::{BinlogChecksumAlg, EventFlags};
-use seen_filter::{
-    FeedCursor, FeedError, FeedEvent, FeedId, FeedStart, GapScope, NamespaceId, Shard,
-};
+use seen_filter::{FeedCursor, FeedError, FeedEvent, FeedId, FeedStart, GapScope, Shard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connect::{Session, Trouble};
+use super::event::{LogEvent, is_whole};
 use super::meaning::Subject;
 use super::place::{LogPlace, Place};
+use super::probe::{Probe, Standing};
 use super::reader::Queued;
-use super::translate::{LogEvent, Stop, Translator};
+use super::translate::{Stop, Translator};
 use super::{BinlogOptions, BinlogShard};
 use crate::metrics::FEED_GAPS;
 use crate::mysql::ServerAddress;
@@ -90,7 +89,7 @@ pub(super) fn spawn(
             salt: shard.salt.subscribe(),
             closed: shared.closed.subscribe(),
             progress: false,
-            is_at_head: false,
+            head_at: None,
         };
         tokio::spawn(source.run());
     }
@@ -151,8 +150,8 @@ struct Source {
     closed: watch::Receiver<bool>,
     /// True if the last connection read anything.
     progress: bool,
-    /// True if the place was read from the server just now.
-    is_at_head: bool,
+    /// When the place was read from the server, if it is its head.
+    head_at: Option<Instant>,
 }
 
 impl Source {
@@ -238,8 +237,7 @@ impl Source {
                 return Trouble::Lost(format!("{address} did not answer within {ms} ms")).into();
             }
         };
-        let is_at_head = std::mem::take(&mut self.is_at_head);
-        if self.tell(false, is_at_head).await.is_err() {
+        if self.tell(false, self.head_at).await.is_err() {
             return End::Closed;
         }
         self.gap = None;
@@ -261,6 +259,8 @@ impl Source {
         let shared = Arc::clone(&self.shared);
         let Some(shard) = shared.shards.get(&self.feed.shard) else { return Err(End::Closed) };
         let mut session = Session::open(&shared.options, &shard.config, address).await?;
+        let head_at = Instant::now();
+        self.head_at = None;
         let salt = *self.salt.borrow_and_update();
         let head = session.facts.head(salt);
         let known = match &self.translator {
@@ -281,7 +281,7 @@ impl Source {
             let gap = self.gap;
             let translator = self.translator(head.clone(), &session);
             translator.jump(head, gap);
-            self.is_at_head = true;
+            self.head_at = Some(head_at);
         }
         let place = self.translator.as_ref().map(|t| t.place.clone());
         let Some(place) = place else { return Err(End::Closed) };
@@ -319,15 +319,24 @@ impl Source {
     async fn follow(&mut self, stream: &mut BinlogStream, address: &ServerAddress) -> End {
         let heartbeat = Duration::from_millis(self.shared.options.heartbeat_ms);
         let silent = (heartbeat * SILENT_HEARTBEATS).max(SILENT_MIN);
+        let mut probe = Probe::new(silent);
         let mut times = Times { dead_at: Instant::now() + silent, quiet_at: None, idle: false };
         loop {
             let told = match self.news(stream, address, &times).await {
                 News::End(end) => return end,
                 News::Idle => {
                     times.idle = false;
-                    self.tell(true, true).await
+                    let at = Instant::now();
+                    match self.standing(&mut probe, address).await {
+                        Standing::Fresh => self.tell(true, Some(at)).await,
+                        Standing::Unproven => self.tell(true, None).await,
+                        Standing::Stuck => {
+                            let text = format!("{address} sends a log that it does not write");
+                            return Trouble::Lost(text).into();
+                        }
+                    }
                 }
-                News::Quiet => self.tell(true, false).await,
+                News::Quiet => self.tell(true, None).await,
                 News::Dead => {
                     let ms = silent.as_millis();
                     return Trouble::Lost(format!("{address} said nothing for {ms} ms")).into();
@@ -339,7 +348,7 @@ impl Source {
                 News::Log(Some(Ok(event))) => {
                     let taken = self.take(&event);
                     // Also what was told before the event that could not be taken.
-                    let told = self.tell(false, false).await;
+                    let told = self.tell(false, None).await;
                     times.dead_at = Instant::now() + silent;
                     match taken {
                         Ok(is_idle) => times.idle = is_idle,
@@ -389,13 +398,7 @@ impl Source {
             let text = "an event of the log is damaged: its checksum is wrong";
             return Err(Trouble::Lost(text.to_owned()).into());
         }
-        let header = event.header();
-        let log_event = LogEvent {
-            event_type: header.event_type_raw(),
-            is_ignorable: header.flags().contains(EventFlags::LOG_EVENT_IGNORABLE_F),
-            server: header.server_id(),
-            data: event.data(),
-        };
+        let log_event = LogEvent::from(event);
         match translator.take(log_event) {
             Ok(()) => {}
             Err(Stop::Rewound) => return Err(End::Gap("rewound")),
@@ -407,8 +410,18 @@ impl Source {
         Ok(is_heartbeat && !translator.is_within())
     }
 
-    /// Queues what the translator has made; `is_idle` if the server had nothing more.
-    async fn tell(&mut self, quiet_too: bool, is_idle: bool) -> Result<(), ()> {
+    /// What a heartbeat is worth.
+    async fn standing(&self, probe: &mut Probe, address: &ServerAddress) -> Standing {
+        match &self.translator {
+            Some(translator) => {
+                probe.heartbeat(&self.shared.options, address, &translator.place).await
+            }
+            None => Standing::Unproven,
+        }
+    }
+
+    /// Queues what the translator has made; `idle` is when the server had nothing more, if it had not.
+    async fn tell(&mut self, quiet_too: bool, mut idle: Option<Instant>) -> Result<(), ()> {
         let Some(translator) = &mut self.translator else { return Ok(()) };
         if quiet_too {
             translator.tell_quiet();
@@ -417,7 +430,6 @@ impl Source {
             let _ = started.send(Ok(translator.place.cursor()));
         }
         let mut events = std::mem::take(&mut translator.out).into_iter().peekable();
-        let mut idle = is_idle.then(Instant::now);
         while let Some((event, after)) = events.next() {
             if let FeedEvent::Gap { scope, reason } = event {
                 metrics::counter!(FEED_GAPS, "reason" => reason).increment(1);
@@ -442,28 +454,4 @@ async fn gone(queue: mpsc::Sender<Queued>, mut closed: watch::Receiver<bool>) {
         () = queue.closed() => {}
         _ = closed.wait_for(|closed| *closed) => {}
     }
-}
-
-/// False if the event's checksum is wrong.
-fn is_whole(event: &Event) -> bool {
-    let footer = event.footer();
-    let algorithm = BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32;
-    match (footer.get_checksum_alg(), event.checksum()) {
-        (Ok(Some(found)), Some(told)) if found == algorithm && footer.get_checksum_enabled() => {
-            event.calc_checksum(algorithm) == u32::from_le_bytes(told)
-        }
-        _ => true,
-    }
-}
-
-/// The number of a namespace is the configuration's; those of the database are mapped to it.
-pub(super) fn numbers_of(shard: &BinlogShard, namespace: NamespaceId) -> Vec<u16> {
-    let mut numbers: Vec<_> = shard
-        .namespace_ids
-        .iter()
-        .filter(|(_, of)| **of == namespace)
-        .map(|(number, _)| *number)
-        .collect();
-    numbers.sort_unstable();
-    numbers
 }

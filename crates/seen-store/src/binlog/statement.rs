@@ -2,6 +2,7 @@
 //! rows event, or in a form that is not known any more.
 
 use super::bytes::Bytes;
+use crate::mysql::PARTITIONS_MARK;
 
 /// What a statement means to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +26,9 @@ pub(super) enum Statement {
 /// What a statement must name to matter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Followed<'a> {
-    pub database: &'a str,
-    pub tables: &'a [&'a str],
+    /// Each with its database.
+    pub tables: &'a [(&'a str, &'a str)],
 }
-
-/// The mark of the store's own upkeep of partitions: every row that it drops has expired (coherence
-/// row 54).
-pub(super) const PARTITIONS_MARK: &str = "/* seen:partitions */";
 
 /// The schema and the text of a query event; `None` if it is damaged.
 pub(super) fn read(event: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -119,17 +116,19 @@ fn is_own_upkeep(text: &str) -> bool {
 }
 
 fn names_followed(reason: &str, schema: &[u8], text: &str, followed: &Followed<'_>) -> bool {
-    let names_database = names(text, followed.database);
-    if reason == "ddl_drop_database" {
-        return names_database;
-    }
-    // CREATE OR REPLACE DATABASE.
-    let is_database = |word: &str| word.eq_ignore_ascii_case("DATABASE");
-    if reason == "ddl_drop" && names_database && Words(text).take(4).any(is_database) {
-        return true;
-    }
-    let in_database = schema.eq_ignore_ascii_case(followed.database.as_bytes()) || names_database;
-    in_database && followed.tables.iter().any(|table| names(text, table))
+    followed.tables.iter().any(|(database, table)| {
+        let names_database = names(text, database);
+        if reason == "ddl_drop_database" {
+            return names_database;
+        }
+        // CREATE OR REPLACE DATABASE.
+        let is_database = |word: &str| word.eq_ignore_ascii_case("DATABASE");
+        if reason == "ddl_drop" && names_database && Words(text).take(4).any(is_database) {
+            return true;
+        }
+        let in_database = schema.eq_ignore_ascii_case(database.as_bytes()) || names_database;
+        in_database && names(text, table)
+    })
 }
 
 /// True if this name occurs, not as a part of a longer one. A literal that happens to hold it counts
@@ -183,7 +182,7 @@ mod tests {
     use super::*;
 
     fn classify(schema: &str, text: &str) -> Statement {
-        let followed = Followed { database: "app", tables: &["history_feed", "seen_control"] };
+        let followed = Followed { tables: &[("app", "history_feed"), ("app", "seen_control")] };
         Statement::classify(schema.as_bytes(), text.as_bytes(), &followed)
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use seen_filter::{CommitStamp, Domain, FeedCursor, FeedEvent, GapScope};
 
+use super::event::LogEvent;
 use super::facts::{Facts, Log};
 use super::gtid::{Begins, Gtid, SourceId};
 use super::meaning::{CONTROL_TABLE, ControlRow, Subject, Told};
@@ -24,17 +25,6 @@ pub(super) enum Stop {
     Refused(String),
     /// Numbers came again: this is not the history that was read so far.
     Rewound,
-}
-
-/// One event of the log.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LogEvent<'a> {
-    pub event_type: u8,
-    /// True if readers that do not know the type may pass over it.
-    pub is_ignorable: bool,
-    /// The server where it happened first.
-    pub server: u32,
-    pub data: &'a [u8],
 }
 
 /// A table of the log.
@@ -338,8 +328,9 @@ impl Translator {
             self.doubt("statement_damaged");
             return self.end_of_statement();
         };
-        let tables = [self.subject.mapping.table.as_str(), CONTROL_TABLE];
-        let followed = Followed { database: &self.subject.database, tables: &tables };
+        let history = (self.subject.home(), self.subject.mapping.table.as_str());
+        let tables = [history, (self.subject.database.as_str(), CONTROL_TABLE)];
+        let followed = Followed { tables: &tables };
         match Statement::classify(schema, text, &followed) {
             Statement::Begin => {
                 if let Some(open) = &mut self.open {
@@ -417,11 +408,10 @@ impl Translator {
             None => Table::Unreadable("table_damaged"),
             Some(map) => Layout::new(&map, wanted).map_or_else(Table::Unreadable, made),
         };
-        let meaning = if !same(database, &self.subject.database) {
-            Table::Foreign
-        } else if same(table, self.subject.mapping.table.as_str()) {
+        let is = |home: &str, name: &str| same(database, home) && same(table, name);
+        let meaning = if is(self.subject.home(), self.subject.mapping.table.as_str()) {
             layout(&self.subject.history_columns(), Table::History)
-        } else if same(table, CONTROL_TABLE) {
+        } else if is(&self.subject.database, CONTROL_TABLE) {
             layout(&Subject::CONTROL_COLUMNS, Table::Control)
         } else {
             Table::Foreign
@@ -445,7 +435,7 @@ impl Translator {
         match table {
             Table::Foreign => return,
             Table::Unreadable(reason) => {
-                told.push(Told::Gap(GapScope::Partition, *reason));
+                told.push(Told::Gap(GapScope::Partition, reason));
             }
             Table::History(layout) => {
                 each_row(event_type, data, layout, &mut told, |kind, before, after, told| {
@@ -486,10 +476,19 @@ fn each_row(
         return told.push(damaged);
     };
     let kind = rows.kind();
+    // Rows of which the images have no column at all take no bytes.
+    let mut is_empty = true;
     while let Some(row) = rows.next() {
+        is_empty = false;
         match row {
             Ok((before, after)) => take(kind, &before, &after, told),
             Err(_) => told.push(damaged),
         }
     }
+    if is_empty {
+        told.push(damaged);
+    }
 }
+
+#[cfg(test)]
+mod tests;

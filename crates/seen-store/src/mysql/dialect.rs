@@ -76,8 +76,13 @@ impl Dialect {
                     ", max_statement_time = {s}.{ms:03}, in_predicate_conversion_threshold = 0"
                 );
             }
-            // The limit covers reads only; writes are bounded by the lock wait.
-            Self::MySql | Self::TiDb => text += &format!(", max_execution_time = {limit_ms}"),
+            // The limit covers reads only; writes are bounded by what they wait for: rows, and the table.
+            Self::MySql => {
+                text += &format!(
+                    ", max_execution_time = {limit_ms}, lock_wait_timeout = {lock_wait_s}"
+                );
+            }
+            Self::TiDb => text += &format!(", max_execution_time = {limit_ms}"),
         }
         // TiDB refuses READ COMMITTED for some statements and does not need it: its writes take no
         // gap locks.

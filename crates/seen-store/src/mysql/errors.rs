@@ -44,8 +44,9 @@ pub(crate) fn number(error: &sqlx::Error) -> Option<u16> {
     Some(database.try_downcast_ref::<MySqlDatabaseError>()?.number())
 }
 
-/// Deadlock, lock wait, TiDB's write conflict, lock resolution and schema change: rolled back.
-const CONFLICTS: [u16; 7] = [1205, 1213, 1020, 8002, 8028, 9004, 9007];
+/// Deadlock, lock wait, a snapshot from before a change of the table, TiDB's write conflict, lock
+/// resolution and schema change: rolled back.
+const CONFLICTS: [u16; 8] = [1205, 1213, 1020, 1412, 8002, 8028, 9004, 9007];
 /// `--read-only`, super read-only, and a demoted primary's other ways to say so.
 const READ_ONLY: [u16; 3] = [1290, 1792, 1836];
 /// Interrupted by the server's own limit (MySQL and TiDB, MariaDB, killed).
@@ -60,10 +61,17 @@ const ACCESS: [u16; 6] = [1044, 1045, 1142, 1143, 1227, 1698];
 const CORRUPT: [u16; 5] = [1034, 1035, 1712, 1194, 1877];
 /// Out of range, too long, wrong value: an id that the column does not hold.
 const VALUES: [u16; 4] = [1264, 1265, 1366, 1406];
+/// The server is there and has no connection to spare.
+const BUSY: [u16; 2] = [1040, 1203];
 /// The server is going, or has too many connections.
 const GOING: [u16; 4] = [1053, 1040, 1203, 1047];
 
 impl Failure {
+    /// True if a server said no more than that it has no connection to spare.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Sql(_, error) if number(error).is_some_and(|n| BUSY.contains(&n)))
+    }
+
     /// What to do about the connection, and whether to do it again.
     pub(crate) fn consequence(&self) -> Consequence {
         let (stage, error) = match self {
@@ -156,7 +164,7 @@ fn classify(number: Option<u16>, stage: Stage) -> (StoreErrorKind, &'static str)
         ),
         Some(n) if ACCESS.contains(&n) => (
             Kind::Unavailable,
-            "check storage.user, its password and its privileges (`seen migrate` lists them)",
+            "check mysql.user, its password and its privileges; `seen doctor` says what is missing",
         ),
         Some(n) if CORRUPT.contains(&n) => {
             (Kind::Corrupt, "the table is damaged; restore it from a backup")

@@ -127,6 +127,7 @@ fn parts(
         primary: found.primary,
         budget: Arc::clone(budget),
         tables: Arc::clone(tables),
+        dialect: found.facts.dialect,
         timeline: Timeline::new(found.identity.timeline),
         database_ids: found.database_ids,
     }

@@ -26,15 +26,27 @@ use super::server::ServerAddress;
 /// A future of work on a connection.
 pub(crate) type Working<'c, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'c>>;
 
+/// How a server numbers a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitNumber {
+    /// MariaDB's GTID domain; 0 elsewhere.
+    pub domain: u32,
+    /// Which server gave it; 0 where all give numbers of one sequence.
+    pub server: u32,
+    /// The number within it.
+    pub number: u64,
+}
+
 /// A connection with what is known of its server.
 pub(crate) struct Session {
     pub connection: MySqlConnection,
     pub facts: ServerFacts,
     /// How far the work has come, for the verdict on a client limit that passes.
     pub stage: Stage,
-    /// The number that the server told after this connection's last commit.
-    pub last_number: Option<u64>,
+    /// What the server told after this connection's last commit.
+    pub last_number: Option<CommitNumber>,
     address: ServerAddress,
+    watch: Arc<PrimaryWatch>,
 }
 
 /// Connections for one role.
@@ -181,6 +193,7 @@ impl Pool {
             stage: Stage::Read,
             last_number: None,
             address: primary.address,
+            watch: Arc::clone(&self.primary),
         })
     }
 
@@ -239,8 +252,10 @@ pub(crate) fn not_primary(address: &ServerAddress) -> StoreError {
 }
 
 impl Session {
-    /// The error for an answer that says that this server takes no writes.
+    /// The error for an answer that says that this server takes no writes. The primary is looked for
+    /// at once.
     pub(crate) fn demoted(&self) -> StoreError {
+        self.watch.suspect();
         not_primary(&self.address)
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use seen_filter::{Shard, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, watch};
 
@@ -69,16 +70,26 @@ impl Standing {
     }
 }
 
+/// Looks that are asked for keep this distance.
+const LOOKS_APART: Duration = Duration::from_millis(50);
+
 /// What one server answered.
 #[derive(Clone, Debug)]
 enum Probe {
     Writable(ServerFacts),
     ReadOnly,
+    /// There, and without a connection to spare for the question.
+    Busy,
     Unreachable(String),
 }
 
-/// Draws the conclusion from what each server answered.
-fn judge(candidates: &[(ServerAddress, Probe)], witnesses: &[Probe]) -> Standing {
+/// Draws the conclusion from what each server answered. The `known` primary is taken to be one still
+/// while it has no connection to spare: those that are there prove it in each transaction.
+fn judge(
+    candidates: &[(ServerAddress, Probe)],
+    witnesses: &[Probe],
+    known: Option<&Primary>,
+) -> Standing {
     let servers = candidates.len() + witnesses.len();
     let answers = |probe: &Probe| !matches!(probe, Probe::Unreachable(_));
     let reached = candidates.iter().filter(|(_, p)| answers(p)).count()
@@ -89,6 +100,7 @@ fn judge(candidates: &[(ServerAddress, Probe)], witnesses: &[Probe]) -> Standing
             Probe::Writable(facts) => {
                 Some(Primary { address: address.clone(), facts: facts.clone() })
             }
+            Probe::Busy => known.filter(|known| known.address == *address).cloned(),
             _ => None,
         })
         .collect();
@@ -103,6 +115,7 @@ fn judge(candidates: &[(ServerAddress, Probe)], witnesses: &[Probe]) -> Standing
         [] => {
             let each = candidates.iter().map(|(address, probe)| match probe {
                 Probe::Unreachable(why) => format!("{address}: {why}"),
+                Probe::Busy => format!("{address}: has too many connections to be asked"),
                 _ => format!("{address}: read only"),
             });
             Standing::NoneWritable(each.collect::<Vec<_>>().join("; "))
@@ -118,6 +131,8 @@ pub(crate) struct PrimaryWatch {
     standing: watch::Sender<Standing>,
     address: watch::Sender<Option<ServerAddress>>,
     look_now: Notify,
+    /// What the last look could not reach, and why.
+    missing: Mutex<String>,
 }
 
 impl PrimaryWatch {
@@ -133,6 +148,7 @@ impl PrimaryWatch {
             standing: watch::Sender::new(Standing::Unknown),
             address: watch::Sender::new(None),
             look_now: Notify::new(),
+            missing: Mutex::default(),
         })
     }
 
@@ -157,12 +173,24 @@ impl PrimaryWatch {
     pub(crate) fn primary(&self) -> Result<Primary, StoreError> {
         let standing = self.standing.borrow();
         standing.primary().cloned().ok_or_else(|| {
-            let why = standing.why();
+            let why = self.explain(&standing);
             StoreError::new(
                 StoreErrorKind::Unavailable,
                 format!("shard {} has no primary: {why}", self.shard),
             )
         })
+    }
+
+    /// Why there is no primary, with what each server that is not in reach said: a wrong password
+    /// looks like a cut-off site else.
+    fn explain(&self, standing: &Standing) -> String {
+        let missing = self.missing.lock();
+        match standing {
+            Standing::NoMajority { .. } if !missing.is_empty() => {
+                format!("{} ({missing})", standing.why())
+            }
+            _ => standing.why(),
+        }
     }
 
     /// Asks for a look at once: somebody met a refusal or a broken connection.
@@ -175,6 +203,11 @@ impl PrimaryWatch {
         let interval = Duration::from_millis(self.options.probe_interval_ms);
         loop {
             self.look().await;
+            // Every call that meets an error asks for a look: they must not become a load of their own.
+            tokio::select! {
+                () = tokio::time::sleep(interval.min(LOOKS_APART)) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}
                 () = self.look_now.notified() => {}
@@ -190,7 +223,11 @@ impl PrimaryWatch {
             self.probe_all(&self.servers.witnesses)
         );
         let candidates: Vec<_> = self.servers.candidates.iter().cloned().zip(candidates).collect();
-        let found = self.prefer_same(judge(&candidates, &witnesses), &candidates);
+        let voters = self.servers.witnesses.iter().zip(&witnesses);
+        *self.missing.lock() = missing(candidates.iter().map(|(a, p)| (a, p)).chain(voters));
+        let known = self.standing();
+        let found = judge(&candidates, &witnesses, known.primary());
+        let found = self.prefer_same(found, &candidates);
         let changed = self.standing.send_if_modified(|standing| {
             let changed = *standing != found;
             standing.clone_from(&found);
@@ -203,7 +240,7 @@ impl PrimaryWatch {
                     version = %primary.facts.version, "found the primary"
                 ),
                 other => tracing::error!(
-                    shard = %self.shard, why = other.why(), "no writes: no certain primary"
+                    shard = %self.shard, why = self.explain(other), "no writes: no certain primary"
                 ),
             }
             let address = found.primary().map(|primary| primary.address.clone());
@@ -244,6 +281,15 @@ impl PrimaryWatch {
     }
 }
 
+/// The servers that are not in reach, each with the reason.
+fn missing<'a>(all: impl Iterator<Item = (&'a ServerAddress, &'a Probe)>) -> String {
+    let each = all.filter_map(|(address, probe)| match probe {
+        Probe::Unreachable(why) => Some(format!("{address}: {why}")),
+        _ => None,
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
 async fn probe(options: &MySqlOptions, address: &ServerAddress) -> Probe {
     match connect(options, address, None, Role::Probe).await {
         Ok((connection, facts)) => {
@@ -251,6 +297,7 @@ async fn probe(options: &MySqlOptions, address: &ServerAddress) -> Probe {
             let _ = sqlx::Connection::close(connection).await;
             if facts.read_only { Probe::ReadOnly } else { Probe::Writable(facts) }
         }
+        Err(failure) if failure.is_busy() => Probe::Busy,
         Err(failure) => {
             let error = failure.into_store_error(&address.to_string());
             Probe::Unreachable(error.message)
@@ -276,7 +323,7 @@ mod tests {
 
     fn judged(candidates: &[Probe], witnesses: &[Probe]) -> Standing {
         let candidates: Vec<_> = (1..).map(address).zip(candidates.iter().cloned()).collect();
-        judge(&candidates, witnesses)
+        judge(&candidates, witnesses, None)
     }
 
     const MARIADB: &str = "10.11.4-MariaDB";
@@ -306,6 +353,22 @@ mod tests {
         let tidb = "8.0.11-TiDB-v8.5.4";
         let found = judged(&[gone(), writable(tidb), writable(tidb)], &[]);
         assert_eq!(found.primary().map(|p| p.address.port), Some(2));
+    }
+
+    #[test]
+    fn a_busy_server_stays_what_it_was() {
+        let known = judged(&[writable(MARIADB), Probe::ReadOnly], &[]);
+        let again = |probes: [Probe; 2], known: Option<&Primary>| {
+            let candidates: Vec<_> = (1..).map(address).zip(probes).collect();
+            judge(&candidates, &[], known)
+        };
+        assert_eq!(again([Probe::Busy, Probe::ReadOnly], known.primary()), known);
+        let other = again([Probe::ReadOnly, Probe::Busy], known.primary());
+        assert!(matches!(&other, Standing::NoneWritable(why) if why.contains("too many")));
+        let none = again([Probe::Busy, Probe::ReadOnly], None);
+        assert!(matches!(none, Standing::NoneWritable(_)), "{none:?}");
+        let both = again([Probe::Busy, writable(MARIADB)], known.primary());
+        assert!(matches!(both, Standing::SplitBrain(_)), "{both:?}");
     }
 
     #[test]

@@ -32,9 +32,12 @@ type Asked = HashMap<(UserId, Item), Vec<usize>>;
 
 impl Session {
     /// Begins a transaction whose reads are one snapshot, and asks who the server is within it.
-    /// Returns its clock, and the user's epoch if one is asked for.
+    /// Returns its clock, and the user's epoch if one is asked for. The table is named with the first
+    /// statement: a transaction that begins before a partition is split and comes to the table
+    /// afterwards would miss the rows that were moved (TiDB), or fail (MariaDB).
     async fn begin_snapshot(
         &mut self,
+        table: &Table,
         epoch_of: Option<(u16, UserId)>,
     ) -> Result<(UnixMillis, UserEpoch), Failure> {
         let epoch = epoch_of.map_or("0".to_owned(), |(namespace, user)| {
@@ -45,7 +48,9 @@ impl Session {
         });
         let begin = safe(format!(
             "START TRANSACTION; SELECT CAST(@@server_id AS UNSIGNED), @@global.read_only + 0, \
-             CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), CAST({epoch} AS UNSIGNED)"
+             CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), CAST({epoch} AS UNSIGNED), \
+             (SELECT 1 FROM {} LIMIT 0)",
+            table.mapping.qualified()
         ));
         let row = self.connection.fetch_one(sqlx::raw_sql(begin)).await.map_err(read_error)?;
         let server_id: u64 = row.try_get(0).map_err(read_error)?;
@@ -297,7 +302,7 @@ impl ShardStore {
                     let table = shard.tables.get(request.namespace).map_err(Failure::Store)?;
                     let id = shard.database_id(request.namespace);
                     let (server_now, user_epoch) =
-                        session.begin_snapshot(Some((id, request.user))).await?;
+                        session.begin_snapshot(table, Some((id, request.user))).await?;
                     let storage_now = shard.now_or(server_now);
                     let horizon = table.horizon(storage_now);
                     let (rows, more) = session.rows(table, &request, horizon).await?;
@@ -322,7 +327,7 @@ impl ShardStore {
                     let table = shard.tables.get(request.namespace).map_err(Failure::Store)?;
                     let id = shard.database_id(request.namespace);
                     let (server_now, user_epoch) =
-                        session.begin_snapshot(Some((id, request.user))).await?;
+                        session.begin_snapshot(table, Some((id, request.user))).await?;
                     let storage_now = shard.now_or(server_now);
                     let horizon = table.horizon(storage_now);
                     let arguments =
@@ -401,7 +406,7 @@ impl ShardStore {
                     let in_transaction = !is_one || needs_time;
                     let mut server_now = UnixMillis::new(0);
                     if in_transaction {
-                        server_now = session.begin_snapshot(None).await?.0;
+                        server_now = session.begin_snapshot(table, None).await?.0;
                     }
                     let horizon = table.horizon(shard.now_or(server_now));
                     let mut found = Vec::new();

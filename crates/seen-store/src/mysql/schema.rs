@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use rand::RngCore as _;
 use seen_filter::{NamespaceSettings, Shard, StoreError, StoreErrorKind, UnixMillis};
-use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{MySqlConnection, Row as _};
 
 use super::ddl;
@@ -93,9 +93,12 @@ impl Schema<'_> {
     ) -> Result<SchemaPlan, Failure> {
         let database = options.shards[usize::from(self.shard.get())].database.clone();
         let mut steps = self.missing_migrations().await?;
-        let is_new = !steps.is_empty();
-        let known = if is_new { BTreeMap::new() } else { self.namespaces().await? };
-        if is_new || self.identity().await?.is_none() {
+        let tables = self.tables().await?;
+        let known = match tables.contains("seen_namespaces") {
+            true => self.namespaces().await?,
+            false => BTreeMap::new(),
+        };
+        if !tables.contains("seen_store") || self.identity().await?.is_none() {
             let what = "name the store: hash secret, timeline, shard".to_owned();
             steps.push(SchemaStep {
                 what,
@@ -103,7 +106,6 @@ impl Schema<'_> {
                 is_plain: false,
             });
         }
-        let tables = self.tables().await?;
         let mut holds_data = false;
         for settings in namespaces {
             let mapping = mapping_of(settings, &options.mappings).map_err(Failure::Store)?;
@@ -236,15 +238,16 @@ impl Schema<'_> {
 
     async fn missing_migrations(&mut self) -> Result<Vec<SchemaStep>, Failure> {
         let migrator = migrator(self.dialect);
-        let applied = match self.tables().await?.contains(MIGRATIONS_TABLE) {
-            true => {
-                let listed = self.connection.list_applied_migrations(MIGRATIONS_TABLE).await;
-                listed.map_err(migrate_failure)?
-            }
+        let applied: Vec<i64> = match self.tables().await?.contains(MIGRATIONS_TABLE) {
+            // One that was cut short counts as missing.
+            true => sqlx::query_scalar("SELECT version FROM seen_migrations WHERE success = TRUE")
+                .fetch_all(&mut *self.connection)
+                .await
+                .map_err(sql_failure)?,
             false => Vec::new(),
         };
         let newest = migrator.iter().map(|m| m.version).max().unwrap_or(0);
-        let applied: BTreeSet<i64> = applied.iter().map(|m| m.version).collect();
+        let applied: BTreeSet<i64> = applied.into_iter().collect();
         if let Some(newer) = applied.iter().find(|version| **version > newest) {
             return Err(Failure::Store(newer_schema(*newer, newest)));
         }

@@ -12,14 +12,16 @@ use seen_filter::{
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::connection::Role;
+use super::dialect::Dialect;
 use super::errors::Failure;
 use super::options::MySqlOptions;
 use super::plan::{FenceRow, Group, Plan};
-use super::pool::{Pool, closed};
+use super::pool::{CommitNumber, Pool, closed};
 use super::primary::PrimaryWatch;
 use super::retry::RetryBudget;
 use super::sql::FORGET_ROWS_MAX;
 use super::tables::Tables;
+use crate::binlog::mariadb_timeline;
 use crate::metrics::{COMMIT_CALLS, COMMIT_ERRORS, COMMIT_ROWS, COMMIT_SECONDS, COMMITS};
 use crate::request::StorageClock;
 
@@ -71,10 +73,21 @@ pub(crate) struct ShardStore {
     pub writes: Arc<Pool>,
     pub tables: Arc<Tables>,
     pub clock: Option<StorageClock>,
+    dialect: Dialect,
     timeline: Timeline,
     latest_ms: AtomicU64,
+    numbering: parking_lot::Mutex<Numbering>,
     /// The numbers of the namespaces in this database, by their configured number.
     database_ids: Vec<u16>,
+}
+
+/// What is known of the numbers that commits get, and whether they still count one history.
+#[derive(Debug, Default)]
+struct Numbering {
+    /// The GTID domain and the server that the first number came from.
+    by: Option<(u32, u32)>,
+    highest: u64,
+    is_over: bool,
 }
 
 /// What a shard is made of.
@@ -83,13 +96,15 @@ pub(crate) struct ShardParts {
     pub primary: Arc<PrimaryWatch>,
     pub budget: Arc<RetryBudget>,
     pub tables: Arc<Tables>,
+    pub dialect: Dialect,
     pub timeline: Timeline,
     pub database_ids: Vec<u16>,
 }
 
 impl ShardStore {
     pub(crate) fn new(parts: ShardParts) -> Arc<Self> {
-        let ShardParts { options, primary, budget, tables, timeline, database_ids } = parts;
+        let ShardParts { options, primary, budget, tables, dialect, timeline, database_ids } =
+            parts;
         let pool = |role| {
             let (options, primary) = (Arc::clone(&options), Arc::clone(&primary));
             Pool::new(role, options, primary, Arc::clone(&budget))
@@ -103,8 +118,10 @@ impl ShardStore {
             options,
             primary,
             tables,
+            dialect,
             timeline,
             latest_ms: AtomicU64::new(0),
+            numbering: parking_lot::Mutex::default(),
             database_ids,
         })
     }
@@ -127,9 +144,39 @@ impl ShardStore {
         UnixMillis::new(before.max(now))
     }
 
-    fn stamp(&self, number: Option<u64>) -> Option<CommitStamp> {
-        let domain = Domain::new(self.shard.get().into());
-        number.map(|number| CommitStamp::new(domain, self.timeline, number))
+    /// The highest number that a commit of this process was given.
+    fn numbered(&self) -> u64 {
+        self.numbering.lock().highest
+    }
+
+    /// A commit's stamp, on the timeline that the binary log's reader gives it. `before` is what
+    /// [`numbered`](Self::numbered) said before the transaction began.
+    ///
+    /// A promoted replica that lacks its old primary's last commits, and a restored backup, give
+    /// numbers again that other commits had: whoever has followed those would take the new ones for
+    /// covered (coherence row 53). So none is given after another server took over, or after numbers
+    /// went back; fences do the rest.
+    fn stamp(&self, commit: Option<CommitNumber>, before: u64) -> Option<CommitStamp> {
+        let CommitNumber { domain, server, number } = commit?;
+        let mut numbering = self.numbering.lock();
+        let by = *numbering.by.get_or_insert((domain, server));
+        if !numbering.is_over && (by != (domain, server) || number <= before) {
+            numbering.is_over = true;
+            tracing::warn!(
+                shard = %self.shard, server, number, before,
+                "commits are numbered anew, by another server or after a restored backup"
+            );
+        }
+        numbering.highest = numbering.highest.max(number);
+        if numbering.is_over {
+            return None;
+        }
+        drop(numbering);
+        let timeline = match self.dialect {
+            Dialect::MariaDb => mariadb_timeline(self.timeline.get(), domain, 0),
+            _ => self.timeline,
+        };
+        Some(CommitStamp::new(Domain::new(self.shard.get().into()), timeline, number))
     }
 
     /// Starts the tasks that write. They end when the queue is closed and empty.
@@ -177,11 +224,12 @@ impl ShardStore {
         }
         let plan: Arc<Plan> = Arc::new(group.plan(&self.tables));
         let shard = Arc::clone(self);
+        let before = self.numbered();
         let written = self.writes.run(move |session| {
             let (shard, plan) = (Arc::clone(&shard), Arc::clone(&plan));
             Box::pin(async move { session.write(&shard, &plan).await })
         });
-        let outcome = written.await.map(|number| self.stamp(number));
+        let outcome = written.await.map(|number| self.stamp(number, before));
         match &outcome {
             Ok(_) => {
                 metrics::counter!(COMMITS).increment(1);
@@ -207,6 +255,7 @@ impl ShardStore {
     ) -> Result<Forgotten, StoreError> {
         let id = self.database_id(namespace);
         let shard = Arc::clone(self);
+        let before = self.numbered();
         let raised = self.writes.run(move |session| {
             let shard = Arc::clone(&shard);
             Box::pin(async move { session.raise_epoch(&shard, id, user).await })
@@ -216,14 +265,14 @@ impl ShardStore {
         tokio::time::sleep(Duration::from_millis(self.options.write_timeout_ms)).await;
         rows += self.remove_all(namespace, user, &mut last).await?;
         let epoch = UserEpoch::new(u32::try_from(epoch).unwrap_or(u32::MAX));
-        Ok(Forgotten { epoch, stamp: self.stamp(last), rows })
+        Ok(Forgotten { epoch, stamp: self.stamp(last, before), rows })
     }
 
     async fn remove_all(
         self: &Arc<Self>,
         namespace: NamespaceId,
         user: UserId,
-        last: &mut Option<u64>,
+        last: &mut Option<CommitNumber>,
     ) -> Result<u64, StoreError> {
         let mut rows = 0;
         loop {

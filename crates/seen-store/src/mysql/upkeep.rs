@@ -1,6 +1,6 @@
 //! What happens by itself on database servers: expired partitions go and later ones are made ahead of
-//! time, and the fences of processes that are long gone are removed. One store at a time does it for a
-//! shard; a step that fails is tried again at the next round.
+//! time, users' rows beyond the newest go, and so do the fences of processes that are long gone. One
+//! store at a time does it for a shard; a step that fails is tried again at the next round.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::schema::storage_now;
 use super::shard::ShardStore;
 use super::sql::safe;
 use super::tables::Table;
+use super::trim::Walks;
 
 /// Longest time between two rounds.
 const ROUND_MAX: Duration = Duration::from_secs(60);
@@ -47,6 +48,8 @@ pub struct UpkeepReport {
     pub partitions_dropped: usize,
     /// Old fences that were removed.
     pub fences_removed: u64,
+    /// Rows beyond their user's newest that were removed.
+    pub rows_trimmed: u64,
 }
 
 impl UpkeepReport {
@@ -56,6 +59,7 @@ impl UpkeepReport {
         self.partitions_added += other.partitions_added;
         self.partitions_dropped += other.partitions_dropped;
         self.fences_removed += other.fences_removed;
+        self.rows_trimmed += other.rows_trimmed;
     }
 }
 
@@ -72,6 +76,7 @@ pub(crate) struct Upkeep {
 struct Round {
     /// When old fences are looked for next, by the storage's clock.
     fences_due_ms: u64,
+    walks: Walks,
     leads: bool,
     troubles: Troubles,
 }
@@ -157,6 +162,9 @@ impl Upkeep {
         }
         let done = self.fences(round, all, &mut report).await;
         round.troubles.note(self.shard.shard, "removing old fences", done.as_ref().err());
+        failed = failed.or(done.err());
+        let done = self.trim(round, all, &mut report).await;
+        round.troubles.note(self.shard.shard, "removing surplus rows", done.as_ref().err());
         match failed.or(done.err()) {
             None => Ok(report),
             Some(error) => Err(error),
@@ -214,6 +222,24 @@ impl Upkeep {
             Box::pin(async move { session.log_upkeep(now, &text).await })
         });
         logged.await
+    }
+
+    /// Removes rows beyond users' newest.
+    async fn trim(
+        &self,
+        round: &mut Round,
+        all: bool,
+        report: &mut UpkeepReport,
+    ) -> Result<(), StoreError> {
+        let shard = Arc::clone(&self.shard);
+        let now = self.shard.pages.run(move |session| {
+            let shard = Arc::clone(&shard);
+            Box::pin(
+                async move { storage_now(&mut session.connection, shard.clock.as_ref()).await },
+            )
+        });
+        report.rows_trimmed += round.walks.go_on(&self.shard, now.await?, all).await?;
+        Ok(())
     }
 
     /// Removes the fences of processes that have written none for long.

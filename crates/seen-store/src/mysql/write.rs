@@ -7,7 +7,7 @@ use sqlx::{Arguments as _, Executor as _, Row as _};
 use super::dialect::Dialect;
 use super::errors::{Failure, Stage};
 use super::plan::{AT_COMMIT, FenceRow, Key, Plan};
-use super::pool::Session;
+use super::pool::{CommitNumber, Session};
 use super::read::{add_id, add_key};
 use super::shard::ShardStore;
 use super::sql::{FORGET_ROWS_MAX, INSERT_ROWS_MAX, REMOVE_KEYS_MAX};
@@ -28,7 +28,7 @@ impl Session {
         &mut self,
         shard: &ShardStore,
         plan: &Plan,
-    ) -> Result<Option<u64>, Failure> {
+    ) -> Result<Option<CommitNumber>, Failure> {
         let now = self.begin_write(shard).await?;
         for (table, todo) in shard.tables.iter().zip(&plan.tables) {
             for keys in todo.removes.chunks(REMOVE_KEYS_MAX) {
@@ -52,17 +52,26 @@ impl Session {
         let row = self
             .connection
             .fetch_one(sqlx::raw_sql(
-                "START TRANSACTION; SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED)",
+                "START TRANSACTION; SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), \
+                 CAST(@@server_id AS UNSIGNED), @@global.read_only + 0",
             ))
             .await
             .map_err(write_error)?;
         let server_now: u64 = row.try_get(0).map_err(write_error)?;
+        let server_id: u64 = row.try_get(1).map_err(write_error)?;
+        let read_only: i64 = row.try_get(2).map_err(write_error)?;
+        // `read_only` does not stop a user who may do everything: what such a one wrote to a demoted
+        // server would be acknowledged and lost.
+        let is_other = read_only != 0 || server_id != self.facts.server_id;
+        if is_other && !self.facts.dialect.any_server() {
+            return Err(Failure::Store(self.demoted()));
+        }
         Ok(shard.commit_time(UnixMillis::new(server_now)))
     }
 
     /// Makes the transaction durable. The number is `None` where the server tells none, or tells the
     /// same as after this connection's last commit: then this one changed nothing.
-    async fn commit(&mut self) -> Result<Option<u64>, Failure> {
+    async fn commit(&mut self) -> Result<Option<CommitNumber>, Failure> {
         self.stage = Stage::Commit;
         let failed = |error| Failure::Sql(Stage::Commit, error);
         let sql = match self.facts.dialect {
@@ -157,7 +166,7 @@ impl Session {
         shard: &ShardStore,
         namespace_id: u16,
         user: UserId,
-    ) -> Result<(u64, Option<u64>), Failure> {
+    ) -> Result<(u64, Option<CommitNumber>), Failure> {
         let now = self.begin_write(shard).await?;
         sqlx::query(
             "INSERT INTO seen_control (user_id, namespace, writer, seq, at_ms) \
@@ -187,7 +196,7 @@ impl Session {
         shard: &ShardStore,
         table: &Table,
         user: UserId,
-    ) -> Result<(u64, Option<u64>), Failure> {
+    ) -> Result<(u64, Option<CommitNumber>), Failure> {
         self.begin_write(shard).await?;
         let mut arguments = MySqlArguments::default();
         add_id(&mut arguments, user.get(), table.types.user_signed).map_err(encode_error)?;
@@ -203,17 +212,23 @@ impl Session {
 
 /// The sequence number of a MariaDB GTID, `domain-server-sequence`. A list of several domains has no
 /// single number.
-fn gtid_number(gtid: &str) -> Option<u64> {
+fn gtid_number(gtid: &str) -> Option<CommitNumber> {
     let mut parts = gtid.split('-');
-    let (_domain, _server, number) = (parts.next()?, parts.next()?, parts.next()?);
-    parts.next().is_none().then(|| number.parse().ok())?
+    let mut part = || parts.next()?.parse::<u64>().ok();
+    let (domain, server, number) = (part()?, part()?, part()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let small = |part: u64| u32::try_from(part).ok();
+    Some(CommitNumber { domain: small(domain)?, server: small(server)?, number })
 }
 
 /// The commit timestamp in TiDB's description of the last transaction.
-fn commit_ts(info: &str) -> Option<u64> {
+fn commit_ts(info: &str) -> Option<CommitNumber> {
     let after = info.split("\"commit_ts\":").nth(1)?;
     let digits: String = after.trim_start().chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().filter(|ts| *ts > 0)
+    let number = digits.parse().ok().filter(|ts| *ts > 0)?;
+    Some(CommitNumber { domain: 0, server: 0, number })
 }
 
 #[cfg(test)]
@@ -222,11 +237,11 @@ mod tests {
 
     #[test]
     fn commit_numbers_are_read() {
-        assert_eq!(gtid_number("0-1-42"), Some(42));
+        assert_eq!(gtid_number("3-1-42"), Some(CommitNumber { domain: 3, server: 1, number: 42 }));
         assert_eq!(gtid_number(""), None);
         assert_eq!(gtid_number("0-1-42,1-1-7"), None);
         let info = r#"{"txn_scope":"global","start_ts":45,"commit_ts":462912,"mode":"2pc"}"#;
-        assert_eq!(commit_ts(info), Some(462_912));
+        assert_eq!(commit_ts(info), Some(CommitNumber { domain: 0, server: 0, number: 462_912 }));
         assert_eq!(commit_ts("{}"), None);
     }
 }

@@ -143,6 +143,12 @@ pub fn ids_at(server: &MariaDb, user: u64) -> Vec<u64> {
     rows.lines().map(|line| line.parse().expect("a number")).collect()
 }
 
+/// One of the server's own counters.
+pub fn counter(server: &MariaDb, name: &str) -> u64 {
+    let rows = server.sql(&format!("SHOW GLOBAL STATUS LIKE '{name}'")).expect("a counter");
+    rows.trim().rsplit('\t').next().and_then(|text| text.parse().ok()).expect("a number")
+}
+
 /// Waits until checks, pages and writes work. `user` is one whom nothing else touches.
 pub async fn works_again(store: &MySqlStore, user: u64) {
     let said = |error: StoreError| error.to_string();
