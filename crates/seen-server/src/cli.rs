@@ -11,6 +11,7 @@ pub mod import;
 pub mod migrate;
 pub mod replay;
 pub mod serve;
+pub mod shards;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -46,6 +47,8 @@ pub enum Command {
     Migrate(migrate::MigrateArgs),
     /// Look for what is wrong with the database servers, and say what mends it.
     Doctor(doctor::DoctorArgs),
+    /// Show where users live on the database servers, and whether every row is there.
+    Shards(shards::ShardsArgs),
     /// Load histories in bulk.
     Import(import::ImportArgs),
     /// Ask which items a user has not read.
@@ -85,6 +88,7 @@ impl Cli {
             Command::Replay(args) => replay::run(args),
             Command::Migrate(args) => migrate::run(args),
             Command::Doctor(args) => doctor::run(args),
+            Command::Shards(args) => shards::run(args),
             Command::Import(args) => import::run(&args),
             Command::Filter(args) => calls::filter::run(&args),
             Command::Mark(args) => calls::mark::run(&args),

@@ -277,6 +277,9 @@ fn servers_that_cannot_be_addresses_are_named() {
         ("mysql.servers=", "mysql.servers"),
         ("mysql.witnesses=a b", "mysql.witnesses"),
         ("mysql.database=a`b", "mysql.database"),
+        ("mysql.shards=3", "mysql.shards"),
+        ("mysql.servers=a;b", "mysql.servers"),
+        ("mysql.servers=a,b;", "mysql.servers"),
     ] {
         let refused = refusal(None, &[], &[flag]);
         assert!(refused.contains(named), "{refused}");

@@ -32,11 +32,13 @@ mod sql;
 mod tables;
 mod trim;
 mod upkeep;
+mod verify;
 mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use seen_filter::history::{
     Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
@@ -66,6 +68,7 @@ pub use retry::RetryBudget;
 pub use schema::{SchemaPlan, SchemaStep};
 pub use server::{Login, PORT_DEFAULT, PasswordSource, ServerAddress, Tls};
 pub use upkeep::UpkeepReport;
+pub use verify::Placement;
 
 /// How often an idle server's binary log says that it is idle, in milliseconds.
 const FEED_HEARTBEAT_MS: u64 = 200;
@@ -217,16 +220,17 @@ impl MySqlStore {
             let rows = writes.iter().map(|write| write.items.len()).sum();
             let jobs = self.jobs(shard)?;
             let pending_writes_max = self.options.pending_writes_max;
-            waiting.push(tokio::spawn(async move {
+            // Not in a task of its own: a caller that goes away takes its writes out of the queue.
+            waiting.push(async move {
                 submit(&jobs, pending_writes_max, |ack| Job::Write { writes, rows, ack }).await
-            }));
+            });
         }
         let is_one = waiting.len() == 1;
         let mut stamp = None;
         let mut failed = None;
         let mut committed = 0;
-        for part in waiting {
-            match part.await.unwrap_or_else(|_| Err(pool::closed())) {
+        for part in join_all(waiting).await {
+            match part {
                 Ok(of_part) => {
                     committed += 1;
                     stamp = of_part.filter(|_| is_one);

@@ -3,20 +3,35 @@
 
 use seen_filter::history::SeamFuture;
 use seen_filter::{
-    ChangeFeed, FeedError, FeedId, FeedReader, FeedStart, NamespaceId, Partition, Shard, UserId,
+    ChangeFeed, FeedError, FeedId, FeedReader, FeedStart, HashKey, NamespaceId, Partition, Shard,
+    UserId,
 };
 
+use crate::request::partition_of;
+
 /// A change feed without feeds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoFeed;
+#[derive(Clone, Copy, Debug)]
+pub struct NoFeed {
+    hash_key: HashKey,
+    shards: u16,
+}
+
+impl NoFeed {
+    /// For a store of so many shards.
+    pub fn new(hash_key: HashKey, shards: u16) -> Self {
+        Self { hash_key, shards: shards.max(1) }
+    }
+}
 
 impl ChangeFeed for NoFeed {
     fn feeds(&self) -> Vec<FeedId> {
         Vec::new()
     }
 
-    fn feed_of(&self, namespace: NamespaceId, _user: UserId) -> FeedId {
-        FeedId::new(namespace, Shard::new(0), Partition::new(0))
+    /// The shard is the user's: work at storage is kept apart by it.
+    fn feed_of(&self, namespace: NamespaceId, user: UserId) -> FeedId {
+        let shard = Shard::new(partition_of(&self.hash_key, user, self.shards).get());
+        FeedId::new(namespace, shard, Partition::new(0))
     }
 
     fn open(

@@ -28,6 +28,19 @@ mod mariadb {
     );
 }
 
+/// Four shards, each a database of its own.
+mod sharded {
+    use seen_store::conformance_tests;
+
+    use crate::followed::Followed;
+    use crate::servers::Sharded;
+
+    conformance_tests!(
+        Followed(Sharded(on!(mariadb), 4)),
+        tokio::test(flavor = "multi_thread", worker_threads = 2)
+    );
+}
+
 mod mysql {
     use seen_store::conformance_tests;
 

@@ -4,10 +4,7 @@ mod servers;
 
 use std::collections::BTreeSet;
 
-use seen_filter::{
-    Builder, HashKey, Item, NamespaceId, NamespaceSettings, Retention, Sizing, StoreErrorKind,
-    UnixMillis,
-};
+use seen_filter::{NamespaceId, NamespaceSettings, Retention, StoreErrorKind};
 use seen_store::mysql::{
     Examination, ExamineOptions, Finding, PasswordSource, Severity, TableMapping, WantedFeed,
 };
@@ -168,10 +165,11 @@ async fn several_servers_are_compared() {
     assert!(about(&found, Severity::Error, "schema `d`", "migration 1"), "{found:#?}");
     let mends = errors(&found).into_iter().filter(|f| f.subject == twin);
     mend(&two, &options, &mends.collect::<Vec<_>>()).await;
-    let notes = found.findings.iter().filter(|f| f.subject == semi);
-    mend(&one, &options, &notes.collect::<Vec<_>>()).await;
     two.set_read_only(true).expect("read only");
     migrate(&options, first()).await;
+    // Last, since commits would wait for a replica.
+    let notes = found.findings.iter().filter(|f| f.subject == semi);
+    mend(&one, &options, &notes.collect::<Vec<_>>()).await;
     let healed = examine(&options).await;
     assert!(errors(&healed).is_empty(), "{healed:#?}");
     assert!(!healed.findings.iter().any(|finding| finding.subject == semi), "{healed:#?}");
@@ -424,48 +422,4 @@ async fn what_mysql_leaves_out_of_its_log_by_default_is_mended() {
     mend(&server, &options, &bad(&found)).await;
     let healed = examine(&options).await;
     assert!(bad(&healed).is_empty(), "{healed:#?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_memory_told_is_what_states_take() {
-    let server = mariadb().expect("a server");
-    let options = server.options();
-    let database = options.shards[0].database.as_str().to_owned();
-    migrate(&options, first()).await;
-    assert!(examine(&options).await.lengths.is_empty());
-    // User n has n rows, up to 300; the largest is far above.
-    server
-        .sql(&format!(
-            "USE {database}; INSERT INTO history_first SELECT u.seq * 1000, 1, i.seq, 5 \
-             FROM seq_1_to_300 AS u JOIN seq_1_to_300 AS i ON i.seq <= u.seq; \
-             INSERT INTO history_first SELECT 301000, 1, seq, 5 FROM seq_1_to_20000"
-        ))
-        .expect("rows");
-    let found = examine(&options).await;
-    let [told] = found.lengths.as_slice() else { panic!("{found:#?}") };
-    assert!(told.are_all && told.users == 301 && told.rows_max == 20_000, "{told:?}");
-    assert_eq!((told.rows_p50, told.rows_p90), (151, 271));
-    let (key, sizing) = (HashKey::new(9, [9; 16]), Sizing::from(&first()));
-    let state = |rows: u64| {
-        let mut builder = Builder::new(&key, &sizing);
-        (0..rows).for_each(|id| builder.push(Item::new(1, id), UnixMillis::new(5), 0));
-        let mut state = builder.finish();
-        let built = state.heap_bytes() as u64;
-        for id in rows..rows + rows / 2 {
-            state.insert(&key, &sizing, Item::new(1, id), 0);
-        }
-        (built, state.heap_bytes() as u64)
-    };
-    let states: Vec<_> = (1..=300).chain([20_000]).map(state).collect();
-    let (built, grown) = told.bytes_of(told.users);
-    let real: u64 = states.iter().map(|(built, _)| built).sum();
-    assert!(built.abs_diff(real) * 100 < real, "{built} for {real}");
-    let real: u64 = states.iter().map(|(_, grown)| grown).sum();
-    assert!(grown.abs_diff(real) * 100 < real, "{grown} for {real}");
-    // Of many users some are looked at.
-    let few = ExamineOptions { users_max: 60, ..ExamineOptions::default() };
-    let some = examine_with(&options, first(), few).await;
-    let [some] = some.lengths.as_slice() else { panic!("{some:#?}") };
-    assert!(!some.are_all && (3..=60).contains(&some.users), "{some:?}");
-    assert!(some.rows_p50 > 3, "not only the first users: {some:?}");
 }

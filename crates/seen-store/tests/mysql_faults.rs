@@ -12,6 +12,7 @@ use faults::{
     PASSWORD, USER, all_free, answered, eventually, found, ids_at, mark, options, page, server,
     store, works_again,
 };
+use seen_filter::history::PAGE_ROWS_MAX;
 use seen_filter::{History, StoreErrorKind};
 use seen_store::MySqlStore;
 use seen_testbed::{MariaDb, TcpProxy};
@@ -228,16 +229,23 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_heals() {
         }
     };
     tokio::time::timeout(faults::LIMIT * 2, until_refused).await.expect("it never fills");
-    for error in &said {
-        let is_clear = error.message.contains("free space") || error.message.contains("no answer");
-        assert!(is_clear, "{error}");
+    // A server may also end itself, if it was in the middle of what it cannot take back.
+    let ended = !server.is_alive();
+    if !ended {
+        for error in &said {
+            let message = &error.message;
+            assert!(message.contains("free space") || message.contains("no answer"), "{error}");
+        }
+        let seen = answered("a check", found(&store, 1, [1, 2])).await.expect("reads go on");
+        assert_eq!(seen, [true, false]);
+        let read = answered("a page", store.page(page(2))).await.expect("reads go on");
+        let acknowledged = told.acknowledged.len().min(PAGE_ROWS_MAX);
+        assert!(acknowledged > 0 && read.rows.len() >= acknowledged);
     }
-    let seen = answered("a check", found(&store, 1, [1, 2])).await.expect("reads go on");
-    assert_eq!(seen, [true, false]);
-    let read = answered("a page", store.page(page(2))).await.expect("reads go on");
-    let acknowledged = told.acknowledged.len().min(read.rows.len());
-    assert!(acknowledged > 0 && read.rows.len() >= acknowledged);
     std::fs::remove_file(&ballast).expect("space");
+    if ended {
+        server.restart().expect("restarted");
+    }
     works_again(&store, 3).await;
     let stored: BTreeSet<u64> = ids_at(&server, 2).into_iter().collect();
     assert!(told.acknowledged.is_subset(&stored), "acknowledged and lost");

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use seen_filter::history::Answers;
-use seen_filter::{NamespaceId, Question, StoreError, Tick};
+use seen_filter::{NamespaceId, Question, Shard, StoreError};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{CheckJob, StorageLimits, expired};
@@ -27,20 +28,27 @@ pub(super) async fn serve(
         if jobs.recv_many(&mut taken, ROUND_JOBS_MAX).await == 0 {
             return;
         }
-        let rounds = rounds(replica.ticker.now(), std::mem::take(&mut taken));
+        let rounds = rounds(&replica, std::mem::take(&mut taken));
         let replica = Arc::clone(&replica);
         tokio::spawn(async move {
-            for round in rounds {
-                ask(&replica, round).await;
-            }
+            // At once: a shard that does not answer holds up its own users only.
+            join_all(rounds.into_iter().map(|round| ask(&replica, round))).await;
             drop(permit);
         });
     }
 }
 
-/// Groups jobs by namespace, bounded in items; expired ones are answered here (row 36).
-fn rounds(now: Tick, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
-    let mut rounds: Vec<(usize, usize, Vec<CheckJob>)> = Vec::new();
+/// Jobs that are asked together: of one namespace and shard, bounded in items.
+struct Round {
+    of: (usize, Option<Shard>),
+    items: usize,
+    jobs: Vec<CheckJob>,
+}
+
+/// Groups jobs by namespace and shard; expired ones are answered here (row 36).
+fn rounds(replica: &Replica, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
+    let now = replica.ticker.now();
+    let mut rounds: Vec<Round> = Vec::new();
     for job in jobs {
         if job.deadline <= now {
             // The caller may be gone; then there is nobody to tell.
@@ -48,18 +56,19 @@ fn rounds(now: Tick, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
             continue;
         }
         let items: usize = job.questions.iter().map(|question| question.items.len()).sum();
-        let fits = |(namespace, held, _): &&mut (usize, usize, Vec<CheckJob>)| {
-            *namespace == job.namespace && *held + items <= ROUND_ITEMS_MAX
-        };
+        let namespace = NamespaceId::new(job.namespace as u16);
+        let user = job.questions.first().map(|question| question.user);
+        let of = (job.namespace, user.map(|user| replica.feed.feed_of(namespace, user).shard));
+        let fits = |round: &&mut Round| round.of == of && round.items + items <= ROUND_ITEMS_MAX;
         match rounds.iter_mut().find(fits) {
-            Some((_, held, round)) => {
-                *held += items;
-                round.push(job);
+            Some(round) => {
+                round.items += items;
+                round.jobs.push(job);
             }
-            None => rounds.push((job.namespace, items, vec![job])),
+            None => rounds.push(Round { of, items, jobs: vec![job] }),
         }
     }
-    rounds.into_iter().map(|(_, _, round)| round).collect()
+    rounds.into_iter().map(|round| round.jobs).collect()
 }
 
 async fn ask(replica: &Replica, mut round: Vec<CheckJob>) {

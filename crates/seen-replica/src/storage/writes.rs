@@ -1,9 +1,11 @@
 //! Writes: commit, insert, acknowledge (rule R4), in tasks that no caller can stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use seen_filter::history::{Write, WriteOp};
-use seen_filter::{CommitStamp, Item, NamespaceId, StoreError, StoreErrorKind};
+use seen_filter::{CommitStamp, Item, NamespaceId, Shard, StoreError, StoreErrorKind};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{ForgetJob, WriteJob, expired};
@@ -98,13 +100,21 @@ async fn commit(replica: &Replica, jobs: Vec<WriteJob>) {
         });
         begun.push(Begun { job, id, items });
     }
-    if begun.is_empty() {
-        return;
+    let mut parts: BTreeMap<Shard, (Vec<Write>, Vec<Begun>)> = BTreeMap::new();
+    for (write, begun) in writes.into_iter().zip(begun) {
+        let shard = replica.feed.feed_of(write.namespace, write.user).shard;
+        let part = parts.entry(shard).or_default();
+        part.0.push(write);
+        part.1.push(begun);
     }
-    let result = replica.history.write(writes).await;
-    for begun in begun {
-        finish(replica, begun, &result);
-    }
+    // Each shard commits, and fails, by itself.
+    join_all(parts.into_values().map(|(writes, begun)| async move {
+        let result = replica.history.write(writes).await;
+        for begun in begun {
+            finish(replica, begun, &result);
+        }
+    }))
+    .await;
 }
 
 fn finish(replica: &Replica, begun: Begun, result: &Result<Option<CommitStamp>, StoreError>) {

@@ -26,18 +26,25 @@ pub const SECTION: SectionInfo = SectionInfo {
 const OPTIONS: &[OptionInfo] = &[
     option(
         "servers",
-        Allowed::Text("addresses separated by commas, each host, host:port or [v6]:port"),
-        "The servers that may be the primary; the one that takes writes is found by asking.",
+        Allowed::Text(
+            "addresses separated by commas, each host, host:port or [v6]:port; groups separated by ;",
+        ),
+        "The servers that may be the primary; the one that takes writes is found by asking. With several shards one group for each run of them, in order.",
     ),
     option(
         "witnesses",
-        Allowed::Text("addresses separated by commas, or nothing"),
+        Allowed::Text("addresses separated by commas, or nothing; groups as in servers"),
         "Servers that only vote: without a majority of all in reach nothing is written.",
+    ),
+    option(
+        "shards",
+        Allowed::Count(1, 1_024),
+        "Logical shards, a power of two that is fixed when the store is made; each group of servers holds an equal run of them.",
     ),
     option(
         "database",
         Allowed::Text("letters, digits, _, $ and -"),
-        "The schema that holds the tables.",
+        "The schema that holds the tables; with several shards the beginning of their schemas' names, as in seen_0.",
     ),
     option("user", Allowed::Text("a name"), "Who one is at the servers."),
     option(
@@ -149,6 +156,7 @@ pub enum FeedSource {
 pub struct MySqlConfig {
     pub servers: String,
     pub witnesses: String,
+    pub shards: u16,
     pub database: String,
     pub user: String,
     pub password: Secret,
@@ -179,6 +187,7 @@ impl Default for MySqlConfig {
         Self {
             servers: "127.0.0.1:3306".to_owned(),
             witnesses: String::new(),
+            shards: 1,
             database: "seen".to_owned(),
             user: "seen".to_owned(),
             password: Secret::default(),
@@ -210,12 +219,27 @@ impl MySqlConfig {
             value: value.to_owned(),
             allowed: error.message.clone(),
         };
-        addresses(&self.servers).map_err(|e| refuse("servers", &self.servers, &e))?;
-        addresses(&self.witnesses).map_err(|e| refuse("witnesses", &self.witnesses, &e))?;
-        if self.servers.trim().is_empty() {
-            let key = "mysql.servers".to_owned();
-            let allowed = "at least one address".to_owned();
-            return Err(OutOfRange { key, value: self.servers.clone(), allowed });
+        let servers = groups(&self.servers).map_err(|e| refuse("servers", &self.servers, &e))?;
+        groups(&self.witnesses).map_err(|e| refuse("witnesses", &self.witnesses, &e))?;
+        let out_of_range = |key: &str, value: &str, allowed: String| {
+            Err(OutOfRange { key: format!("mysql.{key}"), value: value.to_owned(), allowed })
+        };
+        if servers.iter().any(Vec::is_empty) {
+            let allowed = "at least one address in each group".to_owned();
+            return out_of_range("servers", &self.servers, allowed);
+        }
+        let shards = usize::from(self.shards);
+        if !self.shards.is_power_of_two() {
+            return out_of_range("shards", &shards.to_string(), "a power of two".to_owned());
+        }
+        if shards % servers.len() != 0 {
+            let allowed = format!("a number of groups that divides {shards} (mysql.shards)");
+            return out_of_range("servers", &self.servers, allowed);
+        }
+        let voters = groups(&self.witnesses).map_or(0, |groups| groups.len());
+        if voters > 1 && voters != servers.len() {
+            let allowed = format!("no witnesses, or {} groups as in servers", servers.len());
+            return out_of_range("witnesses", &self.witnesses, allowed);
         }
         Name::new("mysql.database", &self.database)
             .map_err(|e| refuse("database", &self.database, &e))?;
@@ -227,6 +251,25 @@ impl MySqlConfig {
             });
         }
         Ok(())
+    }
+
+    fn shard_servers(&self) -> Result<Vec<ShardServers>, StoreError> {
+        let (servers, witnesses) = (groups(&self.servers)?, groups(&self.witnesses)?);
+        let shards = usize::from(self.shards);
+        let one = |number: usize| {
+            let group = number * servers.len() / shards.max(1);
+            let database = match shards {
+                1 => self.database.clone(),
+                _ => format!("{}_{number}", self.database),
+            };
+            Ok(ShardServers {
+                database: Name::new("mysql.database", &database)?,
+                candidates: servers.get(group).cloned().unwrap_or_default(),
+                // One group votes for all.
+                witnesses: witnesses.get(group).or(witnesses.first()).cloned().unwrap_or_default(),
+            })
+        };
+        (0..shards).map(one).collect()
     }
 
     /// What the store is told.
@@ -254,11 +297,7 @@ impl MySqlConfig {
         Ok(MySqlOptions {
             mappings: mappings?,
             login: Login { user: self.user.clone(), password, tls },
-            shards: vec![ShardServers {
-                database: Name::new("mysql.database", &self.database)?,
-                candidates: addresses(&self.servers)?,
-                witnesses: addresses(&self.witnesses)?,
-            }],
+            shards: self.shard_servers()?,
             engine: match self.engine {
                 TableEngine::Innodb => Engine::InnoDb,
                 TableEngine::Compressed => Engine::Compressed,
@@ -277,6 +316,11 @@ impl MySqlConfig {
             ..MySqlOptions::default()
         })
     }
+}
+
+/// The groups of a list: one for each run of shards.
+fn groups(list: &str) -> Result<Vec<Vec<ServerAddress>>, StoreError> {
+    list.split(';').map(addresses).collect()
 }
 
 fn addresses(list: &str) -> Result<Vec<ServerAddress>, StoreError> {

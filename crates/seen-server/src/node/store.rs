@@ -89,7 +89,7 @@ async fn open_mysql(config: &Config, storage: &Handle) -> Result<Opened, NodeErr
     let followed = followed(config, &store)?;
     let feed: Arc<dyn ChangeFeed> = match &followed {
         Some(binlog) => Arc::clone(binlog) as Arc<dyn ChangeFeed>,
-        None => Arc::new(NoFeed),
+        None => Arc::new(NoFeed::new(store.hash_key(), config.mysql.shards)),
     };
     Ok(Opened {
         place: format!("{} on {}", config.mysql.database, config.mysql.servers),

@@ -60,9 +60,10 @@ impl Place {
         self.partly.map_or(self.done, |(number, _)| number)
     }
 
-    /// The stamp of a transaction here.
-    pub fn stamp(&self, domain: Domain, number: u64) -> CommitStamp {
-        CommitStamp::new(domain, self.timeline, number)
+    /// The stamp of a transaction here, which this MariaDB server made.
+    pub fn stamp(&self, domain: Domain, number: u64, server: Option<u32>) -> CommitStamp {
+        let timeline = server.map_or(self.timeline, |server| made_by(self.timeline, server));
+        CommitStamp::new(domain, timeline, number)
     }
 }
 
@@ -70,6 +71,13 @@ impl Place {
 /// `salt` is 0 until the server is found to have gone back in time.
 pub(crate) fn mariadb_timeline(store: u64, domain: u32, salt: u64) -> Timeline {
     salted(mix(store) ^ u64::from(domain), salt)
+}
+
+/// The timeline of the stamps of what one MariaDB server made. A replica that was promoted without its
+/// old primary's last commits gives their numbers again: they must not be comparable (coherence
+/// row 53). Cursors have no need of it: the server itself knows whether it can go on from one.
+pub(crate) fn made_by(timeline: Timeline, server: u32) -> Timeline {
+    Timeline::new(mix(timeline.get() ^ (u64::from(server) + 1)))
 }
 
 /// The same for MySQL: of the store's own timeline and who numbers the transactions.

@@ -128,7 +128,11 @@ impl Translator {
             let event = FeedEvent::Gap { scope: GapScope::Partition, reason };
             self.out.push((event, self.place.cursor()));
         }
-        let stamp = self.stamp(self.place.done);
+        let made_by = match &self.place.log {
+            LogPlace::After(gtid) => gtid.map(|gtid| gtid.server),
+            _ => None,
+        };
+        let stamp = self.stamp(self.place.done, made_by);
         self.out.push((FeedEvent::Complete { stamp }, self.place.cursor()));
         self.restart();
     }
@@ -147,8 +151,8 @@ impl Translator {
         self.out.extend(self.quiet.take());
     }
 
-    fn stamp(&self, number: u64) -> CommitStamp {
-        self.place.stamp(self.domain, number)
+    fn stamp(&self, number: u64, server: Option<u32>) -> CommitStamp {
+        self.place.stamp(self.domain, number, server)
     }
 
     /// Takes the next event of the log. What it says is in `self.out`.
@@ -273,7 +277,8 @@ impl Translator {
             return;
         }
         (self.place.done, self.place.partly) = (open.number, None);
-        let complete = FeedEvent::Complete { stamp: self.stamp(open.number) };
+        let server = open.gtid.map(|gtid| gtid.server);
+        let complete = FeedEvent::Complete { stamp: self.stamp(open.number, server) };
         let told = (complete, self.place.cursor());
         if open.made > 0 {
             self.out.push(told);
@@ -306,9 +311,10 @@ impl Translator {
             return;
         }
         let (number, made) = (open.number, open.made);
+        let server = open.gtid.map(|gtid| gtid.server);
         self.tell_quiet();
         self.place.partly = Some((number, made));
-        let stamp = self.stamp(number);
+        let stamp = self.stamp(number, server);
         let event = match told {
             Told::Add(user, item) => FeedEvent::Add { stamp, user, item },
             Told::Remove(user, item) => FeedEvent::Remove { stamp, user, item },

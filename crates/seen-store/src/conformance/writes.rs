@@ -1,5 +1,6 @@
 //! Marks and unmarks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seen_filter::history::{ITEMS_PER_CALL_MAX, PAGE_ROWS_MAX, Write, WriteOp};
@@ -113,16 +114,16 @@ pub async fn write_limits_are_enforced(fixture: &impl Fixture) {
     store.write(vec![mark(NS, 8, &[])]).await.expect("nor is a write of no items");
 }
 
-/// Stamps of one writer rise, and what is read after a write covers it.
+/// Stamps of one writer rise, shard by shard, and what is read after a write covers it.
 pub async fn stamps_rise_and_snapshots_cover_them(fixture: &impl Fixture) {
     let store = fixture.open(plain(), ManualClock::at(START_MS).clock()).await;
-    let mut before = None;
+    let mut before = BTreeMap::new();
     for id in 0..20 {
         let stamp = store.write(vec![mark(NS, id % 3, &items([id]))]).await.expect("a write");
-        if let (Some(before), Some(stamp)) = (before, stamp) {
+        let earlier = stamp.and_then(|stamp| before.insert(stamp.domain, stamp));
+        if let (Some(before), Some(stamp)) = (earlier, stamp) {
             assert!(before < stamp, "{before} then {stamp}");
         }
-        before = stamp;
         let answers = store.check(NS, Vec::new()).await.expect("answers");
         if let (Some(stamp), Some(seen)) = (stamp, answers.snapshot.lower_bound) {
             assert!(seen.covers(stamp), "{seen} does not cover {stamp}");

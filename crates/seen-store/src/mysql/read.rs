@@ -167,7 +167,7 @@ fn bad_kind(table: &Table, kind: u64) -> Failure {
 
 /// An id, of whatever integer type its column is: a negative one stands for the unsigned number with
 /// the same bits.
-fn number(row: &MySqlRow, column: usize) -> Result<u64, Failure> {
+pub(crate) fn number(row: &MySqlRow, column: usize) -> Result<u64, Failure> {
     match row.try_get::<u64, _>(column) {
         Ok(number) => Ok(number),
         Err(sqlx::Error::ColumnDecode { .. }) => {

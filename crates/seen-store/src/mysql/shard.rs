@@ -21,7 +21,7 @@ use super::primary::PrimaryWatch;
 use super::retry::RetryBudget;
 use super::sql::FORGET_ROWS_MAX;
 use super::tables::Tables;
-use crate::binlog::mariadb_timeline;
+use crate::binlog::{made_by, mariadb_timeline};
 use crate::metrics::{COMMIT_CALLS, COMMIT_ERRORS, COMMIT_ROWS, COMMIT_SECONDS, COMMITS};
 use crate::request::StorageClock;
 
@@ -84,8 +84,6 @@ pub(crate) struct ShardStore {
 /// What is known of the numbers that commits get, and whether they still count one history.
 #[derive(Debug, Default)]
 struct Numbering {
-    /// The GTID domain and the server that the first number came from.
-    by: Option<(u32, u32)>,
     highest: u64,
     is_over: bool,
 }
@@ -152,19 +150,18 @@ impl ShardStore {
     /// A commit's stamp, on the timeline that the binary log's reader gives it. `before` is what
     /// [`numbered`](Self::numbered) said before the transaction began.
     ///
-    /// A promoted replica that lacks its old primary's last commits, and a restored backup, give
-    /// numbers again that other commits had: whoever has followed those would take the new ones for
-    /// covered (coherence row 53). So none is given after another server took over, or after numbers
-    /// went back; fences do the rest.
+    /// A promoted replica that lacks its old primary's last commits gives their numbers again: its
+    /// stamps are on a timeline of their own. A restored backup gives its own numbers again, and whoever
+    /// has followed those would take the new ones for covered (coherence row 53). So no stamp is given
+    /// after numbers went back; fences do the rest.
     fn stamp(&self, commit: Option<CommitNumber>, before: u64) -> Option<CommitStamp> {
         let CommitNumber { domain, server, number } = commit?;
         let mut numbering = self.numbering.lock();
-        let by = *numbering.by.get_or_insert((domain, server));
-        if !numbering.is_over && (by != (domain, server) || number <= before) {
+        if !numbering.is_over && number <= before {
             numbering.is_over = true;
             tracing::warn!(
                 shard = %self.shard, server, number, before,
-                "commits are numbered anew, by another server or after a restored backup"
+                "commits are numbered anew, after a lost primary or a restored backup"
             );
         }
         numbering.highest = numbering.highest.max(number);
@@ -173,7 +170,7 @@ impl ShardStore {
         }
         drop(numbering);
         let timeline = match self.dialect {
-            Dialect::MariaDb => mariadb_timeline(self.timeline.get(), domain, 0),
+            Dialect::MariaDb => made_by(mariadb_timeline(self.timeline.get(), domain, 0), server),
             _ => self.timeline,
         };
         Some(CommitStamp::new(Domain::new(self.shard.get().into()), timeline, number))

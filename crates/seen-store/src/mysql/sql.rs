@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use super::dialect::Dialect;
 use super::foreign::ColumnTypes;
 use super::mapping::{KindColumn, TableMapping, TimeUnit};
+use super::verify::users_text;
 
 /// Rows of the largest insert statement.
 pub(crate) const INSERT_ROWS_MAX: usize = 1_024;
@@ -34,6 +35,8 @@ pub(crate) struct TableSql {
     pub forget: SqlStr,
     pub count: SqlStr,
     pub probe: SqlStr,
+    pub users_first: SqlStr,
+    pub users_after: SqlStr,
 }
 
 impl TableSql {
@@ -62,6 +65,8 @@ impl TableSql {
             forget: safe(text.forget()),
             count: safe(text.count()),
             probe: safe(text.probe()),
+            users_first: safe(text.users(false)),
+            users_after: safe(text.users(true)),
         }
     }
 
@@ -320,6 +325,12 @@ impl Text<'_> {
         let table = self.mapping.qualified();
         let most = COUNT_ROWS_MAX + 1;
         format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {most}) AS some")
+    }
+
+    /// Users with rows, in the column's order.
+    fn users(&self, after: bool) -> String {
+        let user = self.mapping.user.to_string();
+        users_text(&self.mapping.qualified(), &user, after)
     }
 
     /// Fails if a table or column that the statements name is missing.

@@ -12,10 +12,8 @@ use seen_filter::{
 use seen_store::conformance::Fixture;
 use seen_store::{BinlogFeed, MySqlStore, StorageClock};
 
-use crate::servers::OnServer;
-
 /// Makes stores that are followed.
-pub struct Followed(pub OnServer);
+pub struct Followed<F>(pub F);
 
 /// A store and its feed.
 pub struct Both {
@@ -23,7 +21,7 @@ pub struct Both {
     feed: Arc<BinlogFeed>,
 }
 
-impl Fixture for Followed {
+impl<F: Fixture<Store = MySqlStore>> Fixture for Followed<F> {
     type Store = Both;
 
     async fn open(&self, namespaces: Vec<NamespaceSettings>, clock: StorageClock) -> Arc<Both> {

@@ -68,13 +68,17 @@ pub fn options(port: u16, database: &str) -> MySqlOptions {
     }
 }
 
+fn new_database(server: &Server) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    server.sql(&format!("CREATE DATABASE {name}")).expect("a database");
+    name
+}
+
 impl OnServer {
     /// A new, empty database.
     pub fn database(self) -> String {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        self.sql(&format!("CREATE DATABASE {name}")).expect("a database");
-        name
+        new_database(&self)
     }
 
     /// Options for a store in a new database.
@@ -91,6 +95,37 @@ impl OnServer {
         let made = MySqlStore::apply_schema(options.clone(), namespaces.clone()).await;
         made.expect("a schema");
         MySqlStore::open(options, namespaces).await.expect("a store")
+    }
+}
+
+/// Options for a store of so many shards, spread over these servers in turn.
+pub fn sharded_options(servers: &[&Server], shards: usize) -> MySqlOptions {
+    let mut options = options(0, "unused");
+    options.shards.clear();
+    for number in 0..shards {
+        let server = servers[number % servers.len()];
+        let database = new_database(server);
+        options.shards.push(self::options(server.port(), &database).shards.remove(0));
+    }
+    options
+}
+
+/// Makes stores of several shards on one server.
+#[derive(Clone, Copy)]
+#[allow(dead_code, reason = "shared by test programs, of which some have no shards")]
+pub struct Sharded(pub OnServer, pub usize);
+
+impl Fixture for Sharded {
+    type Store = MySqlStore;
+
+    async fn open(
+        &self,
+        namespaces: Vec<NamespaceSettings>,
+        clock: StorageClock,
+    ) -> Arc<MySqlStore> {
+        let spread = sharded_options(&[&self.0], self.1);
+        let options = MySqlOptions { clock: Some(clock), write_timeout_ms: 1_000, ..spread };
+        self.0.store(options, namespaces).await
     }
 }
 

@@ -315,7 +315,7 @@ impl Server<'_> {
         let is_on_by_old_name = self.variables.is_on("rpl_semi_sync_master_enabled");
         if is_on != Some(true) && is_on_by_old_name != Some(true) {
             let what = "is not ON: a failover may lose marks that were acknowledged just before; \
-                        replicas need their side of it, too";
+                        switch it on at the replicas first, or commits wait for nobody";
             let install = if is_on.is_none() { plugin } else { "" };
             let mend = format!("{install}{}", set(self.facts.dialect, on, "ON"));
             findings.push(Finding::note(self.subject(on), what).mended_by(mend));
