@@ -9,4 +9,5 @@ mod migrate;
 #[allow(dead_code, reason = "shared with the tests of crashes, which use all of it")]
 mod process;
 mod servers;
+mod shards;
 mod start;
