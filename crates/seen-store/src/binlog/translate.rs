@@ -222,12 +222,10 @@ impl Translator {
         }
         self.newest = Some(number);
         let is_old = number <= self.place.done;
-        let known = self.place.partly.map_or(
-            0,
-            |(partly, events)| {
-                if partly == number { events } else { 0 }
-            },
-        );
+        let known = match self.place.partly {
+            Some((partly, events)) if partly == number => events,
+            _ => 0,
+        };
         self.open = Some(Open {
             number,
             gtid,
