@@ -146,7 +146,7 @@ pub struct StorageWork {
 /// Forgets waiting for storage; each may remove very many rows.
 const FORGETS_QUEUED_MAX: usize = 64;
 /// Fences waiting; a lost one falls due again.
-const FENCES_QUEUED_MAX: usize = 64;
+const FENCES_QUEUED_MAX: usize = 4_096;
 /// Listings waiting for storage.
 const LISTS_QUEUED_MAX: usize = 256;
 /// Questions about sizes waiting; all are answered by one look.

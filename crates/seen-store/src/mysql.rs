@@ -235,7 +235,11 @@ impl MySqlStore {
                     committed += 1;
                     stamp = of_part.filter(|_| is_one);
                 }
-                Err(error) => failed = Some(error),
+                // What may have been committed somewhere is the news that counts.
+                Err(error) => {
+                    let open = |known: &StoreError| known.kind == StoreErrorKind::OutcomeUnknown;
+                    failed = Some(failed.filter(open).unwrap_or(error));
+                }
             }
         }
         match failed {

@@ -182,6 +182,11 @@ async fn unfit_tables_are_refused(server: OnServer) {
             "u INT NOT NULL, i INT NOT NULL, k INT NOT NULL, t BIGINT, x INT NOT NULL, UNIQUE KEY (u, k, i)",
             "`x`",
         ),
+        (
+            "u INT NOT NULL, i INT NOT NULL, k INT NOT NULL, t BIGINT, UNIQUE KEY (u, k, i), \
+             UNIQUE KEY (u, t)",
+            "another unique key (u, t)",
+        ),
     ] {
         let options = mapped(server, "unfit", columns, false);
         let database = options.shards[0].database.as_str().to_owned();
@@ -196,6 +201,20 @@ async fn unfit_tables_are_refused(server: OnServer) {
     MySqlStore::apply_schema(options.clone(), settings()).await.expect("a schema");
     let refused = MySqlStore::open(options, settings()).await.err().expect("no table");
     assert!(refused.message.contains("is not there"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_without_transactions_is_refused() {
+    let server = servers::mariadb().expect("always there");
+    let options = mapped(server, "unfit", "user=u,item=i", false);
+    let database = options.shards[0].database.as_str().to_owned();
+    let form = "u INT NOT NULL, i INT NOT NULL, UNIQUE KEY (u, i)";
+    server
+        .sql(&format!("CREATE TABLE {database}.unfit ({form}) ENGINE = MyISAM"))
+        .expect("a table");
+    MySqlStore::apply_schema(options.clone(), settings()).await.expect("a schema");
+    let refused = MySqlStore::open(options, settings()).await.err().expect("refused");
+    assert!(refused.message.contains("ENGINE = InnoDB"), "{refused}");
 }
 
 /// One test for each server and shape.

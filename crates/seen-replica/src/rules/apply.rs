@@ -179,7 +179,11 @@ impl Rules {
             }
             match *event {
                 FeedEvent::Fence { writer, seq, .. } => {
-                    self.fence_returned(&mut state, writer, seq);
+                    // Row 25: as fresh as when the fence was begun. A feed that is never quiet has no
+                    // other proof.
+                    if let Some(began) = self.fence_returned(&mut state, writer, seq) {
+                        lane.set_fresh(began);
+                    }
                 }
                 FeedEvent::Complete { stamp } => {
                     if state.cover.is_none_or(|cover| cover < stamp) {
@@ -215,7 +219,7 @@ impl Rules {
         state: &mut LaneState,
         writer: seen_filter::Incarnation,
         seq: seen_filter::FenceSeq,
-    ) {
+    ) -> Option<Tick> {
         if !self.defends(Rule::R9) {
             state.fences.returned_too_generously();
             let all = state.journal.next_seq();
@@ -223,14 +227,14 @@ impl Rules {
         }
         // Row 58: only this incarnation's own fence proves anything here.
         if writer != self.settings.incarnation {
-            return;
+            return None;
         }
-        if let Some(acknowledged_before) = state.fences.returned(seq) {
-            state.journal.fenced(acknowledged_before);
-            if state.dropped_below.is_some_and(|dropped| dropped <= acknowledged_before) {
-                state.dropped_below = None;
-            }
+        let (acknowledged_before, began) = state.fences.returned(seq)?;
+        state.journal.fenced(acknowledged_before);
+        if state.dropped_below.is_some_and(|dropped| dropped <= acknowledged_before) {
+            state.dropped_below = None;
         }
+        Some(began)
     }
 
     /// Drops the entry and the build of a user all of whose rows are gone: what is read from now on

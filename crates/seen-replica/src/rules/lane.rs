@@ -99,11 +99,11 @@ impl Fences {
     }
 
     /// An own fence came back. Returns the sequence number below which own acknowledgements are
-    /// proven to have come back, or `None` if it is not the one waited for.
-    pub fn returned(&mut self, seq: FenceSeq) -> Option<u64> {
+    /// proven to have come back, and when its write was begun; `None` if it is not the one waited for.
+    pub fn returned(&mut self, seq: FenceSeq) -> Option<(u64, Tick)> {
         let fence = self.outstanding.take_if(|fence| fence.seq == seq)?;
         fence.presented.0.into_iter().for_each(|(writer, seq)| self.covered.note(writer, seq));
-        Some(fence.acknowledged_before)
+        Some((fence.acknowledged_before, self.began.unwrap_or_default()))
     }
 
     /// Sabotage of R9: everything presented until now counts, not only what came before the write.
@@ -234,6 +234,6 @@ impl Lane {
     }
 
     pub fn set_fresh(&self, now: Tick) {
-        self.fresh_at.store(now.get(), Ordering::Release);
+        self.fresh_at.fetch_max(now.get(), Ordering::AcqRel);
     }
 }

@@ -109,12 +109,28 @@ async fn commit(replica: &Replica, jobs: Vec<WriteJob>) {
     }
     // Each shard commits, and fails, by itself.
     join_all(parts.into_values().map(|(writes, begun)| async move {
-        let result = replica.history.write(writes).await;
-        for begun in begun {
-            finish(replica, begun, &result);
-        }
+        commit_part(replica, writes, begun).await;
     }))
     .await;
+}
+
+/// Commits what belongs to one shard. What storage refuses for its content is the fault of one job,
+/// and must not be that of all others: they are then committed one by one.
+async fn commit_part(replica: &Replica, writes: Vec<Write>, begun: Vec<Begun>) {
+    let each = if begun.len() > 1 { writes.clone() } else { Vec::new() };
+    let result = replica.history.write(writes).await;
+    let is_refused =
+        result.as_ref().is_err_and(|error| error.kind == StoreErrorKind::InvalidRequest);
+    if is_refused && !each.is_empty() {
+        for (write, begun) in each.into_iter().zip(begun) {
+            let result = replica.history.write(vec![write]).await;
+            finish(replica, begun, &result);
+        }
+        return;
+    }
+    for begun in begun {
+        finish(replica, begun, &result);
+    }
 }
 
 fn finish(replica: &Replica, begun: Begun, result: &Result<Option<CommitStamp>, StoreError>) {

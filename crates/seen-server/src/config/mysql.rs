@@ -107,7 +107,7 @@ const OPTIONS: &[OptionInfo] = &[
     ),
     option(
         "snapshot_lag",
-        Allowed::Span(ms(0), secs(60)),
+        Allowed::Span(ms(100), secs(60)),
         "S of rule R2: the longest time after which a commit that the binary log has shown is seen by a fresh read.",
     ),
 ];

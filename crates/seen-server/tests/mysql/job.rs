@@ -161,3 +161,40 @@ async fn a_real_history_on_mysql() {
 async fn a_real_history_on_tidb() {
     a_real_history(tidb(), 2_000).await;
 }
+
+/// A mark that the table cannot hold is refused alone, whatever shares its commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_bad_mark_fails_nobody_else() {
+    let place = mariadb().expect("always there");
+    place
+        .sql("CREATE TABLE reads_of (who INT NOT NULL, what INT NOT NULL, UNIQUE KEY (who, what))");
+    let namespace = "namespace=[{name=\"feed_read\", table=\"reads_of\", \
+                     columns=\"user=who,item=what,kind=1\"}]";
+    let made = place.seen("migrate", &["--set", namespace]);
+    assert!(made.status.success(), "{}", said(&made));
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = place.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["--set", namespace]).collect();
+    let process = Process::start(folder.path(), &flags).await;
+    let channel = connect(process.at.api).await;
+    for round in 0..10_u64 {
+        let calls = (0..30_u64).map(|user| {
+            let mut api = Api::new(channel.clone());
+            // An INT holds no such item.
+            let item = if user == 13 { 1 << 40 } else { round };
+            async move { api.mark(patient(mark(user, READ, [item]))).await.map(drop) }
+        });
+        let ended = futures_util::future::join_all(calls).await;
+        for (user, outcome) in ended.into_iter().enumerate() {
+            match outcome {
+                Ok(()) => assert_ne!(user, 13),
+                Err(status) => {
+                    assert_eq!(user, 13, "{status:?}");
+                    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+                }
+            }
+        }
+    }
+    assert_eq!(place.sql("SELECT COUNT(*) FROM reads_of").trim(), "290");
+    assert_eq!(process.terminate().await, Some(0));
+}

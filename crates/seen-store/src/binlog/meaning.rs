@@ -191,10 +191,13 @@ type Key = Result<(UserId, Item), (GapScope, &'static str)>;
 /// The reason for a gap that names the setting which mends it.
 const IMAGE: &str = "binlog_row_image";
 
-/// An id: a whole number from 0. Negative ones of signed columns are nobody's.
+/// An id. A negative number of a signed column stands for the unsigned one with the same bits, as
+/// where the history is read.
 fn whole(cell: Cell) -> Result<u64, &'static str> {
     match cell {
-        Cell::Number(number) => u64::try_from(number).map_err(|_| "value_range"),
+        Cell::Number(number) => u64::try_from(number)
+            .or_else(|_| i64::try_from(number).map(i64::cast_unsigned))
+            .map_err(|_| "value_range"),
         Cell::Missing => Err(IMAGE),
         Cell::Null => Err("value_null"),
         Cell::Zero | Cell::NotZero | Cell::Other => Err("value_type"),
@@ -283,8 +286,9 @@ pub(super) mod tests {
         let user = GapScope::User(UserId::new(7));
         for (row, scope, reason) in [
             (cells(&[7, 1, 256]), user, "kind_range"),
-            (cells(&[7, 1, -1]), user, "value_range"),
-            (cells(&[-7, 1, 1]), GapScope::Partition, "value_range"),
+            (cells(&[7, 1, -1]), user, "kind_range"),
+            (cells(&[7, -(1 << 70), 1]), user, "value_range"),
+            (cells(&[1 << 70, 1, 1]), GapScope::Partition, "value_range"),
             (cells(&[7, 1]), GapScope::Partition, "binlog_row_image"),
             (cells(&[]), GapScope::Partition, "binlog_row_image"),
         ] {

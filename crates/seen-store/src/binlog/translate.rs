@@ -95,7 +95,8 @@ impl Translator {
             newest: None,
             awaits_payload: false,
             met_compressed: false,
-            has_prepared: false,
+            // What was prepared before may be committed now.
+            has_prepared: true,
             landmark: None,
             quiet: None,
             out: Vec::new(),

@@ -6,7 +6,7 @@ use seen_filter::StoreError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row as _};
 
-use super::dialect::ServerFacts;
+use super::dialect::{ServerFacts, read_only};
 use super::errors::{Failure, Stage};
 use super::mapping::Name;
 use super::options::MySqlOptions;
@@ -95,7 +95,7 @@ pub(crate) async fn connect(
     let opening = async {
         let mut connection = target.connect().await?;
         let row = connection
-            .fetch_one("SELECT VERSION(), CAST(@@server_id AS UNSIGNED), @@global.read_only + 0")
+            .fetch_one(concat!("SELECT VERSION(), CAST(@@server_id AS UNSIGNED), ", read_only!()))
             .await?;
         let version: String = row.try_get(0)?;
         let server_id: u64 = row.try_get(1)?;

@@ -35,6 +35,15 @@ const OLDEST: [(Dialect, (u32, u32)); 3] =
 const CHECK_SIZES: [usize; 5] = [1, 8, 40, 200, 1_000];
 const CHECK_SIZES_TIDB: [usize; 4] = [1, 8, 40, 200];
 
+/// Whether a server takes no writes, as 0 or 1. MariaDB's variable is a word from 12.0 on, and a word
+/// that is neither must not read as writable.
+macro_rules! read_only {
+    () => {
+        "CASE WHEN UPPER(CAST(@@global.read_only AS CHAR)) IN ('0', 'OFF') THEN 0 ELSE 1 END"
+    };
+}
+pub(crate) use read_only;
+
 impl Dialect {
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -82,7 +91,13 @@ impl Dialect {
                     ", max_execution_time = {limit_ms}, lock_wait_timeout = {lock_wait_s}"
                 );
             }
-            Self::TiDb => text += &format!(", max_execution_time = {limit_ms}"),
+            // Whatever the cluster's defaults are: rules R2 and R5 ask for fresh reads.
+            Self::TiDb => {
+                text += &format!(
+                    ", max_execution_time = {limit_ms}, tidb_low_resolution_tso = 0, \
+                     tidb_read_staleness = 0"
+                );
+            }
         }
         // TiDB refuses READ COMMITTED for some statements and does not need it: its writes take no
         // gap locks.

@@ -59,8 +59,10 @@ const SCHEMA: [u16; 4] = [1049, 1054, 1146, 1109];
 const ACCESS: [u16; 6] = [1044, 1045, 1142, 1143, 1227, 1698];
 /// Damaged pages or tables.
 const CORRUPT: [u16; 5] = [1034, 1035, 1712, 1194, 1877];
-/// Out of range, too long, wrong value: an id that the column does not hold.
-const VALUES: [u16; 4] = [1264, 1265, 1366, 1406];
+/// Out of range, too long, wrong value, refused by a key, check or trigger of somebody else's table:
+/// what the table does not hold.
+const VALUES: [u16; 14] =
+    [1048, 1062, 1216, 1264, 1265, 1292, 1364, 1366, 1406, 1411, 1452, 1644, 3819, 4025];
 /// The server is there and has no connection to spare.
 const BUSY: [u16; 2] = [1040, 1203];
 /// The server is going, or has too many connections.
@@ -80,6 +82,10 @@ impl Failure {
             Self::Sql(stage, error) => (*stage, error),
         };
         let at_commit = stage == Stage::Commit;
+        if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_)) {
+            // The row is strange, not the connection.
+            return Consequence { keep: true, suspect: false, again: false };
+        }
         match number(error) {
             Some(n) if CONFLICTS.contains(&n) => {
                 Consequence { keep: true, suspect: false, again: true }
@@ -171,7 +177,7 @@ fn classify(number: Option<u16>, stage: Stage) -> (StoreErrorKind, &'static str)
         }
         Some(n) if VALUES.contains(&n) => (
             Kind::InvalidRequest,
-            "a value does not fit its column; widen the column, or do not send such ids",
+            "the table does not hold such a row; widen its columns, or do not send such ids",
         ),
         Some(n) if GOING.contains(&n) => {
             (Kind::Unavailable, "the server takes no more connections")

@@ -29,6 +29,8 @@ struct Column {
     is_nullable: bool,
     /// An insert that does not name it is fine.
     has_default: bool,
+    /// Its numbers are given by the server, each once.
+    counts_up: bool,
 }
 
 /// The integer types, narrowest first.
@@ -66,9 +68,13 @@ pub(crate) async fn look(
     }
     let mut findings = Vec::new();
     let types = types(&mut mapping, &columns, &mut findings);
-    check_keys(&mapping, &indexes, &mut findings);
+    let made_by_server = |key: &[String]| {
+        key.iter().any(|name| columns.get(name).is_some_and(|column| column.counts_up))
+    };
+    check_keys(&mapping, &indexes, made_by_server, &mut findings);
     if !mapping.read_only {
         check_inserts(&mapping, &columns, &mut findings);
+        check_engine(connection, &mapping, &mut findings).await?;
     }
     Ok((mapping, types, findings))
 }
@@ -104,12 +110,14 @@ async fn columns(
         let has_default: i64 = row.try_get(4)?;
         let extra = text(5)?;
         let made_by_server = extra.contains("auto_increment") || extra.contains("generated");
+        let counts_up = extra.contains("auto_increment") || extra.contains("auto_random");
         let is_nullable = text(3)? == "yes";
         let column = Column {
             data_type: text(1)?,
             is_unsigned: text(2)?.contains("unsigned"),
             is_nullable,
             has_default: has_default != 0 || is_nullable || made_by_server,
+            counts_up,
         };
         Ok((text(0)?, column))
     };
@@ -199,7 +207,12 @@ fn types(
     }
 }
 
-fn check_keys(mapping: &TableMapping, indexes: &Indexes, findings: &mut Vec<Finding>) {
+fn check_keys(
+    mapping: &TableMapping,
+    indexes: &Indexes,
+    made_by_server: impl Fn(&[String]) -> bool,
+    findings: &mut Vec<Finding>,
+) {
     let lower = |name: &Name| name.as_str().to_ascii_lowercase();
     let mut key = vec![lower(&mapping.user)];
     if let KindColumn::Column(kind) = &mapping.kind {
@@ -217,6 +230,17 @@ fn check_keys(mapping: &TableMapping, indexes: &Indexes, findings: &mut Vec<Find
         let mend = format!("ALTER TABLE {table} ADD UNIQUE KEY `seen_key` ({quoted})");
         findings.push(Finding::error(table.clone(), what).mended_by(mend));
     }
+    // A row that meets another unique key would be taken for the same mark, and never be stored.
+    let others = indexes.iter().filter(|(unique, columns)| {
+        *unique && !key.iter().all(|column| columns.contains(column)) && !made_by_server(columns)
+    });
+    for (_, columns) in others.take(usize::from(!mapping.read_only) * indexes.len()) {
+        let columns = columns.join(", ");
+        let what = format!(
+            "has another unique key ({columns}): a mark that meets a row by it would be lost"
+        );
+        findings.push(Finding::error(table.clone(), what));
+    }
     let begins = |columns: &[String], with: &[String]| columns.starts_with(with);
     if !indexes.iter().any(|(_, columns)| begins(columns, &key[..1])) {
         let what = "has no index that begins with the user: every question would read all of it";
@@ -228,6 +252,32 @@ fn check_keys(mapping: &TableMapping, indexes: &Indexes, findings: &mut Vec<Find
         let mend = format!("CREATE INDEX `seen_key` ON {table} ({quoted})");
         findings.push(Finding::warning(table, what).mended_by(mend));
     }
+}
+
+/// Without transactions half a commit stays after the rest has failed.
+async fn check_engine(
+    connection: &mut MySqlConnection,
+    mapping: &TableMapping,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let engine: Option<String> = sqlx::query_scalar(
+        "SELECT CAST(engine AS CHAR) FROM information_schema.tables \
+         WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?",
+    )
+    .bind(mapping.database.as_ref().map(Name::as_str))
+    .bind(mapping.table.as_str())
+    .fetch_optional(connection)
+    .await
+    .map_err(failed)?
+    .flatten();
+    let engine = engine.unwrap_or_default().to_ascii_lowercase();
+    if !["innodb", "rocksdb", "tokudb"].contains(&engine.as_str()) {
+        let table = mapping.qualified();
+        let what = format!("its engine is {engine:?}, which has no transactions");
+        let mend = format!("ALTER TABLE {table} ENGINE = InnoDB");
+        findings.push(Finding::error(table, what).mended_by(mend));
+    }
+    Ok(())
 }
 
 fn check_inserts(

@@ -11,6 +11,7 @@ use seen_filter::{
 use sqlx::mysql::{MySqlArguments, MySqlRow};
 use sqlx::{Arguments as _, Executor as _, Row as _};
 
+use super::dialect::read_only;
 use super::errors::{Failure, Stage};
 use super::mapping::KindColumn;
 use super::pool::Session;
@@ -47,9 +48,9 @@ impl Session {
             )
         });
         let begin = safe(format!(
-            "START TRANSACTION; SELECT CAST(@@server_id AS UNSIGNED), @@global.read_only + 0, \
-             CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), CAST({epoch} AS UNSIGNED), \
+            "START TRANSACTION; SELECT CAST(@@server_id AS UNSIGNED), {}, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), CAST({epoch} AS UNSIGNED), \
              (SELECT 1 FROM {} LIMIT 0)",
+            read_only!(),
             table.mapping.qualified()
         ));
         let row = self.connection.fetch_one(sqlx::raw_sql(begin)).await.map_err(read_error)?;

@@ -162,6 +162,13 @@ impl Schema<'_> {
         namespaces: &[NamespaceSettings],
         like: Option<Identity>,
     ) -> Result<SchemaPlan, Failure> {
+        if self.dialect == Dialect::MariaDb {
+            // An index of a large table takes its time; so does waiting for another who migrates.
+            sqlx::raw_sql("SET SESSION max_statement_time = 0")
+                .execute(&mut *self.connection)
+                .await
+                .map_err(sql_failure)?;
+        }
         self.lock().await?;
         let done = self.apply_locked(options, namespaces, like).await;
         // The lock goes with the connection, which nobody uses after this.

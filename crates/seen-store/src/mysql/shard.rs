@@ -258,9 +258,15 @@ impl ShardStore {
             Box::pin(async move { session.raise_epoch(&shard, id, user).await })
         });
         let (epoch, mut last) = raised.await?;
-        let mut rows = self.remove_all(namespace, user, &mut last).await?;
-        tokio::time::sleep(Duration::from_millis(self.options.write_timeout_ms)).await;
-        rows += self.remove_all(namespace, user, &mut last).await?;
+        // The epoch is raised: whatever fails from here on was done in part.
+        let in_part = |error: StoreError| {
+            let message = format!("forgotten in part, do it again: {}", error.message);
+            StoreError::new(StoreErrorKind::OutcomeUnknown, message)
+        };
+        let mut rows = self.remove_all(namespace, user, &mut last).await.map_err(in_part)?;
+        // As long as a write that is under way may last.
+        tokio::time::sleep(Duration::from_millis(Role::Write.patience_ms(&self.options))).await;
+        rows += self.remove_all(namespace, user, &mut last).await.map_err(in_part)?;
         let epoch = UserEpoch::new(u32::try_from(epoch).unwrap_or(u32::MAX));
         Ok(Forgotten { epoch, stamp: self.stamp(last, before), rows })
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use seen_filter::{NamespaceSettings, TimeRule};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, read_only};
 use super::foreign::ColumnTypes;
 use super::mapping::{KindColumn, TableMapping, TimeUnit};
 use super::verify::users_text;
@@ -196,8 +196,9 @@ impl Text<'_> {
         let of_kind = sign(kind_signed || !self.has_kind());
         format!(
             "SELECT {user}, {kind}, {item}, 0 {rest} UNION ALL SELECT \
-             CAST(@@server_id AS {of_user}), CAST(@@global.read_only AS {of_kind}), \
-             CAST(0 AS {of_item}), 1"
+             CAST(@@server_id AS {of_user}), CAST({} AS {of_kind}), \
+             CAST(0 AS {of_item}), 1",
+            read_only!()
         )
     }
 

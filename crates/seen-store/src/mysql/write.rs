@@ -4,7 +4,7 @@ use seen_filter::{UnixMillis, UserId};
 use sqlx::mysql::MySqlArguments;
 use sqlx::{Arguments as _, Executor as _, Row as _};
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, read_only};
 use super::errors::{Failure, Stage};
 use super::plan::{AT_COMMIT, FenceRow, Key, Plan};
 use super::pool::{CommitNumber, Session};
@@ -51,10 +51,11 @@ impl Session {
         self.stage = Stage::Write;
         let row = self
             .connection
-            .fetch_one(sqlx::raw_sql(
-                "START TRANSACTION; SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), \
-                 CAST(@@server_id AS UNSIGNED), @@global.read_only + 0",
-            ))
+            .fetch_one(sqlx::raw_sql(concat!(
+                "START TRANSACTION; SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), ",
+                "CAST(@@server_id AS UNSIGNED), ",
+                read_only!()
+            )))
             .await
             .map_err(write_error)?;
         let server_now: u64 = row.try_get(0).map_err(write_error)?;
