@@ -110,7 +110,7 @@ fn storage_and_token_errors_have_a_kind() {
         (StoreErrorKind::Corrupt, ErrorKind::Corrupt),
         (StoreErrorKind::Schema, ErrorKind::Internal),
         (StoreErrorKind::NotKept, ErrorKind::NotKept),
-        (StoreErrorKind::InvalidRequest, ErrorKind::Internal),
+        (StoreErrorKind::InvalidRequest, ErrorKind::InvalidArgument),
     ];
     for (store, api) in expected {
         let error = ApiError::from(StoreError::new(store, "disk"));

@@ -194,9 +194,10 @@ impl From<StoreErrorKind> for ErrorKind {
             StoreErrorKind::ReadOnly => Self::ReadOnly,
             StoreErrorKind::Corrupt => Self::Corrupt,
             StoreErrorKind::NotKept => Self::NotKept,
-            // The door has checked the request already, so what storage refuses is our fault; and a
-            // schema that does not fit is found at start-up, not by a caller.
-            StoreErrorKind::InvalidRequest | StoreErrorKind::Schema => Self::Internal,
+            // What the door lets through and a table does not hold: ids too large for its columns.
+            StoreErrorKind::InvalidRequest => Self::InvalidArgument,
+            // A schema that does not fit is found at start-up, not by a caller.
+            StoreErrorKind::Schema => Self::Internal,
         }
     }
 }
