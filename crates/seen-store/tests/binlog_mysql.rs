@@ -8,20 +8,9 @@ use std::sync::LazyLock;
 use binlog_world::{World, address, adds, connect, cursor, next, next_at_last, stamp, told, until};
 use mysql_async::prelude::Queryable;
 use seen_filter::{FeedCursor, FeedEvent, FeedReader, FeedStart};
-use seen_testbed::{Error, Mysql, TcpProxy};
+use seen_testbed::{Mysql, TcpProxy, or_skip};
 
-static SERVER: LazyLock<Option<Mysql>> = LazyLock::new(start);
-
-fn start() -> Option<Mysql> {
-    match Mysql::start() {
-        Ok(server) => Some(server),
-        Err(error @ Error::Missing { .. }) => {
-            eprintln!("SKIPPED: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+static SERVER: LazyLock<Option<Mysql>> = LazyLock::new(|| or_skip(Mysql::start()));
 
 /// Reads to an add, and asserts that nothing but these rows came.
 async fn goes_on(reader: &mut Box<dyn FeedReader>, user: u64, items: &[u64]) {

@@ -56,6 +56,21 @@ pub enum Error {
     },
 }
 
+/// The server, or `None`, loudly, where its program is not installed: for tests that are left out then.
+///
+/// # Panics
+/// If it is installed and does not start.
+pub fn or_skip<T>(started: Result<T, Error>) -> Option<T> {
+    match started {
+        Ok(server) => Some(server),
+        Err(missing @ Error::Missing { .. }) => {
+            eprintln!("SKIPPED: {missing}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// Names what was attempted in an error of the operating system.
 pub(crate) trait While<T> {
     fn when(self, what: impl FnOnce() -> String) -> Result<T, Error>;

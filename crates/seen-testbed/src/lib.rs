@@ -33,7 +33,7 @@ mod template;
 mod tidb;
 mod wait;
 
-pub use error::Error;
+pub use error::{Error, or_skip};
 pub use mariadb::{Builder, MariaDb};
 pub use mysql::Mysql;
 pub use proxy::TcpProxy;

@@ -88,7 +88,7 @@ const OPTIONS: &[OptionInfo] = &[
     option(
         "write_timeout",
         Allowed::Span(ms(10), secs(60)),
-        "Limit of a write at the server. A forget waits so long for stalled commits of others.",
+        "Limit of a write at the server; the client waits half as long again, and so does a forget for stalled commits of others.",
     ),
     option(
         "page_timeout",

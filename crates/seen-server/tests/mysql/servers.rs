@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use seen_testbed::{Error, MariaDb, Mysql, Server, Tidb};
+use seen_testbed::{MariaDb, Mysql, Server, Tidb, or_skip};
 
 /// A database of its own on one of the servers.
 pub struct Place {
@@ -28,17 +28,6 @@ pub fn tidb() -> Option<Place> {
 pub fn mysql() -> Option<Place> {
     static SERVER: OnceLock<Option<Mysql>> = OnceLock::new();
     SERVER.get_or_init(|| or_skip(Mysql::start())).as_deref().map(on)
-}
-
-fn or_skip<T>(started: Result<T, Error>) -> Option<T> {
-    match started {
-        Ok(server) => Some(server),
-        Err(missing @ Error::Missing { .. }) => {
-            eprintln!("SKIPPED: {missing}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
 }
 
 fn on(server: &'static Server) -> Place {

@@ -65,7 +65,7 @@ pub struct MySqlOptions {
     /// long again.
     pub check_timeout_ms: u64,
     /// Limit of a write's statement at the server, in milliseconds; the client waits half as long
-    /// again. A forget waits so long for stalled commits of others.
+    /// again, and so does a forget for stalled commits of others.
     pub write_timeout_ms: u64,
     /// Limit of a page's statement at the server, in milliseconds; the client waits half as long
     /// again.

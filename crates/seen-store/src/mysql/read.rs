@@ -31,6 +31,14 @@ fn encode_error(error: sqlx::error::BoxDynError) -> Failure {
 /// Keys and which places of the answer they stand for.
 type Asked = HashMap<(UserId, Item), Vec<usize>>;
 
+/// What is known when a page's snapshot has begun.
+struct Begun<'s> {
+    table: &'s Table,
+    horizon: u32,
+    storage_now: UnixMillis,
+    user_epoch: UserEpoch,
+}
+
 impl Session {
     /// Begins a transaction whose reads are one snapshot, and asks who the server is within it.
     /// Returns its clock, and the user's epoch if one is asked for. The table is named with the first
@@ -63,14 +71,28 @@ impl Session {
         Ok((UnixMillis::new(now), UserEpoch::new(epoch)))
     }
 
+    /// Begins the snapshot of a page of one user's rows.
+    async fn begin_page<'s>(
+        &mut self,
+        shard: &'s ShardStore,
+        namespace: NamespaceId,
+        user: UserId,
+    ) -> Result<Begun<'s>, Failure> {
+        let table = shard.tables.get(namespace).map_err(Failure::Store)?;
+        let id = shard.database_id(namespace);
+        let (server_now, user_epoch) = self.begin_snapshot(table, Some((id, user))).await?;
+        let storage_now = shard.now_or(server_now);
+        Ok(Begun { table, horizon: table.horizon(storage_now), storage_now, user_epoch })
+    }
+
     async fn end_snapshot(&mut self) -> Result<(), Failure> {
         self.connection.execute(sqlx::raw_sql("COMMIT")).await.map_err(read_error)?;
         Ok(())
     }
 
-    /// Refuses an answer of a server that takes no writes, or is another than was connected to
+    /// Refuses a server that takes no writes, or is another than was connected to
     /// (coherence row 51).
-    fn prove(&self, server_id: u64, read_only: bool) -> Result<(), Failure> {
+    pub(crate) fn prove(&self, server_id: u64, read_only: bool) -> Result<(), Failure> {
         if self.facts.dialect.any_server() || (!read_only && server_id == self.facts.server_id) {
             return Ok(());
         }
@@ -225,7 +247,8 @@ fn check_arguments(
         add_key(&mut arguments, table, *key)?;
     }
     let Some((user, like)) = keys.last() else { return Ok(arguments) };
-    let asked = |item: &Item| keys.contains(&(*user, *item));
+    // The keys are sorted.
+    let asked = |item: &Item| keys.binary_search(&(*user, *item)).is_ok();
     let mut pads = (0..).map(|id| Item::new(like.kind.get(), id)).filter(|item| !asked(item));
     for _ in keys.len()..size {
         let Some(pad) = pads.next() else { break };
@@ -300,12 +323,8 @@ impl ShardStore {
             .run(move |session| {
                 let shard = Arc::clone(&shard);
                 Box::pin(async move {
-                    let table = shard.tables.get(request.namespace).map_err(Failure::Store)?;
-                    let id = shard.database_id(request.namespace);
-                    let (server_now, user_epoch) =
-                        session.begin_snapshot(table, Some((id, request.user))).await?;
-                    let storage_now = shard.now_or(server_now);
-                    let horizon = table.horizon(storage_now);
+                    let Begun { table, horizon, storage_now, user_epoch } =
+                        session.begin_page(&shard, request.namespace, request.user).await?;
                     let (rows, more) = session.rows(table, &request, horizon).await?;
                     session.end_snapshot().await?;
                     let snapshot = session.snapshot();
@@ -325,12 +344,8 @@ impl ShardStore {
             .run(move |session| {
                 let shard = Arc::clone(&shard);
                 Box::pin(async move {
-                    let table = shard.tables.get(request.namespace).map_err(Failure::Store)?;
-                    let id = shard.database_id(request.namespace);
-                    let (server_now, user_epoch) =
-                        session.begin_snapshot(table, Some((id, request.user))).await?;
-                    let storage_now = shard.now_or(server_now);
-                    let horizon = table.horizon(storage_now);
+                    let Begun { table, horizon, storage_now, user_epoch } =
+                        session.begin_page(&shard, request.namespace, request.user).await?;
                     let arguments =
                         recent_arguments(table, &request, horizon).map_err(encode_error)?;
                     let query = sqlx::query_with(table.sql.recent.clone(), arguments);

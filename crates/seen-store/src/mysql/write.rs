@@ -63,10 +63,7 @@ impl Session {
         let read_only: i64 = row.try_get(2).map_err(write_error)?;
         // `read_only` does not stop a user who may do everything: what such a one wrote to a demoted
         // server would be acknowledged and lost.
-        let is_other = read_only != 0 || server_id != self.facts.server_id;
-        if is_other && !self.facts.dialect.any_server() {
-            return Err(Failure::Store(self.demoted()));
-        }
+        self.prove(server_id, read_only != 0)?;
         Ok(shard.commit_time(UnixMillis::new(server_now)))
     }
 

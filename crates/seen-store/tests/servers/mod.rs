@@ -8,7 +8,7 @@ use seen_filter::NamespaceSettings;
 use seen_store::conformance::Fixture;
 use seen_store::mysql::{Login, Name, PasswordSource, ServerAddress, ShardServers, Tls};
 use seen_store::{MySqlOptions, MySqlStore, StorageClock};
-use seen_testbed::{Error, MariaDb, Mysql, Server, Tidb};
+use seen_testbed::{MariaDb, Mysql, Server, Tidb, or_skip};
 
 /// The program's MariaDB. Always there: the tests' script installs it.
 pub fn mariadb() -> Option<OnServer> {
@@ -26,17 +26,6 @@ pub fn tidb() -> Option<OnServer> {
 pub fn mysql() -> Option<OnServer> {
     static SERVER: OnceLock<Option<Mysql>> = OnceLock::new();
     SERVER.get_or_init(|| or_skip(Mysql::start())).as_deref().map(OnServer)
-}
-
-fn or_skip<T>(started: Result<T, Error>) -> Option<T> {
-    match started {
-        Ok(server) => Some(server),
-        Err(missing @ Error::Missing { .. }) => {
-            eprintln!("SKIPPED: {missing}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
 }
 
 /// Makes stores on a server.
