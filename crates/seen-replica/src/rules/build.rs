@@ -203,12 +203,12 @@ impl Rules {
         if !self.defends(Rule::R8) {
             return true;
         }
-        let user_whole = match lane.user_gaps.get(&user) {
-            None => true,
-            Some(found) => proof.began_after(*found),
-        };
-        if user_whole {
+        let found = lane.user_gaps.get(&user).copied();
+        let user_whole = found.is_none_or(|found| proof.began_after(found));
+        if let Some(found) = found.filter(|_| user_whole) {
             lane.user_gaps.remove(&user);
+            // What was lost may have been the removal of what the ring still adds.
+            lane.ring.forget(user, found);
         }
         let holds_lost = || {
             lane.dropped_below.is_none()
@@ -232,7 +232,10 @@ impl Rules {
             true => now,
             false => at.plus_us(lag_us),
         };
-        let contested = side.contested.iter().map(|known| from(known.stamp, known.since));
+        // What is proven and contested all the same is an add that this snapshot should show: another
+        // build at once would not know better, and the removal's event owes one of its own.
+        let unproven = side.contested.iter().filter(|known| !proof.shows(known.stamp, known.since));
+        let contested = unproven.map(|known| from(known.stamp, known.since));
         if let Some(from) = contested.max() {
             side.owe(from);
         }
@@ -304,20 +307,37 @@ impl Rules {
         }
         let mut changes: Vec<Change> = lane.ring.of(user);
         changes.extend_from_slice(&build.pending);
-        let folded = Folded::new(changes, |change| proof.shows(change.stamp, change.at));
-        if folded.removes_all() && state.items() > 0 && self.defends(Rule::R10) {
+        // What only time shows is folded as well: a commit may have stalled for longer than S (row 4).
+        let folded = Folded::new(changes, |change| proof.shows_stamp(change.stamp));
+        let forgotten = folded.removed_all().is_some_and(|all| !proof.shows(all.stamp, all.at));
+        if forgotten && state.items() > 0 && self.defends(Rule::R10) {
             // Row 41: whatever this holds may be what was forgotten.
             return Err(Refusal::StaleSnapshot);
         }
-        for (item, last) in folded.removes() {
+        for (item, last) in folded.removes().filter(|(_, last)| !proof.shows(last.stamp, last.at)) {
             if state.contains(&self.key, item) {
                 self.contest_in(side, item, last.stamp, last.at)?;
             }
         }
         let bucket = self.bucket_now();
+        let span_us = self.settings.namespace.retention.map(|retention| retention.span_ms * 1_000);
+        let expired = |at: Tick| span_us.is_some_and(|span_us| build.began >= at.plus_us(span_us));
+        let gap = lane.user_gaps.get(&user).filter(|found| proof.began_after(**found));
+        let undone = |at: Tick| gap.is_some_and(|found| at <= *found);
         for (item, last) in folded.adds() {
+            let old = proof.shows(last.stamp, last.at);
+            if old && (expired(last.at) || undone(last.at)) {
+                continue;
+            }
             let inserted = state.insert(&self.key, &self.sizing, item, bucket);
-            if last.doubtful && inserted != Inserted::AlreadySeen {
+            if inserted == Inserted::AlreadySeen {
+                continue;
+            }
+            // The read does not show what it should: either its commit still stalls, or a removal has
+            // not come by yet.
+            if old {
+                self.contest_in(side, item, last.stamp, last.at)?;
+            } else if last.doubtful {
                 self.contest_in(side, item, lane.applied, last.at)?;
             }
         }

@@ -23,8 +23,8 @@ pub(super) struct Last {
 pub(super) struct Folded {
     /// The last word on each named item.
     items: BTreeMap<Item, Last>,
-    /// Everything not named was removed.
-    all_removed: bool,
+    /// Everything not named was removed, by the last removal of everything.
+    all_removed: Option<Last>,
 }
 
 impl Folded {
@@ -55,7 +55,7 @@ impl Folded {
                 }
                 Op::RemoveAll => {
                     folded.items.clear();
-                    folded.all_removed = true;
+                    folded.all_removed = Some(Last { added: false, stamp, at, doubtful });
                 }
             }
         }
@@ -66,7 +66,7 @@ impl Folded {
     pub fn verdict(&self, item: Item) -> Option<bool> {
         match self.items.get(&item) {
             Some(last) => Some(last.added),
-            None => self.all_removed.then_some(false),
+            None => self.all_removed.map(|_| false),
         }
     }
 
@@ -80,8 +80,8 @@ impl Folded {
         self.items.iter().filter(|(_, last)| !last.added).map(|(item, last)| (*item, *last))
     }
 
-    /// True if a remove of everything stands.
-    pub fn removes_all(&self) -> bool {
+    /// The last remove of everything, if there was one.
+    pub fn removed_all(&self) -> Option<Last> {
         self.all_removed
     }
 }

@@ -122,6 +122,25 @@ impl Ring {
         changes
     }
 
+    /// Leaves out a user's events delivered up to `until`: an event of this user was lost then, and a
+    /// snapshot that shows all of them has been read since.
+    pub fn forget(&mut self, user: UserId, until: Tick) {
+        let Some(newest) = self.newest.get(&user).copied() else { return };
+        let mut number = newest;
+        let mut kept: Option<u64> = None;
+        while number >= self.first && number > 0 {
+            let Some(event) = self.events.get((number - self.first) as usize) else { break };
+            if event.delivered <= until {
+                break;
+            }
+            (kept, number) = (Some(number), event.before);
+        }
+        match kept.and_then(|kept| self.events.get_mut((kept - self.first) as usize)) {
+            Some(oldest) => oldest.before = 0,
+            None => drop(self.newest.remove(&user)),
+        }
+    }
+
     /// True if the ring holds events of this user.
     pub fn knows(&self, user: UserId) -> bool {
         self.newest.contains_key(&user)
@@ -174,6 +193,18 @@ mod tests {
         let odd: Vec<u64> =
             ring.of(UserId::new(1)).iter().filter_map(|c| c.stamp.map(|s| s.position)).collect();
         assert_eq!(odd, [5, 7, 9, 11, 13, 15, 17, 19]);
+        let kept = |ring: &Ring| -> Vec<u64> {
+            ring.of(UserId::new(1)).iter().map(|change| change.at.get()).collect()
+        };
+        ring.forget(UserId::new(1), Tick::new(16));
+        assert_eq!(kept(&ring), [17, 19]);
+        ring.push(UserId::new(1), stamp(21), add(21), false);
+        assert_eq!(kept(&ring), [17, 19, 21]);
+        ring.forget(UserId::new(1), Tick::new(21));
+        assert!(!ring.knows(UserId::new(1)) && ring.knows(UserId::new(0)));
+        ring.forget(UserId::new(1), Tick::new(21));
+        ring.push(UserId::new(1), stamp(22), add(22), false);
+        assert_eq!(kept(&ring), [22]);
         ring.reset(Tick::new(30));
         assert!(ring.of(UserId::new(1)).is_empty() && !ring.reaches(stamp(20)));
     }
