@@ -129,6 +129,12 @@ pub trait ChangeFeed: Send + Sync + 'static {
     /// The feed partition that carries a user's events.
     fn feed_of(&self, namespace: crate::ids::NamespaceId, user: UserId) -> FeedId;
 
+    /// How many shards users are spread over, at least 1: the shard of [`Self::feed_of`] is below it.
+    /// Work at storage is kept apart by shard, so that one that fails degrades its own users only.
+    fn shards(&self) -> u16 {
+        1
+    }
+
     /// Opens a reader. With [`FeedStart::Head`] the reader's first event is a `Complete` that names
     /// the head, where the source numbers its commits.
     ///

@@ -94,7 +94,7 @@ impl Replica {
         let deadline = self.ticker.now().plus_us(SAMPLE_AGE_US_MAX);
         let questions = vec![Question { user, items }];
         let job = CheckJob { namespace, questions, deadline, reply };
-        if self.queues.checks.try_send(job).is_err() {
+        if self.queues.checks.try_send(self.shard_of(namespace, user), job).is_err() {
             return;
         }
         let replica = Arc::clone(self);

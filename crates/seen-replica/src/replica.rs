@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use seen_filter::hash::HashKey;
 use seen_filter::history::HistorySize;
 use seen_filter::{
-    ChangeFeed, FeedId, History, Incarnation, NamespaceId, NamespaceSettings, SettingsError, Tick,
+    ChangeFeed, FeedId, History, Incarnation, NamespaceId, NamespaceSettings, SettingsError, Shard,
+    Tick, UserId,
 };
 
 use seen_proto::token::WildcardSource;
@@ -118,7 +119,7 @@ impl Replica {
     pub fn new(options: ReplicaOptions) -> Result<(Arc<Self>, StorageWork), SettingsError> {
         let ticker = Ticker::start();
         let now = ticker.now();
-        let (queues, work) = storage::queues(options.storage);
+        let (queues, work) = storage::queues(options.storage, options.feed.shards());
         let mut namespaces = Vec::new();
         let feeds = options.feed.feeds();
         let cache = Arc::new(CacheBudget::new(options.limits.cache_bytes_max));
@@ -220,14 +221,14 @@ impl Replica {
                         true => &self.queues.urgent_builds,
                         false => &self.queues.background_builds,
                     };
-                    if let Err(refused) = queue.try_send(job) {
+                    if let Err(refused) = queue.try_send(self.shard_of(namespace, user), job) {
                         self.metrics.builds_dropped.increment(1);
                         self.build_failed(&refused.into_inner());
                     }
                 }
                 Effect::WriteFence { feed, seq } => {
                     // A full queue loses the fence; another falls due.
-                    let _ = self.queues.fences.try_send(FenceJob { feed, seq });
+                    let _ = self.queues.fences.try_send(feed.shard, FenceJob { feed, seq });
                 }
                 Effect::Doubted { feed, reason } => {
                     self.metrics.doubt(reason);
@@ -235,6 +236,11 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// The shard that keeps a user's history.
+    pub(crate) fn shard_of(&self, namespace: usize, user: UserId) -> Shard {
+        self.feed.feed_of(NamespaceId::new(namespace as u16), user).shard
     }
 
     /// Tells the rules that a build will not come.

@@ -1,8 +1,9 @@
-//! The way to storage: bounded queues, one a class of work, and the loops that serve them on a
+//! The way to storage: bounded queues, one a class of work and shard, and the loops that serve them on a
 //! runtime of their own. Serving threads only ever put a job in and wait for its answer until their
 //! own deadline; nothing they drop stops a write (rule R4).
 
 mod builds;
+mod by_shard;
 mod checks;
 mod clock;
 mod fences;
@@ -15,30 +16,32 @@ mod writes;
 use std::sync::Arc;
 
 use seen_filter::history::{Answers, Page, PageRequest, RecentRequest, WriteOp};
-use seen_filter::{FeedId, FenceSeq, Forgotten, Generation};
+use seen_filter::{FeedId, FenceSeq, Forgotten, Generation, NamespaceId};
 use seen_filter::{Item, Question, StoreError, StoreErrorKind, Tick, UnixMillis, UserId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::replica::Replica;
 use crate::rules::Claim;
+use by_shard::ByShard;
 
 /// Bounds of the queues and of the work behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StorageLimits {
-    /// Point checks waiting for storage.
+    /// Point checks waiting for storage; this bound, and those of writes and builds, shards share evenly,
+    /// with room for at least 64 each.
     pub checks_queued_max: usize,
-    /// Point-check rounds at storage at once.
+    /// Point-check rounds at one shard at once.
     pub checks_in_flight_max: usize,
     /// Marks, unmarks and forgets waiting for storage.
     pub writes_queued_max: usize,
     /// Builds waiting, of each urgency.
     pub builds_queued_max: usize,
-    /// Histories read from storage at once.
+    /// Histories read from one shard at once.
     pub builds_in_flight_max: usize,
-    /// Share of the time that background builds may keep storage busy, in percent, 1 to 100.
+    /// Share of the time that background builds may keep a shard busy, in percent, 1 to 100.
     pub builds_share_percent: u32,
-    /// Background builds begun in a second.
+    /// Background builds begun in a second, of all shards together.
     pub background_builds_per_s_max: u32,
     /// Rows of one page of a build, at most 10,000.
     pub page_rows_max: usize,
@@ -100,6 +103,16 @@ pub(crate) enum ListRequest {
     Recent(RecentRequest),
 }
 
+impl ListRequest {
+    /// Whose history, and which.
+    pub fn of(&self) -> (NamespaceId, UserId) {
+        match self {
+            Self::Key(request) => (request.namespace, request.user),
+            Self::Recent(request) => (request.namespace, request.user),
+        }
+    }
+}
+
 /// A build that the rules asked for.
 pub(crate) struct BuildJob {
     pub namespace: usize,
@@ -117,21 +130,21 @@ pub(crate) struct FenceJob {
 /// Asks for sizes that are not old; answered once they are at hand.
 pub(crate) type SizesJob = oneshot::Sender<()>;
 
-/// The senders' side, shared by all serving threads.
+/// The senders' side, shared by all serving threads. All but sizes have a queue for each shard.
 #[derive(Clone)]
 pub(crate) struct StorageHandle {
-    pub checks: mpsc::Sender<CheckJob>,
-    pub writes: mpsc::Sender<WriteJob>,
-    pub forgets: mpsc::Sender<ForgetJob>,
-    pub urgent_builds: mpsc::Sender<BuildJob>,
-    pub background_builds: mpsc::Sender<BuildJob>,
-    pub fences: mpsc::Sender<FenceJob>,
-    pub lists: mpsc::Sender<ListJob>,
+    pub checks: ByShard<CheckJob>,
+    pub writes: ByShard<WriteJob>,
+    pub forgets: ByShard<ForgetJob>,
+    pub urgent_builds: ByShard<BuildJob>,
+    pub background_builds: ByShard<BuildJob>,
+    pub fences: ByShard<FenceJob>,
+    pub lists: ByShard<ListJob>,
     pub sizes: mpsc::Sender<SizesJob>,
 }
 
-/// The receivers' side, until [`StorageWork::run`] takes it to the storage runtime.
-pub struct StorageWork {
+/// The receivers' side of one shard.
+struct ShardWork {
     checks: mpsc::Receiver<CheckJob>,
     writes: mpsc::Receiver<WriteJob>,
     forgets: mpsc::Receiver<ForgetJob>,
@@ -139,6 +152,11 @@ pub struct StorageWork {
     background_builds: mpsc::Receiver<BuildJob>,
     fences: mpsc::Receiver<FenceJob>,
     lists: mpsc::Receiver<ListJob>,
+}
+
+/// The receivers' side, until [`StorageWork::run`] takes it to the storage runtime.
+pub struct StorageWork {
+    shards: Vec<ShardWork>,
     sizes: mpsc::Receiver<SizesJob>,
     limits: StorageLimits,
 }
@@ -152,26 +170,30 @@ const LISTS_QUEUED_MAX: usize = 256;
 /// Questions about sizes waiting; all are answered by one look.
 const SIZES_QUEUED_MAX: usize = 64;
 
-pub(crate) fn queues(limits: StorageLimits) -> (StorageHandle, StorageWork) {
-    let (check_tx, checks) = mpsc::channel(limits.checks_queued_max);
-    let (write_tx, writes) = mpsc::channel(limits.writes_queued_max);
-    let (forget_tx, forgets) = mpsc::channel(FORGETS_QUEUED_MAX);
-    let (urgent_tx, urgent_builds) = mpsc::channel(limits.builds_queued_max);
-    let (background_tx, background_builds) = mpsc::channel(limits.builds_queued_max);
-    let (fence_tx, fences) = mpsc::channel(FENCES_QUEUED_MAX);
-    let (list_tx, lists) = mpsc::channel(LISTS_QUEUED_MAX);
-    let (sizes_tx, sizes) = mpsc::channel(SIZES_QUEUED_MAX);
+/// The queues in front of so many shards.
+pub(crate) fn queues(limits: StorageLimits, shards: u16) -> (StorageHandle, StorageWork) {
+    let (checks, of_checks) = ByShard::new(shards, limits.checks_queued_max);
+    let (writes, of_writes) = ByShard::new(shards, limits.writes_queued_max);
+    let (forgets, of_forgets) = ByShard::new(shards, FORGETS_QUEUED_MAX);
+    let (urgent_builds, of_urgent) = ByShard::new(shards, limits.builds_queued_max);
+    let (background_builds, of_background) = ByShard::new(shards, limits.builds_queued_max);
+    let (fences, of_fences) = ByShard::new(shards, FENCES_QUEUED_MAX);
+    let (lists, of_lists) = ByShard::new(shards, LISTS_QUEUED_MAX);
+    let (sizes, of_sizes) = mpsc::channel(SIZES_QUEUED_MAX);
+    let reads = of_checks.into_iter().zip(of_lists);
+    let writers = of_writes.into_iter().zip(of_forgets).zip(of_fences);
+    let builds = of_urgent.into_iter().zip(of_background);
+    let shards = reads.zip(writers).zip(builds).map(|((reads, writers), builds)| ShardWork {
+        checks: reads.0,
+        lists: reads.1,
+        writes: writers.0.0,
+        forgets: writers.0.1,
+        fences: writers.1,
+        urgent_builds: builds.0,
+        background_builds: builds.1,
+    });
+    let work = StorageWork { shards: shards.collect(), sizes: of_sizes, limits };
     let handle = StorageHandle {
-        checks: check_tx,
-        writes: write_tx,
-        forgets: forget_tx,
-        urgent_builds: urgent_tx,
-        background_builds: background_tx,
-        fences: fence_tx,
-        lists: list_tx,
-        sizes: sizes_tx,
-    };
-    let work = StorageWork {
         checks,
         writes,
         forgets,
@@ -180,7 +202,6 @@ pub(crate) fn queues(limits: StorageLimits) -> (StorageHandle, StorageWork) {
         fences,
         lists,
         sizes,
-        limits,
     };
     (handle, work)
 }
@@ -190,25 +211,30 @@ impl StorageWork {
     /// first. Run it on the storage runtime, which must not be a serving thread's.
     pub async fn run(self, replica: Arc<Replica>, mut stop: watch::Receiver<bool>) {
         let mut readers = JoinSet::new();
+        let mut writers = JoinSet::new();
         for feed in replica.feed.feeds() {
             readers.spawn(follow::follow(Arc::clone(&replica), feed));
         }
-        readers.spawn(checks::serve(Arc::clone(&replica), self.checks, self.limits));
-        readers.spawn(builds::serve(
-            Arc::clone(&replica),
-            self.urgent_builds,
-            self.background_builds,
-            self.limits,
-        ));
-        readers.spawn(fences::serve(Arc::clone(&replica), self.fences));
-        readers.spawn(lists::serve(Arc::clone(&replica), self.lists));
+        let limits = StorageLimits {
+            // The rate is of all shards together.
+            background_builds_per_s_max: (self.limits.background_builds_per_s_max
+                / self.shards.len().max(1) as u32)
+                .max(1),
+            ..self.limits
+        };
+        for shard in self.shards {
+            let replica = || Arc::clone(&replica);
+            let builds = (shard.urgent_builds, shard.background_builds);
+            readers.spawn(checks::serve(replica(), shard.checks, limits));
+            readers.spawn(builds::serve(replica(), builds, limits));
+            readers.spawn(fences::serve(replica(), shard.fences));
+            readers.spawn(lists::serve(replica(), shard.lists));
+            writers.spawn(writes::serve(replica(), shard.writes, stop.clone()));
+            writers.spawn(writes::serve_forgets(replica(), shard.forgets, stop.clone()));
+        }
         readers.spawn(sizes::serve(Arc::clone(&replica), self.sizes));
         readers.spawn(upkeep::serve(Arc::clone(&replica)));
         readers.spawn(clock::serve(Arc::clone(&replica)));
-        let stopped = stop.clone();
-        let mut writers = JoinSet::new();
-        writers.spawn(writes::serve(Arc::clone(&replica), self.writes, stopped.clone()));
-        writers.spawn(writes::serve_forgets(Arc::clone(&replica), self.forgets, stopped));
         // An error means that the sender is gone, which stops us as well.
         let _ = stop.wait_for(|stop| *stop).await;
         while writers.join_next().await.is_some() {}

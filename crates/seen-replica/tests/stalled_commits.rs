@@ -12,8 +12,8 @@ use seen_filter::hash::HashKey;
 use seen_filter::packed::PackedIds;
 use seen_filter::settings::Retention;
 use seen_filter::{
-    FeedBatch, FeedCursor, FeedEvent, FeedId, Generation, Incarnation, Kind, NamespaceSettings, PrimaryId,
-    SnapshotId, Tick, UnixMillis, UserEpoch, UserId,
+    FeedBatch, FeedCursor, FeedEvent, FeedId, Generation, Incarnation, Kind, NamespaceSettings,
+    PrimaryId, SnapshotId, Tick, UnixMillis, UserEpoch, UserId,
 };
 use seen_replica::rules::{
     CacheBudget, Candidates, Effect, Input, Install, Origin, Outcome, Read, ReadAnswer, Rules,
@@ -124,8 +124,7 @@ fn a_removal_that_came_by_as_well_stands() {
     assert_eq!(install(&rules, after(10), generation, &[]), None);
     assert!(said_unread(&ask(&rules, after(11), 1).0), "removed, and nobody need be asked");
     // Where the read shows it all the same, it was marked again meanwhile.
-    let Outcome::Building(generation) =
-        rules.step(after(12), Input::Rebuild { user: USER }).0
+    let Outcome::Building(generation) = rules.step(after(12), Input::Rebuild { user: USER }).0
     else {
         panic!("a rebuild begins");
     };

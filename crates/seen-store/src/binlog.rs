@@ -27,6 +27,7 @@ mod place;
 mod probe;
 mod reader;
 mod row;
+mod schemas;
 mod source;
 mod statement;
 mod table;
@@ -86,7 +87,8 @@ pub struct BinlogShard {
     /// The server that takes its writes now; `None` while that is not known.
     pub primary: watch::Receiver<Option<ServerAddress>>,
     /// What the numbers of its table `seen_namespaces` mean in the configuration.
-    pub namespace_ids: HashMap<u16, NamespaceId>,
+    /// Known by the time that the primary is; empty while the shard is not in use.
+    pub namespace_ids: watch::Receiver<HashMap<u16, NamespaceId>>,
 }
 
 /// The feed of all namespaces and shards: one partition for each pair.
@@ -180,10 +182,12 @@ impl ChangeFeed for BinlogFeed {
     }
 
     fn feed_of(&self, namespace: NamespaceId, user: UserId) -> FeedId {
-        let options = &self.shared.options;
-        let shards = u16::try_from(options.shards.len()).unwrap_or(u16::MAX);
-        let shard = Shard::new(partition_of(&options.hash_key, user, shards).get());
-        FeedId::new(namespace, shard, Partition::new(0))
+        let shard = partition_of(&self.shared.options.hash_key, user, self.shards());
+        FeedId::new(namespace, Shard::new(shard.get()), Partition::new(0))
+    }
+
+    fn shards(&self) -> u16 {
+        u16::try_from(self.shared.options.shards.len()).unwrap_or(u16::MAX)
     }
 
     fn open(
@@ -199,6 +203,7 @@ impl ChangeFeed for BinlogFeed {
 fn numbers_of(shard: &BinlogShard, namespace: NamespaceId) -> Vec<u16> {
     let mut numbers: Vec<_> = shard
         .namespace_ids
+        .borrow()
         .iter()
         .filter(|(_, of)| **of == namespace)
         .map(|(number, _)| *number)

@@ -34,6 +34,10 @@ impl ChangeFeed for NoFeed {
         FeedId::new(namespace, shard, Partition::new(0))
     }
 
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
     fn open(
         &self,
         feed: FeedId,

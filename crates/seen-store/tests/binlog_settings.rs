@@ -45,6 +45,18 @@ async fn a_server_without_a_log_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_without_the_stores_schema_is_refused() {
+    let server = MariaDb::builder().argument("--binlog-do-db=elsewhere").start().expect("a server");
+    let world = World::new(server.port()).await;
+    let error = refusal(&world).await;
+    let named = error.message.contains("binlog_do_db=elsewhere");
+    assert!(!error.retry_helps && named && error.message.contains(&world.database), "{error}");
+    let other = MariaDb::builder().argument("--binlog-ignore-db=elsewhere").start();
+    let other = other.expect("a server");
+    World::new(other.port()).await.at_head().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_without_privileges_is_refused() {
     let server = server();
     let mut world = World::new(server.port()).await;

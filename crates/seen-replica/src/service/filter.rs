@@ -206,7 +206,7 @@ impl Replica {
         let (reply, answer) = oneshot::channel();
         let questions = vec![Question { user, items: open.items.clone() }];
         let job = CheckJob { namespace: open.namespace, questions, deadline, reply };
-        match self.queues.checks.try_send(job) {
+        match self.queues.checks.try_send(self.shard_of(open.namespace, user), job) {
             Ok(()) => Ok(answer),
             Err(error) => Err(queue_error(&error, "point checks")),
         }

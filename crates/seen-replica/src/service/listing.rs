@@ -66,8 +66,10 @@ impl Replica {
 
     async fn list(&self, request: ListRequest, answer_by: Tick) -> Result<Page, StoreError> {
         let (reply, answer) = oneshot::channel();
+        let (namespace, user) = request.of();
         let job = ListJob { request, deadline: answer_by, reply };
-        self.queues.lists.try_send(job).map_err(|error| queue_error(&error, "listings"))?;
+        let shard = self.feed.feed_of(namespace, user).shard;
+        self.queues.lists.try_send(shard, job).map_err(|error| queue_error(&error, "listings"))?;
         self.within(answer_by, answer).await
     }
 
@@ -121,7 +123,7 @@ impl Replica {
         let (reply, answer) = oneshot::channel();
         let questions = vec![Question { user, items: vec![item] }];
         let job = CheckJob { namespace, questions, deadline: answer_by, reply };
-        let sent = self.queues.checks.try_send(job);
+        let sent = self.queues.checks.try_send(self.shard_of(namespace, user), job);
         sent.map_err(|error| queue_error(&error, "point checks"))?;
         let answers = self.within(answer_by, answer).await?;
         let found = answers.found.first().and_then(|found| found.first()).copied();

@@ -1,12 +1,13 @@
 //! FilterUsers: a few items against many users. Users in memory are answered from there; all others
 //! share one storage round, which builds nothing and keeps nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seen_filter::history::{Answers, Question};
 use seen_filter::packed::PackedIds;
 use seen_filter::verdicts::Verdicts;
-use seen_filter::{Item, Kind, StoreError, Tick, UserId};
+use seen_filter::{Item, Kind, Shard, StoreError, Tick, UserId};
 use seen_proto::model::{OnUnknown, PushCall, PushRows, Quality};
 use seen_proto::status::ApiError;
 use seen_proto::v1::{self, DegradedReason, UserAnswer};
@@ -162,25 +163,30 @@ impl Replica {
         asked
     }
 
-    /// Puts all questions into the queue, cut into jobs of bounded size.
+    /// Puts all questions into their shards' queues, cut into jobs of bounded size.
     fn send(&self, namespace: usize, asked: Vec<Asked>, deadline: Tick) -> Vec<Sent> {
-        let mut jobs: Vec<Vec<Asked>> = Vec::new();
-        let mut held = 0;
+        let mut jobs: Vec<(Shard, Vec<Asked>)> = Vec::new();
+        // Of each shard the job that is being filled, and the items that it holds.
+        let mut filling: BTreeMap<Shard, (usize, usize)> = BTreeMap::new();
         for one in asked {
-            held += one.question.items.len();
-            match jobs.last_mut() {
-                Some(job) if held <= JOB_ITEMS_MAX => job.push(one),
+            let shard = self.shard_of(namespace, one.question.user);
+            let items = one.question.items.len();
+            match filling.get_mut(&shard) {
+                Some((job, held)) if *held + items <= JOB_ITEMS_MAX => {
+                    *held += items;
+                    jobs[*job].1.push(one);
+                }
                 _ => {
-                    held = one.question.items.len();
-                    jobs.push(vec![one]);
+                    filling.insert(shard, (jobs.len(), items));
+                    jobs.push((shard, vec![one]));
                 }
             }
         }
-        let send = |asked: Vec<Asked>| {
+        let send = |(shard, asked): (Shard, Vec<Asked>)| {
             let (reply, answer) = oneshot::channel();
             let questions = asked.iter().map(|one| one.question.clone()).collect();
             let job = CheckJob { namespace, questions, deadline, reply };
-            let sent = self.queues.checks.try_send(job);
+            let sent = self.queues.checks.try_send(shard, job);
             let reply = sent.map(|()| answer).map_err(|e| queue_error(&e, "point checks"));
             Sent { asked, reply }
         };

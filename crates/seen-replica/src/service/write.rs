@@ -142,7 +142,7 @@ impl Replica {
     ) -> Result<(seen_filter::Forgotten, Claim), ApiError> {
         let (reply, answer) = oneshot::channel();
         let job = ForgetJob { namespace, user, deadline: answer_by, reply };
-        if let Err(error) = self.queues.forgets.try_send(job) {
+        if let Err(error) = self.queues.forgets.try_send(self.shard_of(namespace, user), job) {
             return Err(write_error(queue_error(&error, "forgets")));
         }
         self.acknowledged(answer_by, answer).await
@@ -162,7 +162,7 @@ impl Replica {
         }
         let (reply, answer) = oneshot::channel();
         let job = WriteJob { namespace, user, op, items, deadline, reply };
-        match self.queues.writes.try_send(job) {
+        match self.queues.writes.try_send(self.shard_of(namespace, user), job) {
             Ok(()) => Ok(answer),
             Err(error) => Err(write_error(queue_error(&error, "writes"))),
         }

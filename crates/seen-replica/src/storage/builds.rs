@@ -18,8 +18,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn serve(
     replica: Arc<Replica>,
-    mut urgent: mpsc::Receiver<BuildJob>,
-    mut background: mpsc::Receiver<BuildJob>,
+    (mut urgent, mut background): (mpsc::Receiver<BuildJob>, mpsc::Receiver<BuildJob>),
     limits: StorageLimits,
 ) {
     let in_flight = Arc::new(Semaphore::new(limits.builds_in_flight_max.max(1)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use seen_filter::history::Answers;
-use seen_filter::{NamespaceId, Question, Shard, StoreError};
+use seen_filter::{NamespaceId, Question, StoreError};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{CheckJob, StorageLimits, expired};
@@ -31,21 +31,20 @@ pub(super) async fn serve(
         let rounds = rounds(&replica, std::mem::take(&mut taken));
         let replica = Arc::clone(&replica);
         tokio::spawn(async move {
-            // At once: a shard that does not answer holds up its own users only.
             join_all(rounds.into_iter().map(|round| ask(&replica, round))).await;
             drop(permit);
         });
     }
 }
 
-/// Jobs that are asked together: of one namespace and shard, bounded in items.
+/// Jobs that are asked together: of one namespace, bounded in items.
 struct Round {
-    of: (usize, Option<Shard>),
+    namespace: usize,
     items: usize,
     jobs: Vec<CheckJob>,
 }
 
-/// Groups jobs by namespace and shard; expired ones are answered here (row 36).
+/// Groups jobs by namespace; expired ones are answered here (row 36).
 fn rounds(replica: &Replica, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
     let now = replica.ticker.now();
     let mut rounds: Vec<Round> = Vec::new();
@@ -56,16 +55,16 @@ fn rounds(replica: &Replica, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
             continue;
         }
         let items: usize = job.questions.iter().map(|question| question.items.len()).sum();
-        let namespace = NamespaceId::new(job.namespace as u16);
-        let user = job.questions.first().map(|question| question.user);
-        let of = (job.namespace, user.map(|user| replica.feed.feed_of(namespace, user).shard));
-        let fits = |round: &&mut Round| round.of == of && round.items + items <= ROUND_ITEMS_MAX;
+        let namespace = job.namespace;
+        let fits = |round: &&mut Round| {
+            round.namespace == namespace && round.items + items <= ROUND_ITEMS_MAX
+        };
         match rounds.iter_mut().find(fits) {
             Some(round) => {
                 round.items += items;
                 round.jobs.push(job);
             }
-            None => rounds.push(Round { of, items, jobs: vec![job] }),
+            None => rounds.push(Round { namespace, items, jobs: vec![job] }),
         }
     }
     rounds.into_iter().map(|round| round.jobs).collect()

@@ -27,15 +27,18 @@ pub(super) async fn serve(replica: Arc<Replica>) {
     let pause = Duration::from_millis(pause_ms.clamp(PAUSE_MS_MIN, PAUSE_MS_MAX));
     let mut ticks = interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Any page tells the time; this is the cheapest. All namespaces are of one store.
-    let request = PageRequest {
-        namespace: NamespaceId::new(namespace as u16),
-        user: UserId::new(0),
-        after: None,
-        rows_max: 1,
-    };
+    let mut asked = 0;
     loop {
         ticks.tick().await;
+        // Any page tells the time; this is the cheapest. All namespaces are of one store. Another user
+        // each time, whose shard may be there when that of the last one is not.
+        asked += 1;
+        let request = PageRequest {
+            namespace: NamespaceId::new(namespace as u16),
+            user: UserId::new(asked),
+            after: None,
+            rows_max: 1,
+        };
         match replica.history.page(request).await {
             Ok(page) => {
                 let now = replica.ticker.now();

@@ -1,11 +1,9 @@
 //! Writes: commit, insert, acknowledge (rule R4), in tasks that no caller can stop.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use seen_filter::history::{Write, WriteOp};
-use seen_filter::{CommitStamp, Item, NamespaceId, Shard, StoreError, StoreErrorKind};
+use seen_filter::{CommitStamp, Item, NamespaceId, StoreError, StoreErrorKind};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{ForgetJob, WriteJob, expired};
@@ -100,23 +98,15 @@ async fn commit(replica: &Replica, jobs: Vec<WriteJob>) {
         });
         begun.push(Begun { job, id, items });
     }
-    let mut parts: BTreeMap<Shard, (Vec<Write>, Vec<Begun>)> = BTreeMap::new();
-    for (write, begun) in writes.into_iter().zip(begun) {
-        let shard = replica.feed.feed_of(write.namespace, write.user).shard;
-        let part = parts.entry(shard).or_default();
-        part.0.push(write);
-        part.1.push(begun);
-    }
-    // Each shard commits, and fails, by itself.
-    join_all(parts.into_values().map(|(writes, begun)| async move {
-        commit_part(replica, writes, begun).await;
-    }))
-    .await;
+    commit_all(replica, writes, begun).await;
 }
 
-/// Commits what belongs to one shard. What storage refuses for its content is the fault of one job,
-/// and must not be that of all others: they are then committed one by one.
-async fn commit_part(replica: &Replica, writes: Vec<Write>, begun: Vec<Begun>) {
+/// Commits all of them together. What storage refuses for its content is the fault of one job, and must
+/// not be that of all others: they are then committed one by one.
+async fn commit_all(replica: &Replica, writes: Vec<Write>, begun: Vec<Begun>) {
+    if begun.is_empty() {
+        return;
+    }
     let each = if begun.len() > 1 { writes.clone() } else { Vec::new() };
     let result = replica.history.write(writes).await;
     let is_refused =

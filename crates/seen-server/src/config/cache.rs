@@ -22,7 +22,7 @@ const OPTIONS: &[OptionInfo] = &[
     option(
         "builds_max",
         Allowed::Count(1, 256),
-        "Histories that are read from storage at the same time.",
+        "Histories that are read at the same time from one shard of storage.",
     ),
     option(
         "build_share",
@@ -32,7 +32,7 @@ const OPTIONS: &[OptionInfo] = &[
     option(
         "builds_waiting_max",
         Allowed::Count(1, 1_000_000),
-        "Users that may wait for a build; further ones are answered from storage alone.",
+        "Users that may wait for a build, shared evenly by the shards; further ones are answered from storage alone.",
     ),
     option(
         "rebuilds_per_s_max",

@@ -41,7 +41,7 @@ const OPTIONS: &[OptionInfo] = &[
     option(
         "pending_writes_max",
         Allowed::Count(100, 1_000_000),
-        "Marks, unmarks and forgets that may wait for a commit; one more is refused with RESOURCE_EXHAUSTED.",
+        "Marks, unmarks and forgets that may wait for a commit, shared evenly by the shards; one more is refused with RESOURCE_EXHAUSTED.",
     ),
     option(
         "commit_rows_max",

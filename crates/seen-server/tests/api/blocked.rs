@@ -5,12 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use seen_filter::history::{
-    Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
-};
 use seen_filter::{
-    CommitStamp, FeedId, FenceSeq, History, Incarnation, NamespaceId, NamespaceSettings, Shard,
-    StoreError, UnixMillis, UserId,
+    Domain, FeedId, Incarnation, NamespaceId, NamespaceSettings, Shard, UnixMillis, UserId,
 };
 use seen_proto::v1;
 use seen_proto::v1::admin_service_client::AdminServiceClient;
@@ -24,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 
 use super::ask::{Caller, READ, SENT, patient};
+use super::shards::Shards;
 
 /// Partitions of each namespace's feed.
 const PARTITIONS: u16 = 4;
@@ -35,7 +32,10 @@ pub type Direct = Caller<SeenGrpc>;
 
 /// A running replica.
 pub struct Blocked {
+    /// The store, or the first of several shards.
     pub store: MemoryStore,
+    /// The other shards.
+    pub others: Vec<MemoryStore>,
     pub api: Direct,
     pub admin: AdminServiceClient<AdminServiceServer<AdminGrpc>>,
     pub replica: Arc<Replica>,
@@ -46,8 +46,17 @@ pub struct Blocked {
 
 /// The default namespaces on an empty store.
 pub fn store() -> MemoryStore {
+    shard(0)
+}
+
+/// The same, as one of several.
+fn shard(number: u32) -> MemoryStore {
     let clock = StorageClock::new(|| NOW);
-    let options = MemoryOptions { partitions: PARTITIONS, ..MemoryOptions::new(clock, 7) };
+    let options = MemoryOptions {
+        partitions: PARTITIONS,
+        domain: Domain::new(number),
+        ..MemoryOptions::new(clock, 7)
+    };
     MemoryStore::new(options, namespaces()).expect("in range")
 }
 
@@ -79,29 +88,41 @@ impl Blocked {
     pub async fn beside(store: MemoryStore, incarnation: u64, storage: StorageLimits) -> Self {
         // No samples: they would ask storage behind the test's back.
         let samples = SampleLimits { seen_share: 0.0, unread_share: 0.0, checks_per_s_max: 1 };
-        Self::assemble(store, incarnation, storage, samples).await
+        Self::assemble(vec![store], incarnation, storage, samples).await
+    }
+
+    /// A replica over so many shards; users are spread by their remainders.
+    pub async fn sharded(shards: u32) -> Self {
+        let samples = SampleLimits { seen_share: 0.0, unread_share: 0.0, checks_per_s_max: 1 };
+        let stores = (0..shards).map(shard).collect();
+        Self::assemble(stores, 1, StorageLimits::default(), samples).await
     }
 
     /// A replica over this store that verifies its answers.
     pub async fn sampling(store: MemoryStore, samples: SampleLimits) -> Self {
-        Self::assemble(store, 1, StorageLimits::default(), samples).await
+        Self::assemble(vec![store], 1, StorageLimits::default(), samples).await
     }
 
     async fn assemble(
-        store: MemoryStore,
+        mut stores: Vec<MemoryStore>,
         incarnation: u64,
         storage: StorageLimits,
         samples: SampleLimits,
     ) -> Self {
         let pages = Arc::new(AtomicUsize::new(0));
+        let shards = Arc::new(Shards::new(stores.clone(), Arc::clone(&pages)));
         let options = ReplicaOptions {
             namespaces: namespaces(),
-            key: store.hash_key(),
+            key: stores[0].hash_key(),
             cluster: 77,
             incarnation: Incarnation::new(incarnation),
-            history: Arc::new(Counted { store: store.clone(), pages: Arc::clone(&pages) }),
-            feed: Arc::new(store.clone()),
-            limits: ReplicaLimits { samples, ..ReplicaLimits::default() },
+            history: Arc::<Shards>::clone(&shards),
+            feed: shards,
+            limits: ReplicaLimits {
+                samples,
+                heartbeat_fences: stores.len() > 1,
+                ..ReplicaLimits::default()
+            },
             storage,
         };
         let (replica, work) = Replica::new(options).expect("in range");
@@ -111,7 +132,8 @@ impl Blocked {
         let api = Caller(SeenServiceClient::new(SeenGrpc::new(Arc::clone(&replica))));
         let admin = AdminGrpc::new(Arc::clone(&replica), "test", Arc::new(|_| ()));
         let admin = AdminServiceClient::new(AdminServiceServer::new(admin));
-        Self { store, api, admin, replica, pages, _stop: stop }
+        let store = stores.remove(0);
+        Self { store, others: stores, api, admin, replica, pages, _stop: stop }
     }
 
     /// Marks items and has the user's entry built.
@@ -147,57 +169,4 @@ pub async fn until(is: impl Fn() -> bool) {
 /// Waits until everything that can be done without further time has been done, and more.
 pub async fn quiet() {
     tokio::time::sleep(Duration::from_secs(1)).await;
-}
-
-/// Counts pages.
-struct Counted {
-    store: MemoryStore,
-    pages: Arc<AtomicUsize>,
-}
-
-impl History for Counted {
-    fn page(&self, request: PageRequest) -> SeamFuture<'_, Result<Page, StoreError>> {
-        // Pages of one row are not builds.
-        if request.rows_max > 1 {
-            self.pages.fetch_add(1, Ordering::Relaxed);
-        }
-        self.store.page(request)
-    }
-
-    fn recent(&self, request: RecentRequest) -> SeamFuture<'_, Result<Page, StoreError>> {
-        self.store.recent(request)
-    }
-
-    fn check(
-        &self,
-        namespace: NamespaceId,
-        questions: Vec<Question>,
-    ) -> SeamFuture<'_, Result<Answers, StoreError>> {
-        self.store.check(namespace, questions)
-    }
-
-    fn write(&self, writes: Vec<Write>) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
-        self.store.write(writes)
-    }
-
-    fn forget(
-        &self,
-        namespace: NamespaceId,
-        user: UserId,
-    ) -> SeamFuture<'_, Result<Forgotten, StoreError>> {
-        self.store.forget(namespace, user)
-    }
-
-    fn fence(
-        &self,
-        feed: FeedId,
-        writer: Incarnation,
-        seq: FenceSeq,
-    ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
-        self.store.fence(feed, writer, seq)
-    }
-
-    fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>> {
-        self.store.size(namespace)
-    }
 }

@@ -14,6 +14,8 @@ mod overload;
 mod push;
 mod refusal;
 mod refused;
+mod shards;
+mod silent_shard;
 mod stage;
 mod streams;
 mod wire;

@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, OptsBuilder, Row, Sid, SslOpts};
+use mysql_async::{
+    BinlogStream, BinlogStreamRequest, ClientIdentity, Conn, DriverError, OptsBuilder, Row, Sid,
+    SslOpts,
+};
 
 use super::facts::{Facts, Log};
 use super::gtid::{Gtid, GtidSet, SourceId};
 use super::meaning::{CONTROL_TABLE, ControlRow};
 use super::place::{LogPlace, Place, timeline_of_name};
+use super::schemas::Schemas;
 use super::translate::several_domains;
 use super::{BinlogOptions, BinlogShard};
-use crate::mysql::{ServerAddress, Tls};
+use crate::mysql::tls::{self, Material};
+use crate::mysql::{Name, ServerAddress};
 
 /// Largest event that is read: as large as the servers allow.
 const PACKET_BYTES_MAX: usize = 1 << 30;
@@ -65,28 +70,43 @@ impl From<mysql_async::Error> for Trouble {
 /// A connection to a server.
 pub(super) async fn to(options: &BinlogOptions, address: &ServerAddress) -> Answer<Conn> {
     let password = options.login.password_now().map_err(|e| Trouble::Lost(e.to_string()))?;
-    let tls = match &options.login.tls {
-        Tls::Off => None,
-        Tls::Required { ca: None } => Some(SslOpts::default()),
-        Tls::Required { ca: Some(file) } => Some(
-            SslOpts::default()
-                .with_root_certs(vec![file.clone().into()])
-                .with_disable_built_in_roots(true),
-        ),
-    };
+    let material =
+        Material::read(&options.login.tls).map_err(|error| Trouble::Lost(error.message))?;
     let how = OptsBuilder::default()
         .ip_or_hostname(address.host.clone())
         .tcp_port(address.port)
         .user(Some(options.login.user.clone()))
         .pass(password)
-        .ssl_opts(tls)
+        .ssl_opts(material.map(ssl_opts))
         // Else the library leaves this connection for one by the server's socket.
         .prefer_socket(false)
         .tcp_nodelay(true)
         .tcp_keepalive(Some(KEEPALIVE))
         .max_allowed_packet(Some(PACKET_BYTES_MAX))
         .wait_timeout(Some(28_800));
-    Ok(Conn::new(how).await?)
+    Conn::new(how).await.map_err(|error| {
+        let no_tls =
+            matches!(&error, mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer));
+        let advice = if no_tls { Some(tls::NO_TLS.to_owned()) } else { tls::advice(&error) };
+        match advice {
+            Some(advice) => Trouble::Lost(tls::refused(address, &error, &advice).message),
+            None => error.into(),
+        }
+    })
+}
+
+/// The same trust as the store's own connections have: the system's authorities and the named one,
+/// instead of those that the library brings along.
+fn ssl_opts(material: Material) -> SslOpts {
+    let system = tls::system_authorities().into_iter();
+    let roots = system.chain(material.ca).map(Into::into).collect();
+    let identity = material
+        .identity
+        .map(|(certificate, key)| ClientIdentity::new(certificate.into(), key.into()));
+    SslOpts::default()
+        .with_root_certs(roots)
+        .with_disable_built_in_roots(true)
+        .with_client_identity(identity)
 }
 
 /// The newest number of the server's log, of those that `place` has.
@@ -115,6 +135,9 @@ impl Session {
             true => mariadb_facts(&mut conn, shard).await?,
             false => mysql_facts(&mut conn, shard).await?,
         };
+        let homes = options.tables.iter().filter_map(|mapping| mapping.database.as_ref());
+        let wanted = homes.chain([&shard.database]).map(Name::as_str);
+        Schemas::of(&mut conn).await?.demand(wanted, facts.ignores_case)?;
         Ok(Self { conn, facts })
     }
 

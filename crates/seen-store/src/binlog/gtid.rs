@@ -80,6 +80,12 @@ impl GtidSet {
         ranges.iter().map(|(_, end)| end.saturating_sub(1)).max().unwrap_or(0)
     }
 
+    /// True if the transaction is in the set.
+    pub fn contains(&self, source: SourceId, number: u64) -> bool {
+        let ranges = self.0.get(&source).map_or(&[][..], Vec::as_slice);
+        ranges.iter().any(|(first, end)| (*first..*end).contains(&number))
+    }
+
     /// Adds one transaction.
     pub fn add(&mut self, source: SourceId, number: u64) {
         let ranges = self.0.entry(source).or_default();

@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use mysql_async::BinlogStream;
 use mysql_async::binlog::events::Event;
-use seen_filter::{FeedCursor, FeedError, FeedEvent, FeedId, FeedStart, GapScope, Shard};
+use seen_filter::{
+    FeedCursor, FeedError, FeedEvent, FeedId, FeedStart, GapScope, NamespaceId, Shard,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -86,6 +88,7 @@ pub(super) fn spawn(
             place,
             gap: None,
             primary: shard.config.primary.clone(),
+            numbers: shard.config.namespace_ids.clone(),
             salt: shard.salt.subscribe(),
             closed: shared.closed.subscribe(),
             progress: false,
@@ -146,6 +149,8 @@ struct Source {
     /// A gap to tell of before reading goes on from the head.
     gap: Option<&'static str>,
     primary: watch::Receiver<Option<ServerAddress>>,
+    /// Empty while the shard is not in use.
+    numbers: watch::Receiver<HashMap<u16, NamespaceId>>,
     salt: watch::Receiver<u64>,
     closed: watch::Receiver<bool>,
     /// True if the last connection read anything.
@@ -258,6 +263,8 @@ impl Source {
     async fn begin(&mut self, address: &ServerAddress) -> Result<BinlogStream, End> {
         let shared = Arc::clone(&self.shared);
         let Some(shard) = shared.shards.get(&self.feed.shard) else { return Err(End::Closed) };
+        // Known by now, also of a shard that was not in reach when the feed was made.
+        self.subject.numbers = super::numbers_of(&shard.config, self.feed.namespace);
         let mut session = Session::open(&shared.options, &shard.config, address).await?;
         let head_at = Instant::now();
         self.head_at = None;
@@ -380,6 +387,8 @@ impl Source {
             () = self.queue.closed() => News::End(End::Closed),
             _ = self.closed.wait_for(|closed| *closed) => News::End(End::Closed),
             Ok(_) = self.primary.wait_for(elsewhere) => News::End(End::Moved),
+            // Moved to servers that are not known here, or found to be wrong.
+            Ok(_) = self.numbers.wait_for(HashMap::is_empty) => News::End(End::Moved),
             Ok(()) = self.salt.changed() => News::End(End::Gap("timeline")),
             // Without a share of the scheduler's budget: "not ready" must mean that nothing came.
             next = tokio::task::coop::unconstrained(stream.next()) => News::Log(next),

@@ -9,14 +9,10 @@ use super::facts::{Facts, Log};
 use super::gtid::{Begins, Gtid, SourceId};
 use super::meaning::{CONTROL_TABLE, ControlRow, Subject, Told};
 use super::place::{LogPlace, Place, mysql_timeline};
-use super::row::{Layout, Rows, RowsKind, table_id};
+use super::row::table_id;
 use super::statement::{Followed, Statement, names, read};
-use super::table::{self, TableMap};
 
-/// Most table descriptions kept from one transaction to the next.
-const TABLES_MAX: usize = 256;
-/// The table number of a rows event without rows, which only ends a statement.
-const NO_TABLE: u64 = 0x00ff_ffff;
+use tables::Table;
 
 /// Why the log cannot be read on as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +21,6 @@ pub(super) enum Stop {
     Refused(String),
     /// Numbers came again: this is not the history that was read so far.
     Rewound,
-}
-
-/// A table of the log.
-enum Table {
-    Foreign,
-    /// Rows of it cannot be read, for this reason.
-    Unreadable(&'static str),
-    History(Layout),
-    Control(Layout),
 }
 
 /// A transaction that has begun.
@@ -47,6 +34,8 @@ struct Open {
     known: u64,
     /// All of it had been told before.
     is_old: bool,
+    /// It comes after later numbers, which have been told already.
+    is_late: bool,
     /// Nothing marks the end of a statement's own transaction.
     ends_with_statement: bool,
     is_prepared: bool,
@@ -218,11 +207,14 @@ impl Translator {
         };
         let partly = self.place.partly.filter(|(partly, _)| *partly != number);
         let skips_partly = partly.is_some_and(|(partly, _)| partly < number);
-        if self.newest.is_some_and(|newest| number <= newest) || skips_partly {
+        let told = self.newest.max(Some(self.place.done));
+        let is_late = told.is_some_and(|told| number <= told) && self.lacks(number);
+        let comes_again = self.newest.is_some_and(|newest| number <= newest) && !is_late;
+        if comes_again || skips_partly {
             return Err(Stop::Rewound);
         }
-        self.newest = Some(number);
-        let is_old = number <= self.place.done;
+        self.newest = self.newest.max(Some(number));
+        let is_old = number <= self.place.done && !is_late;
         let known = match self.place.partly {
             Some((partly, events)) if partly == number => events,
             _ => 0,
@@ -233,10 +225,17 @@ impl Translator {
             made: 0,
             known,
             is_old,
+            is_late,
             ends_with_statement: standalone,
             is_prepared,
         });
         Ok(())
+    }
+
+    /// True if a number of MySQL's is not among those that were told: a replica that applied out of order
+    /// has been promoted, or somebody gave the number by hand.
+    fn lacks(&self, number: u64) -> bool {
+        matches!(&self.place.log, LogPlace::Set(set, source) if !set.contains(*source, number))
     }
 
     /// Numbers of several GTID domains of MariaDB cannot be compared.
@@ -272,7 +271,7 @@ impl Translator {
             (None, LogPlace::Set(set, source)) => set.add(*source, open.number),
             (None, _) => {}
         }
-        if open.is_old {
+        if open.is_old || open.is_late {
             return;
         }
         (self.place.done, self.place.partly) = (open.number, None);
@@ -297,15 +296,25 @@ impl Translator {
     fn make(&mut self, told: Told) {
         let Some(open) = &mut self.open else {
             // Outside of all transactions: it has no number of its own.
-            if let Told::Gap(scope, reason) = told {
-                self.out.push((FeedEvent::Gap { scope, reason }, self.place.cursor()));
-            }
+            let (scope, reason) = match told {
+                Told::Gap(scope, reason) => (scope, reason),
+                _ => (GapScope::Partition, "no_transaction"),
+            };
+            self.out.push((FeedEvent::Gap { scope, reason }, self.place.cursor()));
             return;
         };
         if open.is_old {
             return;
         }
         open.made += 1;
+        if open.is_late {
+            // What was told as complete was not, and numbers do not say what came last.
+            if open.made == 1 {
+                let event = FeedEvent::Gap { scope: GapScope::Partition, reason: "out_of_order" };
+                self.out.push((event, self.place.cursor()));
+            }
+            return;
+        }
         if open.made <= open.known {
             return;
         }
@@ -397,67 +406,6 @@ impl Translator {
         }
         self.end_of_statement();
     }
-
-    fn table(&mut self, data: &[u8]) {
-        let Some((id, database, table)) = table::names(data) else {
-            return self.doubt("table_damaged");
-        };
-        if self.tables.get(&id).is_some_and(|(known, _)| known == data) {
-            return;
-        }
-        let same = |name: &[u8], own: &str| match self.ignores_case {
-            true => name.eq_ignore_ascii_case(own.as_bytes()),
-            false => name == own.as_bytes(),
-        };
-        let layout = |wanted: &[&str], made: fn(Layout) -> Table| match TableMap::read(data) {
-            None => Table::Unreadable("table_damaged"),
-            Some(map) => Layout::new(&map, wanted).map_or_else(Table::Unreadable, made),
-        };
-        let is = |home: &str, name: &str| same(database, home) && same(table, name);
-        let meaning = if is(self.subject.home(), self.subject.mapping.table.as_str()) {
-            layout(&self.subject.history_columns(), Table::History)
-        } else if is(&self.subject.database, CONTROL_TABLE) {
-            layout(&Subject::CONTROL_COLUMNS, Table::Control)
-        } else {
-            Table::Foreign
-        };
-        if self.tables.len() >= TABLES_MAX {
-            self.tables.clear();
-        }
-        self.tables.insert(id, (data.to_vec(), meaning));
-    }
-
-    fn rows(&mut self, event_type: u8, data: &[u8]) {
-        let id = table_id(data);
-        let Some((_, table)) = id.and_then(|id| self.tables.get(&id)) else {
-            if id != Some(NO_TABLE) {
-                self.doubt("table_unknown");
-            }
-            return;
-        };
-        let mut told = Vec::new();
-        let mut landmark = self.landmark;
-        match table {
-            Table::Foreign => return,
-            Table::Unreadable(reason) => {
-                told.push(Told::Gap(GapScope::Partition, reason));
-            }
-            Table::History(layout) => {
-                each_row(event_type, data, layout, &mut told, |kind, before, after, told| {
-                    self.subject.history(kind, before, after, told);
-                });
-            }
-            Table::Control(layout) => {
-                each_row(event_type, data, layout, &mut told, |kind, before, after, told| {
-                    self.subject.tell_control(kind, (before, after), &mut landmark, told);
-                });
-            }
-        }
-        self.landmark = landmark;
-        for told in told {
-            self.make(told);
-        }
-    }
 }
 
 /// Why a log with several GTID domains is refused.
@@ -468,32 +416,6 @@ pub(super) fn several_domains(one: u32, other: u32) -> String {
     )
 }
 
-/// Reads the rows of an event, and puts a damaged rest in doubt.
-fn each_row(
-    event_type: u8,
-    data: &[u8],
-    layout: &Layout,
-    told: &mut Vec<Told>,
-    mut take: impl FnMut(RowsKind, &super::row::Cells, &super::row::Cells, &mut Vec<Told>),
-) {
-    let damaged = Told::Gap(GapScope::Partition, "row_damaged");
-    let Some(mut rows) = Rows::new(event_type, data, layout) else {
-        return told.push(damaged);
-    };
-    let kind = rows.kind();
-    // Rows of which the images have no column at all take no bytes.
-    let mut is_empty = true;
-    while let Some(row) = rows.next() {
-        is_empty = false;
-        match row {
-            Ok((before, after)) => take(kind, &before, &after, told),
-            Err(_) => told.push(damaged),
-        }
-    }
-    if is_empty {
-        told.push(damaged);
-    }
-}
-
+mod tables;
 #[cfg(test)]
 mod tests;

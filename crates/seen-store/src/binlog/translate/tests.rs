@@ -1,5 +1,6 @@
 use seen_filter::{Timeline, UserId};
 
+use super::super::gtid::GtidSet;
 use super::super::meaning::tests::subject;
 use super::*;
 
@@ -164,27 +165,83 @@ fn rows_that_were_cut_or_rolled_back_are_doubts() {
     assert_eq!(told(&mut translator, &events), expected);
 }
 
+const MYSQL_GTID: u8 = 33;
+
+/// A reader of MySQL's log that has told these numbers of its source.
+fn mysql(told: &[(u64, u64)]) -> Translator {
+    let source = SourceId([5; 16]);
+    let set = GtidSet([(source, told.to_vec())].into());
+    let newest = set.newest(source);
+    Translator::new(subject(), Place::after(Timeline::new(1), newest, LogPlace::Set(set, source)))
+}
+
+fn mysql_gtid(number: u64) -> (u8, Vec<u8>) {
+    let mut data = vec![0];
+    data.extend([5; 16]);
+    data.extend(number.to_le_bytes());
+    (MYSQL_GTID, data)
+}
+
+/// A transaction of one added item.
+fn mysql_add(number: u64, item: u64) -> Vec<(u8, Vec<u8>)> {
+    let begin = (QUERY, query("BEGIN"));
+    let row = (INSERT, rows([item]));
+    vec![mysql_gtid(number), begin, (TABLE, table()), row, (XID, vec![0; 8])]
+}
+
 #[test]
 fn a_compressed_transaction_that_was_not_unpacked_is_a_doubt() {
-    let source = [5; 16];
-    let place = Place::after(
-        Timeline::new(1),
-        0,
-        LogPlace::Set(super::super::gtid::GtidSet::default(), SourceId(source)),
-    );
-    let mut translator = Translator::new(subject(), place);
-    let begin = |number: u64| {
-        let mut data = vec![0];
-        data.extend(source);
-        data.extend(number.to_le_bytes());
-        (33, data)
-    };
-    let events = [begin(1), (40, vec![1, 2]), begin(2)];
+    let mut translator = mysql(&[]);
+    let events = [mysql_gtid(1), (40, vec![1, 2]), mysql_gtid(2)];
     assert_eq!(told(&mut translator, &events), ["? compressed 1.1", "complete 1 2.0"]);
     let unpacked = [(40, vec![1, 2]), (QUERY, query("BEGIN")), (TABLE, table())];
     assert_eq!(told(&mut translator, &unpacked), Vec::<String>::new());
     let rest = told(&mut translator, &[(INSERT, rows(1..2)), (XID, vec![0; 8])]);
     assert_eq!(rest, ["+7/1:1 2.1", "complete 2 3.0"]);
+}
+
+#[test]
+fn a_number_that_comes_after_later_ones_is_a_doubt() {
+    let mut translator = mysql(&[(1, 4), (5, 6)]);
+    // On a new connection the server sends what is missing, which is no repetition.
+    assert_eq!(told(&mut translator, &mysql_add(4, 9)), ["? out_of_order 6.0"]);
+    assert_eq!(told(&mut translator, &mysql_add(6, 1)), ["+7/1:1 6.1", "complete 6 7.0"]);
+    // On the same connection, in front of what has been told.
+    assert_eq!(told(&mut translator, &mysql_add(8, 2)), ["+7/1:2 8.1", "complete 8 9.0"]);
+    assert_eq!(told(&mut translator, &mysql_add(7, 3)), ["? out_of_order 9.0"]);
+    assert_eq!(told(&mut translator, &mysql_add(9, 4)), ["+7/1:4 9.1", "complete 9 10.0"]);
+    // Nothing of ours in it: nobody need know.
+    assert_eq!(told(&mut translator, &mysql_add(12, 5)), ["+7/1:5 12.1", "complete 12 13.0"]);
+    let foreign = [mysql_gtid(11), (QUERY, query("BEGIN")), (XID, vec![0; 8])];
+    assert_eq!(told(&mut translator, &foreign), Vec::<String>::new());
+    let LogPlace::Set(set, source) = &translator.place.log else { panic!("a set") };
+    let mut ranges = set.0[source].clone();
+    ranges.sort_unstable();
+    let has = |number| ranges.iter().any(|(first, end)| (*first..*end).contains(&number));
+    assert!((1..=12).all(|number| has(number) == (number != 10)), "{ranges:?}");
+    // What has been told comes again: another history.
+    let (event_type, data) = mysql_gtid(7);
+    assert_eq!(take(&mut translator, event_type, &data), Err(Stop::Rewound));
+}
+
+#[test]
+fn a_missing_number_may_come_between_the_halves_of_another() {
+    let mut translator = mysql(&[(1, 4)]);
+    let (begun, rest) = (mysql_add(5, 1), mysql_add(5, 2));
+    assert_eq!(told(&mut translator, &begun[..4]), ["+7/1:1 5.1"]);
+    translator.restart();
+    // Another server has it in front.
+    assert_eq!(told(&mut translator, &mysql_add(4, 9)), ["+7/1:9 4.1", "complete 4 5.0"]);
+    let again = [&begun[..4], &rest[3..]].concat();
+    let expected = ["+7/1:1 5.1", "+7/1:2 5.2", "complete 5 6.0"];
+    assert_eq!(told(&mut translator, &again), expected, "once more, and whole");
+}
+
+#[test]
+fn rows_outside_of_all_transactions_are_a_doubt() {
+    let mut translator = translator();
+    let events = [(TABLE, table()), (INSERT, rows(1..2))];
+    assert_eq!(told(&mut translator, &events), ["? no_transaction 1.0"]);
 }
 
 #[test]
