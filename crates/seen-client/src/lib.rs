@@ -21,7 +21,7 @@
 //!   what the session has marked is never shown to it as unread without a flag (rule R5).
 //! - Deadlines: every call has one; it is sent as `grpc-timeout` and kept here as well.
 //! - Retries: only where the error table says that they help, only while the deadline allows, and at
-//!   most one for ten calls ([`ClientOptions::retry_percent_max`]). A write is repeated only once the
+//!   most one for twenty calls ([`ClientOptions::retry_percent_max`]). A write is repeated only once the
 //!   attempt before it has ended: the server answered it, or its time is up (coherence row 38).
 //!   Nothing is ever sent twice at the same time.
 //! - [`WhenAway`]: what a Filter answers when the service does not: show everything, hide everything,

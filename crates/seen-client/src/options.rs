@@ -64,7 +64,8 @@ pub struct ClientOptions {
     pub attempts_max: u32,
     /// Attempts beyond the first, as a share of all calls, in percent, 0 to 100: when the service is
     /// overloaded, repeating everything would keep it so. Ten repeats are saved up at most, and given
-    /// at the start. Default 10.
+    /// at the start. Default 5: with what the service itself may spend on its storage, that makes at
+    /// most 1.1 attempts there a call.
     pub retry_percent_max: u32,
 }
 
@@ -80,7 +81,7 @@ impl ClientOptions {
             timeouts: Timeouts::default(),
             attempt_timeout: None,
             attempts_max: 3,
-            retry_percent_max: 10,
+            retry_percent_max: 5,
         }
     }
 

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod metric;
 pub mod packed;
 pub mod position;
+pub mod scan;
 pub mod settings;
 mod sip;
 pub mod sizing;
@@ -35,6 +36,7 @@ pub use position::{
     CommitStamp, Domain, FeedCursor, FeedId, FenceSeq, Generation, Incarnation, PrimaryId,
     ScopeEpoch, SnapshotId, Timeline, UserEpoch,
 };
+pub use scan::{PositionSource, RowKey, Scan, ScanPage, ScanRequest, ScannedRow, SourcePosition};
 pub use settings::{NamespaceSettings, Retention, SettingsError, TimeRule};
 pub use sizing::Sizing;
 pub use state::{Inserted, UserState};

@@ -1,6 +1,6 @@
 //! One replica: its namespaces, the parts handed to it, and the effects of the rules carried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -108,6 +108,8 @@ pub struct Replica {
     pub(crate) wildcards: WildcardSource,
     draining: AtomicBool,
     running: AtomicU64,
+    /// Feed partitions that could not be opened when they were first tried.
+    unopened: Mutex<BTreeSet<FeedId>>,
 }
 
 impl Replica {
@@ -156,6 +158,7 @@ impl Replica {
             wildcards: WildcardSource::new(options.incarnation),
             draining: AtomicBool::new(false),
             running: AtomicU64::new(0),
+            unopened: Mutex::default(),
         };
         Ok((Arc::new(replica), work))
     }
@@ -168,6 +171,21 @@ impl Replica {
     /// True once every feed partition has said where it begins, so that users may be cached.
     pub fn following_all(&self) -> bool {
         self.namespaces.iter().all(|namespace| namespace.rules.following_all())
+    }
+
+    /// True once every feed partition has said where it begins, or could not be opened. Users of the
+    /// latter are answered by storage (coherence row 56): one part of storage that is away must not
+    /// keep the others' users from being served.
+    pub fn tried_all(&self) -> bool {
+        let unopened = self.unopened.lock();
+        let now = self.ticker.now();
+        let mut lanes = self.namespaces.iter().flat_map(|namespace| namespace.rules.lanes(now));
+        lanes.all(|lane| lane.following || unopened.contains(&lane.feed))
+    }
+
+    /// A feed partition could not be opened.
+    pub(crate) fn could_not_open(&self, feed: FeedId) {
+        self.unopened.lock().insert(feed);
     }
 
     /// Says in every Status from now on that the process is ending.

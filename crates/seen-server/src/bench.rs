@@ -34,6 +34,7 @@ use thiserror::Error;
 use chart::Chart;
 pub use echo::EchoSpec;
 pub use figure::{Aim, Figure, json, table};
+use filter::Server;
 pub use footprint::{FootprintSpec, Phase};
 pub use progress::Progress;
 pub use report::html;
@@ -85,6 +86,8 @@ pub struct Plan {
     pub redisbloom: Option<SocketAddr>,
     /// A folder on a real disk, for the store's files while it is measured.
     pub dir: PathBuf,
+    /// Whose storage is measured by marks and builds, instead of the embedded store.
+    pub config: Option<PathBuf>,
 }
 
 impl Plan {
@@ -160,6 +163,18 @@ pub enum BenchError {
     /// An answer was not what it must be: a fast wrong answer is worth nothing.
     #[error("wrong answers: {0}")]
     Wrong(String),
+    /// The configured storage is somebody's.
+    #[error(
+        "{namespace} holds {} rows, and a measurement writes made-up ones: name a database that was \
+         made for it (--config)",
+        rows.map_or("an unknown number of".to_owned(), |rows| rows.to_string())
+    )]
+    NotEmpty {
+        /// Which history.
+        namespace: &'static str,
+        /// How many rows it holds, if that is known.
+        rows: Option<u64>,
+    },
     /// The service refused a call made beside the load.
     #[error("{what}: {error}")]
     Call {
@@ -180,7 +195,7 @@ pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Bench
 /// taken. Blocks; not to be called on a runtime's thread.
 ///
 /// # Errors
-/// [`BenchError::Stopped`].
+/// [`BenchError::Stopped`], or [`BenchError::NotEmpty`] and what else the configured storage refuses.
 pub fn run(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
     let all: [(Group, Measure); 7] = [
         (Group::FilterCpuSaturation, filter::saturation),
@@ -191,6 +206,9 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
         (Group::RedisBitset, redis::measure),
         (Group::Memory, memory::measure),
     ];
+    if plan.config.is_some() {
+        Server::on(1, 0, &plan.dir, plan.config.as_deref())?.is_empty()?;
+    }
     let mut outcome = Outcome { notes: process::machine(), ..Outcome::default() };
     for (group, measure) in all.into_iter().filter(|(group, _)| plan.wants(*group)) {
         match measure(plan, progress) {

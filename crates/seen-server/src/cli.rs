@@ -7,6 +7,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod export;
 pub mod import;
 pub mod migrate;
 pub mod replay;
@@ -51,6 +52,8 @@ pub enum Command {
     Shards(shards::ShardsArgs),
     /// Load histories in bulk.
     Import(import::ImportArgs),
+    /// Write all rows of a history to files, for analysis or another store.
+    Export(export::ExportArgs),
     /// Ask which items a user has not read.
     Filter(calls::filter::FilterArgs),
     /// Say that a user has read items.
@@ -90,6 +93,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args),
             Command::Shards(args) => shards::run(args),
             Command::Import(args) => import::run(&args),
+            Command::Export(args) => export::run(args),
             Command::Filter(args) => calls::filter::run(&args),
             Command::Mark(args) => calls::mark::run(&args),
             Command::Unmark(args) => calls::mark::run_unmark(&args),

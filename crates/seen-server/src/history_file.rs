@@ -1,4 +1,5 @@
-//! Reads histories from files: TSV or CSV, plain or compressed by zstd or gzip, one line at a time.
+//! Reads histories from files: TSV or CSV, plain or compressed by zstd or gzip, one line at a time; or
+//! Parquet, some thousand rows at a time, whose columns are found by their names.
 //!
 //! A line is `user, item, time` or `user, item, kind, time`, separated by tabs or commas. Users and
 //! items are numbers of 64 bits, kinds are 0-255 (0 where the column is absent). Times are seconds
@@ -6,8 +7,11 @@
 //! first line without numbers is taken as a heading; empty lines and those that begin with `#` are
 //! passed over. What a file is compressed with is seen from its first bytes, whatever its name is.
 
+mod columns;
 mod line;
 mod lines;
+mod parquet;
+mod row_sum;
 mod source;
 
 use std::fmt;
@@ -17,10 +21,13 @@ use std::path::{Path, PathBuf};
 use seen_filter::{Item, UnixMillis, UserId};
 use thiserror::Error;
 
-pub use line::{LINE_FORM, parse_time};
+pub use columns::ColumnNames;
+pub use line::{LINE_FORM, parse_time, write_line};
 pub use lines::LINE_BYTES_MAX;
+pub use row_sum::RowSum;
 
 use lines::{Line, Lines};
+use parquet::ParquetRows;
 
 /// How many malformed lines an error or a report quotes.
 pub const MALFORMED_SHOWN_MAX: usize = 5;
@@ -42,7 +49,7 @@ pub struct Event {
     pub at: UnixMillis,
 }
 
-/// How far a file has been read. The checksum makes sure that a reading which goes on from here
+/// How far a file has been read; a row of a Parquet file counts as a line of 25 bytes. The checksum makes sure that a reading which goes on from here
 /// later does so in the same file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Position {
@@ -131,10 +138,16 @@ fn too_many(path: &Path, malformed: u64, malformed_max: u64, first: &[Malformed]
     text
 }
 
-/// Reads the events of one file, in its order. Holds one line in memory.
+/// What a file is made of.
+enum Form {
+    Lines(Lines),
+    Parquet(Box<ParquetRows>),
+}
+
+/// Reads the events of one file, in its order. Holds one line in memory, or some thousand rows.
 pub struct HistoryFile {
     path: PathBuf,
-    lines: Lines,
+    form: Form,
     malformed: u64,
     malformed_max: u64,
     first: Vec<Malformed>,
@@ -152,10 +165,34 @@ impl HistoryFile {
     /// # Errors
     /// [`HistoryFileError::Open`].
     pub fn open(path: &Path, malformed_max: u64) -> Result<Self, HistoryFileError> {
-        let open = || source::reader(source::open(path)?);
-        let reader =
+        Self::open_named(path, malformed_max, None)
+    }
+
+    /// The same, with the names of a Parquet file's columns where they are not the usual ones.
+    ///
+    /// # Errors
+    /// [`HistoryFileError::Open`], also for a file that has lines in place of named columns.
+    pub fn open_named(
+        path: &Path,
+        malformed_max: u64,
+        names: Option<&ColumnNames>,
+    ) -> Result<Self, HistoryFileError> {
+        let open = || match source::parquet(path)? {
+            Some(file) => {
+                let rows = ParquetRows::open(file, names.unwrap_or(&ColumnNames::default()))?;
+                Ok(Form::Parquet(Box::new(rows)))
+            }
+            None if names.is_some() => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "--columns names the columns of Parquet files, and this is none",
+            )),
+            None => {
+                source::reader(source::open(path)?).map(|reader| Form::Lines(Lines::new(reader)))
+            }
+        };
+        let form =
             open().map_err(|source| HistoryFileError::Open { path: path.to_owned(), source })?;
-        Ok(Self::new(path, reader, malformed_max))
+        Ok(Self::new(path, form, malformed_max))
     }
 
     /// Reads from memory; `name` is for errors.
@@ -170,12 +207,11 @@ impl HistoryFile {
         let path = Path::new(name);
         let reader = source::reader(Box::new(bytes))
             .map_err(|source| HistoryFileError::Open { path: path.to_owned(), source })?;
-        Ok(Self::new(path, reader, malformed_max))
+        Ok(Self::new(path, Form::Lines(Lines::new(reader)), malformed_max))
     }
 
-    fn new(path: &Path, reader: source::Reader, malformed_max: u64) -> Self {
-        let lines = Lines::new(reader);
-        Self { path: path.to_owned(), lines, malformed: 0, malformed_max, first: Vec::new() }
+    fn new(path: &Path, form: Form, malformed_max: u64) -> Self {
+        Self { path: path.to_owned(), form, malformed: 0, malformed_max, first: Vec::new() }
     }
 
     /// Its name.
@@ -189,29 +225,34 @@ impl HistoryFile {
     /// [`HistoryFileError::Read`] or [`HistoryFileError::TooManyMalformed`].
     pub fn next_event(&mut self) -> Result<Option<Event>, HistoryFileError> {
         loop {
-            let number = self.lines.position().lines + 1;
-            let line = self.lines.next_line().map_err(|source| HistoryFileError::Read {
-                path: self.path.clone(),
-                line: number - 1,
-                source,
-            })?;
-            let (text, parsed) = match line {
-                None => return Ok(None),
-                Some(Line::Whole(text)) => (text, line::parse(text)),
-                Some(Line::TooLong(start)) => {
-                    (start, Err(format!("longer than {LINE_BYTES_MAX} bytes")))
-                }
+            let before = self.position_lines();
+            let read = match &mut self.form {
+                Form::Lines(lines) => next_line(lines),
+                Form::Parquet(rows) => rows.next_row(),
             };
-            match parsed {
-                Ok(Some(event)) => return Ok(Some(event)),
-                Ok(None) => {}
-                Err(_) if number == 1 && line::is_heading(text) => {}
-                Err(what) => {
-                    let quoted = &text[..text.len().min(QUOTED_BYTES_MAX)];
-                    let text = String::from_utf8_lossy(quoted).into_owned();
-                    self.count(Malformed { line: number, what, text })?;
-                }
+            let failed = |source| {
+                let path = self.path.clone();
+                HistoryFileError::Read { path, line: before, source }
+            };
+            match read.map_err(failed)? {
+                None => return Ok(None),
+                Some(Ok(event)) => return Ok(Some(event)),
+                Some(Err(malformed)) => self.count(malformed)?,
             }
+        }
+    }
+
+    fn position_lines(&self) -> u64 {
+        match &self.form {
+            Form::Lines(lines) => lines.lines(),
+            Form::Parquet(rows) => rows.records(),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match &self.form {
+            Form::Lines(lines) => lines.bytes(),
+            Form::Parquet(rows) => rows.bytes(),
         }
     }
 
@@ -243,7 +284,10 @@ impl HistoryFile {
 
     /// How far it has been read: up to and including the line of the last event.
     pub fn position(&self) -> Position {
-        self.lines.position()
+        match &self.form {
+            Form::Lines(lines) => lines.position(),
+            Form::Parquet(rows) => rows.position(),
+        }
     }
 
     /// Reads what was read before again, up to `position`, and hands its events to `each`. Call it
@@ -257,7 +301,7 @@ impl HistoryFile {
         position: Position,
         mut each: impl FnMut(Event),
     ) -> Result<(), HistoryFileError> {
-        while self.lines.bytes() < position.bytes
+        while self.bytes() < position.bytes
             && let Some(event) = self.next_event()?
         {
             each(event);
@@ -266,6 +310,30 @@ impl HistoryFile {
             return Ok(());
         }
         Err(HistoryFileError::Changed { path: self.path.clone(), position })
+    }
+}
+
+/// The next line that says something, or is malformed; `None` at the end.
+fn next_line(lines: &mut Lines) -> io::Result<Option<Result<Event, Malformed>>> {
+    loop {
+        let number = lines.lines() + 1;
+        let (text, parsed) = match lines.next_line()? {
+            None => return Ok(None),
+            Some(Line::Whole(text)) => (text, line::parse(text)),
+            Some(Line::TooLong(start)) => {
+                (start, Err(format!("longer than {LINE_BYTES_MAX} bytes")))
+            }
+        };
+        match parsed {
+            Ok(Some(event)) => return Ok(Some(Ok(event))),
+            Ok(None) => {}
+            Err(_) if number == 1 && line::is_heading(text) => {}
+            Err(what) => {
+                let quoted = &text[..text.len().min(QUOTED_BYTES_MAX)];
+                let text = String::from_utf8_lossy(quoted).into_owned();
+                return Ok(Some(Err(Malformed { line: number, what, text })));
+            }
+        }
     }
 }
 

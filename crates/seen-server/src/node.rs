@@ -3,6 +3,7 @@
 
 mod api;
 mod listen;
+mod reading;
 mod store;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::runtime::StorageRuntime;
 use crate::serving::{Drained, FrontStatus};
 use crate::shutdown::Stop;
 use crate::telemetry::MetricsHandle;
+pub(crate) use reading::Reading;
 use store::Opened;
 
 /// How long closing the store may take after the drain.

@@ -287,3 +287,37 @@ fn servers_that_cannot_be_addresses_are_named() {
     let both = ["mysql.password=x", "mysql.password_file=/x"];
     assert!(refusal(None, &[], &both).contains("mysql.password_file"));
 }
+
+#[test]
+fn a_server_has_one_vote_in_its_group() {
+    for (flags, named) in [
+        (["mysql.servers=a,b:3306,a:3306", "mysql.witnesses="], "a:3306 is there twice"),
+        (["mysql.servers=a,b", "mysql.witnesses=c,b:3306"], "b:3306 is there twice"),
+        (["mysql.servers=a,b", "mysql.witnesses=c,c"], "mysql.witnesses"),
+    ] {
+        let refused = refusal(None, &[], &flags);
+        assert!(refused.contains(named), "{refused}");
+    }
+}
+
+#[test]
+fn names_of_schemas_fit() {
+    let long = "x".repeat(62);
+    let refused = refusal(None, &[], &["mysql.shards=16", &format!("mysql.database={long}")]);
+    for named in ["mysql.database", &long, "at most 61 characters", "allow 64"] {
+        assert!(refused.contains(named), "{refused}");
+    }
+}
+
+#[test]
+fn files_for_tls_need_tls() {
+    for (flags, named) in [
+        (vec!["mysql.tls_ca=/ca"], ["mysql.tls_ca", "mysql.tls = \"off\""]),
+        (vec!["mysql.tls_cert=/c", "mysql.tls_key=/k"], ["mysql.tls_cert", "\"required\""]),
+        (vec!["mysql.tls=required", "mysql.tls_cert=/c"], ["mysql.tls_cert", "mysql.tls_key"]),
+        (vec!["mysql.tls=required", "mysql.tls_key=/k"], ["mysql.tls_key", "mysql.tls_cert"]),
+    ] {
+        let refused = refusal(None, &[], &flags);
+        assert!(named.iter().all(|named| refused.contains(named)), "{refused}");
+    }
+}

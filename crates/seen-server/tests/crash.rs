@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "shared with the API's tests, which use all of it")]
 mod ask;
 #[path = "api/process.rs"]
+#[allow(dead_code, reason = "shared with the tests of real servers, which use all of it")]
 mod process;
 
 use std::collections::BTreeSet;

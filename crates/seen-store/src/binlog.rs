@@ -49,8 +49,9 @@ use tokio::time::timeout;
 use crate::mysql::{Login, Name, ServerAddress, TableMapping};
 use crate::request::{invalid, partition_of};
 
+pub(crate) use gtid::SourceId;
 use meaning::Subject;
-pub(crate) use place::{made_by, mariadb_timeline};
+pub(crate) use place::{made_by, mariadb_timeline, mysql_timeline};
 use reader::BinlogReader;
 use source::{ShardState, Shared};
 

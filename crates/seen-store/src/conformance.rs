@@ -8,6 +8,7 @@ pub mod forgets;
 pub mod model;
 pub mod pages;
 pub mod resume;
+pub mod scans;
 pub mod sizes;
 pub mod writes;
 
@@ -19,7 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use seen_filter::history::{PAGE_ROWS_MAX, PageRequest, Question, Row, Write, WriteOp};
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedBatch, FeedEvent, FeedId, FeedReader, FeedStart, FenceSeq,
-    History, Incarnation, Item, NamespaceId, NamespaceSettings, StoreErrorKind, UnixMillis, UserId,
+    History, Incarnation, Item, NamespaceId, NamespaceSettings, Scan, StoreErrorKind, UnixMillis,
+    UserId,
 };
 
 use crate::request::StorageClock;
@@ -27,7 +29,7 @@ use crate::request::StorageClock;
 /// What makes stores for the suite.
 pub trait Fixture: Send + Sync {
     /// The store under test.
-    type Store: History;
+    type Store: History + Scan;
 
     /// A new, empty store with these namespaces, on this storage clock.
     fn open(
@@ -102,6 +104,9 @@ macro_rules! history_tests {
             forgets::{forgetting_removes_one_user_and_raises_the_epoch,
                 forgetting_nobody_raises_the_epoch, marks_after_forgetting_stay},
             expiry::{rows_expire_by_whole_buckets, marking_again_renews, expired_rows_are_as_absent},
+            scans::{scans_hold_every_row_once_in_one_order, scans_merge_and_leave_out_expired_rows,
+                scans_lose_nothing_while_others_write, scans_of_extreme_ids, scan_limits_are_enforced,
+                positions_rise_with_commits},
             sizes::{sizes_count_rows_by_namespace, sizes_tell_what_the_time_index_takes});
     };
     (@each $fixture:expr, $attribute:tt, $($module:ident :: {$($name:ident),+ $(,)?}),+ $(,)?) => {

@@ -5,6 +5,7 @@
 mod faults;
 mod feed;
 mod history;
+mod scan;
 mod state;
 
 use std::collections::BTreeMap;

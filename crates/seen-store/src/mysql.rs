@@ -5,9 +5,11 @@
 //! - Calls that come while commits are under way share the next one.
 //! - A shard's primary is found by asking, and every answer proves in its own transaction that it
 //!   came from there (coherence row 51).
-//! - Positions of snapshots are not known: MySQL's own binary log shows a commit before a fresh
-//!   SELECT does (row 4). Rule R2 deals with that by time.
+//! - Positions of snapshots are known on TiDB only: MySQL's own binary log shows a commit before a
+//!   fresh SELECT does (row 4). On the others rule R2 goes by time.
 
+mod arguments;
+mod cluster;
 mod connection;
 mod ddl;
 mod dialect;
@@ -15,8 +17,12 @@ mod doctor;
 mod errors;
 mod finding;
 mod foreign;
+mod home;
 mod lease;
+mod look;
+mod map;
 mod mapping;
+mod numbering;
 mod open;
 mod options;
 mod partitions;
@@ -25,11 +31,15 @@ mod pool;
 mod primary;
 mod read;
 mod retry;
+mod scan;
 mod schema;
 mod server;
 mod shard;
 mod sql;
+mod standing;
 mod tables;
+mod tally;
+pub(crate) mod tls;
 mod trim;
 mod upkeep;
 mod verify;
@@ -58,15 +68,16 @@ use tables::Tables;
 use upkeep::Upkeep;
 
 pub(crate) use ddl::PARTITIONS_MARK;
+pub use ddl::ROCKSDB_CF_OPTIONS;
 pub use dialect::{Dialect, ServerFacts};
 pub use doctor::{ACTIVE_USERS, Examination, ExamineOptions, LengthEstimate, WantedFeed};
 pub use finding::{Finding, Severity};
-pub use mapping::{KindColumn, Name, TableMapping, TimeUnit};
+pub use mapping::{KindColumn, NAME_CHARACTERS_MAX, Name, TableMapping, TimeUnit};
 pub use options::{Engine, MySqlOptions, SHARDS_MAX, ShardServers};
-pub use primary::{Primary, Standing};
 pub use retry::RetryBudget;
 pub use schema::{SchemaPlan, SchemaStep};
-pub use server::{Login, PORT_DEFAULT, PasswordSource, ServerAddress, Tls};
+pub use server::{ClientIdentity, Login, PORT_DEFAULT, PasswordSource, ServerAddress, Tls};
+pub use standing::{Primary, Standing};
 pub use upkeep::UpkeepReport;
 pub use verify::Placement;
 
@@ -97,6 +108,10 @@ pub struct ShardStatus {
     pub shard: Shard,
     /// Whether it has a primary.
     pub standing: Standing,
+    /// Why it is not in use, whether it has a primary or not; `None` while it is.
+    pub trouble: Option<StoreError>,
+    /// True while commits there wait for no replica though semi-synchronous replication is switched on.
+    pub waits_for_nobody: bool,
     /// Connections that no work holds: for checks, writes and pages.
     pub free_connections: [usize; 3],
 }
@@ -142,6 +157,8 @@ impl MySqlStore {
         let of_shard = |shard: &Arc<ShardStore>| ShardStatus {
             shard: shard.shard,
             standing: shard.primary.standing(),
+            trouble: shard.primary.trouble(),
+            waits_for_nobody: shard.primary.group().waits_for_nobody(),
             free_connections: [shard.checks.free(), shard.writes.free(), shard.pages.free()],
         };
         self.shards.iter().map(of_shard).collect()
@@ -174,14 +191,11 @@ impl MySqlStore {
         if self.dialect == Dialect::TiDb {
             return None;
         }
-        let of_shard = |shard: &Arc<ShardStore>| {
-            let namespaces = self.tables.iter().map(|table| table.settings.id);
-            BinlogShard {
-                shard: shard.shard,
-                database: shard.primary.servers().database.clone(),
-                primary: shard.primary.address(),
-                namespace_ids: namespaces.map(|id| (shard.database_id(id), id)).collect(),
-            }
+        let of_shard = |shard: &Arc<ShardStore>| BinlogShard {
+            shard: shard.shard,
+            database: shard.primary.database.clone(),
+            primary: shard.primary.address(),
+            namespace_ids: shard.primary.numbers(),
         };
         Some(BinlogOptions {
             login: self.options.login.clone(),
@@ -271,10 +285,13 @@ impl MySqlStore {
             part.1.push(question);
         }
         let mut snapshot = SnapshotId { primary: Default::default(), lower_bound: None };
+        let is_one = parts.len() == 1;
         for (shard, (places, questions)) in parts {
             let shard = self.shards.get(usize::from(shard.get())).ok_or_else(pool::closed)?;
             let answers = shard.check(namespace, questions).await?;
+            // Each shard numbers its own commits.
             snapshot = answers.snapshot;
+            snapshot.lower_bound = snapshot.lower_bound.filter(|_| is_one);
             for (place, answer) in places.into_iter().zip(answers.found) {
                 found[place] = answer;
             }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
-use seen_filter::history::{ITEMS_PER_CALL_MAX, PAGE_ROWS_MAX, Question, Write};
+use seen_filter::history::{ITEMS_PER_CALL_MAX, PAGE_ROWS_MAX, Question, SeamFuture, Write};
 use seen_filter::{
-    NamespaceId, NamespaceSettings, Partition, StoreError, StoreErrorKind, UnixMillis, UserId,
+    NamespaceId, NamespaceSettings, Partition, Shard, StoreError, StoreErrorKind, UnixMillis,
+    UserId,
 };
 
 /// Most rows of all writes of one call.
@@ -90,6 +91,17 @@ pub(crate) fn page_rows(rows_max: usize) -> Result<(), StoreError> {
         return Ok(());
     }
     Err(invalid(format!("rows_max = {rows_max} is out of range (allowed: 1 to {PAGE_ROWS_MAX})")))
+}
+
+/// What a call of a seam answers with.
+pub(crate) type SeamAnswer<'a, T> = SeamFuture<'a, Result<T, StoreError>>;
+
+/// Refuses a part that a store does not have.
+pub(crate) fn part(part: Shard, parts: usize) -> Result<(), StoreError> {
+    if usize::from(part.get()) < parts {
+        return Ok(());
+    }
+    Err(invalid(format!("part = {part} is unknown (this store has {parts}, from 0)")))
 }
 
 /// Refuses questions with too many items, each or in all.

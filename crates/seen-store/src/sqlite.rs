@@ -21,6 +21,7 @@ mod namespaces;
 mod open;
 mod options;
 mod read;
+mod scan;
 mod size;
 mod sql;
 mod stats;

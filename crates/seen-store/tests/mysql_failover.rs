@@ -128,6 +128,22 @@ async fn a_demoted_server_takes_no_write_of_a_superuser() {
     assert_eq!(ids_at(&new, 5), [1], "the acknowledged mark");
 }
 
+/// Nor does such a user's background work go on there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demoted_server_is_not_kept_up_by_a_superuser() {
+    let (old, new) = pair().await;
+    let mut options = MySqlOptions { upkeep: true, ..options(&[old.port(), new.port()]) };
+    let password = PasswordSource::None;
+    options.login = Login { user: "root".to_owned(), password, ..options.login };
+    let store = unheard_of(options, &old, &new).await;
+    let lease = || old.sql(&format!("SELECT holder, until_ms FROM {DATABASE}.seen_leases"));
+    let held = lease().expect("a lease");
+    eventually("upkeep", async || store.upkeep_now().await.map_err(|error| error.to_string()))
+        .await;
+    assert_eq!(lease().expect("a lease"), held, "the demoted server took it");
+    primary_at(&store, new.port()).await;
+}
+
 /// Marks one item after another until told to stop. Gives the acknowledged ones.
 fn marking(store: &Arc<MySqlStore>, user: u64, stop: &Arc<AtomicBool>) -> Marking {
     let (store, stop) = (Arc::clone(store), Arc::clone(stop));

@@ -1,5 +1,7 @@
-//! Crashes, cut connections and full disks, on real servers. After each: every acknowledged mark is
-//! there, every call that certainly failed left nothing, and the store works again by itself.
+//! Crashes, cut connections, read-only servers and full disks, on real servers. After each: every
+//! acknowledged mark is there, every call that certainly failed left nothing, and the store works again
+//! by itself. Of TiDB one process with its own store is tested, whose storage survives `kill -9`; what
+//! several servers of a cluster do is not.
 
 mod faults;
 
@@ -9,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use faults::{
-    PASSWORD, USER, all_free, answered, eventually, found, ids_at, mark, options, page, server,
-    store, works_again,
+    PASSWORD, USER, all_free, answered, eventually, found, ids_at, mark, on_each_server, options,
+    page, server, store, works_again,
 };
 use seen_filter::history::PAGE_ROWS_MAX;
 use seen_filter::{History, StoreErrorKind};
 use seen_store::MySqlStore;
-use seen_testbed::{MariaDb, TcpProxy};
+use seen_testbed::{MariaDb, Server, TcpProxy};
 
 /// What became of a user's marks.
 #[derive(Debug, Default)]
@@ -55,9 +57,12 @@ impl Marking {
                             count.fetch_add(1, Ordering::Relaxed);
                         }
                         Err((StoreErrorKind::OutcomeUnknown, _)) => outcomes.unknown.extend(ids),
-                        Err((StoreErrorKind::Unavailable | StoreErrorKind::Full, _)) => {
-                            outcomes.refused.extend(ids);
-                        }
+                        Err((
+                            StoreErrorKind::Unavailable
+                            | StoreErrorKind::Full
+                            | StoreErrorKind::ReadOnly,
+                            _,
+                        )) => outcomes.refused.extend(ids),
                         Err((_, error)) => panic!("{error}"),
                     }
                 }
@@ -79,7 +84,7 @@ impl Marking {
     }
 
     /// Ends them, and holds what they were told against what the server has.
-    async fn check(self, server: &MariaDb) -> Outcomes {
+    async fn check(self, server: &Server) -> Outcomes {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Outcomes::default();
         for (user, task) in self.tasks {
@@ -97,11 +102,15 @@ impl Marking {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_amid_marks_loses_nothing_acknowledged() {
-    let server = server(&[]);
+on_each_server!(
+    a_crash_amid_marks_loses_nothing_acknowledged,
+    a_connection_cut_during_commit_leaves_the_outcome_unknown,
+    a_connection_cut_before_commit_leaves_nothing,
+);
+
+async fn a_crash_amid_marks_loses_nothing_acknowledged(server: &Server) {
     let store = store(&options(&[server.port()])).await;
-    for round in 0..4 {
+    for round in 0..3 {
         let marking = Marking::start(&store, round * 100..round * 100 + 16, 3);
         marking.more(50).await;
         server.kill_9().expect("killed");
@@ -112,16 +121,14 @@ async fn a_crash_amid_marks_loses_nothing_acknowledged() {
         .await;
         server.restart().expect("restarted");
         marking.more(50).await;
-        let outcomes = marking.check(&server).await;
+        let outcomes = marking.check(server).await;
         assert!(!outcomes.refused.is_empty() || !outcomes.unknown.is_empty(), "nothing was hit");
     }
     works_again(&store, 9_001).await;
     all_free(&store, [2; 3]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_cut_during_commit_leaves_the_outcome_unknown() {
-    let server = server(&[]);
+async fn a_connection_cut_during_commit_leaves_the_outcome_unknown(server: &Server) {
     let proxy = TcpProxy::to(server.port()).expect("a proxy");
     let store = store(&options(&[proxy.port()])).await;
     // What is saved up for retries must not be spent here: it would be a second commit.
@@ -132,19 +139,21 @@ async fn a_connection_cut_during_commit_leaves_the_outcome_unknown() {
     let error = answered("a write", store.write(mark(2, [1]))).await.expect_err("it was cut");
     assert_eq!(error.kind, StoreErrorKind::OutcomeUnknown, "{error}");
     assert!(error.message.contains("repeat the call"), "{error}");
-    assert_eq!(ids_at(&server, 2), [1], "the server did what was asked");
+    eventually("the server does what was asked", async || {
+        let ids = ids_at(server, 2);
+        (ids == [1]).then_some(()).ok_or_else(|| format!("{ids:?}"))
+    })
+    .await;
     proxy.heal();
     eventually("the repeated mark", async || {
         store.write(mark(2, [1])).await.map_err(|error| error.to_string())
     })
     .await;
-    assert_eq!(ids_at(&server, 2), [1]);
+    assert_eq!(ids_at(server, 2), [1]);
     works_again(&store, 3).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_cut_before_commit_leaves_nothing() {
-    let server = server(&[]);
+async fn a_connection_cut_before_commit_leaves_nothing(server: &Server) {
     let proxy = TcpProxy::to(server.port()).expect("a proxy");
     let store = store(&options(&[proxy.port()])).await;
     // With an empty budget for retries, and with one that allows some.
@@ -158,12 +167,70 @@ async fn a_connection_cut_before_commit_leaves_nothing() {
         let error = answered("a write", store.write(mark(user, ids.clone()))).await;
         let error = error.expect_err("it was cut");
         assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
-        assert_eq!(ids_at(&server, user), [0; 0], "refused for certain and there");
+        assert_eq!(ids_at(server, user), [0; 0], "refused for certain and there");
         proxy.heal();
         works_again(&store, user + 1).await;
     }
     let (calls, retries) = store.attempts();
     assert!(retries > 0 && retries <= calls / 10, "{retries} of {calls}");
+}
+
+/// Servers that take no writes for a while, amid marks. `reads_go_on`: whether they may be asked
+/// meanwhile; a server that is the primary or a replica of one may not. Users from `first` on are new.
+async fn turns_read_only(server: &Server, first: u64, set: impl Fn(bool), reads_go_on: bool) {
+    let store = store(&options(&[server.port()])).await;
+    works_again(&store, 1).await;
+    for round in 0..2 {
+        let marking = Marking::start(&store, first + round * 8..first + round * 8 + 8, 3);
+        marking.more(20).await;
+        set(true);
+        let refused = eventually("a write is refused", async || {
+            let write = answered("a write", store.write(mark(9_000, [round]))).await;
+            write.err().ok_or_else(|| "acknowledged".to_owned())
+        })
+        .await;
+        let kinds = [StoreErrorKind::ReadOnly, StoreErrorKind::Unavailable];
+        assert!(kinds.contains(&refused.kind), "{refused}");
+        let check = answered("a check", found(&store, 1, [1, 2])).await;
+        let read = answered("a page", store.page(page(1))).await;
+        if reads_go_on {
+            assert_eq!(refused.kind, StoreErrorKind::ReadOnly, "{refused}");
+            assert_eq!(read.expect("reads go on").rows.len(), 1);
+            assert_eq!(check.expect("reads go on"), [true, false]);
+        } else {
+            check.expect_err("of a server that is no primary");
+            read.expect_err("of a server that is no primary");
+        }
+        set(false);
+        marking.more(20).await;
+        let outcomes = marking.check(server).await;
+        assert!(!outcomes.refused.is_empty(), "nothing was refused");
+    }
+    works_again(&store, 2).await;
+    all_free(&store, [2; 3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mysql_that_turns_read_only_loses_nothing() {
+    let Some(server) = faults::mysql() else { return };
+    let set = |on| server.set_read_only(on).expect("set");
+    turns_read_only(&server, 100, set, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tidb_that_turns_read_only_loses_nothing_and_answers() {
+    let Some(server) = faults::tidb() else { return };
+    for (variable, first) in [("tidb_super_read_only", 100), ("tidb_restricted_read_only", 200)] {
+        let set = |on| {
+            let value = if on { "ON" } else { "OFF" };
+            server.sql(&format!("SET GLOBAL {variable} = {value}")).expect("set");
+            // The one switches the other on, but not off.
+            if !on {
+                server.sql("SET GLOBAL tidb_super_read_only = OFF").expect("set");
+            }
+        };
+        turns_read_only(&server, first, set, true).await;
+    }
 }
 
 /// A small file system of its own, unmounted when dropped.

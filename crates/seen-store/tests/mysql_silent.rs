@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use faults::{
-    PASSWORD, TABLE, USER, all_free, answered, counter, eventually, found, mark, options, page,
-    server, store, works_again,
+    PASSWORD, TABLE, USER, all_free, answered, counter, eventually, found, mark, on_each_server,
+    options, page, server, store, works_again,
 };
 use seen_filter::{History, StoreErrorKind};
 use seen_store::{MySqlOptions, MySqlStore};
-use seen_testbed::{MariaDb, TcpProxy};
+use seen_testbed::{Server, TcpProxy};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, MySqlConnection};
 
@@ -46,7 +46,7 @@ struct Way {
 }
 
 impl Way {
-    fn to(server: &MariaDb) -> Self {
+    fn to(server: &Server) -> Self {
         let back = TcpProxy::to(server.port()).expect("a proxy");
         let front = TcpProxy::to(back.port()).expect("a proxy");
         Self { server: server.port(), front, back }
@@ -150,9 +150,12 @@ async fn survives(port: u16, fall_silent: impl FnOnce(), recover: impl FnOnce())
     all_free(&store, [EACH; 3]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_server_costs_no_connection() {
-    let server = server(&[]);
+on_each_server!(
+    a_frozen_server_costs_no_connection,
+    a_write_that_nobody_waits_for_ends_at_the_server,
+);
+
+async fn a_frozen_server_costs_no_connection(server: &Server) {
     let freeze = || server.freeze().expect("frozen");
     survives(server.port(), freeze, || server.thaw().expect("thawed")).await;
 }
@@ -172,14 +175,14 @@ async fn connections_that_stay_silent_for_good_cost_none() {
 }
 
 /// What the store's user has running at the server, beside what asks for it.
-fn running(server: &MariaDb) -> Vec<String> {
+fn running(server: &Server) -> Vec<String> {
     let sql = format!(
         "SELECT info FROM information_schema.processlist WHERE user = '{USER}' AND info IS NOT NULL"
     );
     server.sql(&sql).expect("processes").lines().map(str::to_owned).collect()
 }
 
-async fn runs(server: &MariaDb, what: &str) {
+async fn runs(server: &Server, what: &str) {
     eventually(&format!("{what} runs at the server"), async || {
         let all = running(server);
         all.iter().any(|one| one.contains(what)).then_some(()).ok_or_else(|| format!("{all:?}"))
@@ -187,7 +190,7 @@ async fn runs(server: &MariaDb, what: &str) {
     .await;
 }
 
-async fn nothing_runs(server: &MariaDb) {
+async fn nothing_runs(server: &Server) {
     eventually("nothing runs at the server", async || {
         let all = running(server);
         all.is_empty().then_some(()).ok_or_else(|| format!("{all:?}"))
@@ -195,13 +198,10 @@ async fn nothing_runs(server: &MariaDb) {
     .await;
 }
 
-/// The locks outlast the test: nothing but the server's own limit ends what waits for them. That the
+/// The lock outlasts the test: nothing but the server's own limit ends what waits for it. That the
 /// client has gone is not noticed by a server that waits for a lock.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statements_that_nobody_waits_for_end_at_the_server() {
-    let server = server(&[]);
-    let options = options(&[server.port()]);
-    let store = store(&options).await;
+async fn a_write_that_nobody_waits_for_ends_at_the_server(server: &Server) {
+    let store = store(&options(&[server.port()])).await;
     works_again(&store, 1).await;
     let mut locker = raw(server.port()).await;
     locker.execute("START TRANSACTION").await.expect("a transaction");
@@ -209,14 +209,27 @@ async fn statements_that_nobody_waits_for_end_at_the_server() {
     locker.execute(sqlx::AssertSqlSafe(insert)).await.expect("a locked row");
     let writing = Arc::clone(&store);
     let gone = tokio::spawn(async move { writing.write(mark(7, [1])).await });
-    runs(&server, "INSERT").await;
+    runs(server, "INSERT").await;
     gone.abort();
-    nothing_runs(&server).await;
+    nothing_runs(server).await;
     let refused = answered("a write of a locked row", store.write(mark(7, [1]))).await;
     let refused = refused.expect_err("it is locked");
     assert_eq!(refused.kind, StoreErrorKind::Unavailable, "{refused}");
+    let by_server = ["conflict", "met its limit at the server"];
+    assert!(by_server.iter().any(|words| refused.message.contains(words)), "{refused}");
     locker.execute("ROLLBACK").await.expect("unlocked");
+    works_again(&store, 8).await;
+    all_free(&store, [EACH; 3]).await;
+}
 
+/// As above, with a table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_nobody_waits_for_end_at_the_server() {
+    let server = server(&[]);
+    let options = options(&[server.port()]);
+    let store = store(&options).await;
+    works_again(&store, 1).await;
+    let mut locker = raw(server.port()).await;
     let lock = format!("LOCK TABLES {TABLE} WRITE");
     locker.execute(sqlx::AssertSqlSafe(lock)).await.expect("a locked table");
     let (checking, paging) = (Arc::clone(&store), Arc::clone(&store));
@@ -240,7 +253,7 @@ async fn statements_that_nobody_waits_for_end_at_the_server() {
 }
 
 /// Makes every insert fail with an error of this number.
-fn refuse(server: &MariaDb, number: u32) {
+fn refuse(server: &Server, number: u32) {
     let trigger = format!(
         "CREATE OR REPLACE TRIGGER seen.refuse BEFORE INSERT ON {TABLE} FOR EACH ROW \
          SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number};"

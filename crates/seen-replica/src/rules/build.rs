@@ -228,14 +228,14 @@ impl Rules {
             return false;
         }
         let lag_us = self.settings.snapshot_lag_us_max;
-        let from = |stamp: Option<CommitStamp>, at: Tick| match proof.compares(stamp) {
+        let from = |known: &Contested| match proof.compares(known.stamp) {
             true => now,
-            false => at.plus_us(lag_us),
+            // An add that this snapshot should show and does not: another build at once would not know
+            // better.
+            false if proof.shows(known.stamp, known.since) => now.plus_us(lag_us),
+            false => known.since.plus_us(lag_us),
         };
-        // What is proven and contested all the same is an add that this snapshot should show: another
-        // build at once would not know better, and the removal's event owes one of its own.
-        let unproven = side.contested.iter().filter(|known| !proof.shows(known.stamp, known.since));
-        let contested = unproven.map(|known| from(known.stamp, known.since));
+        let contested = side.contested.iter().map(from);
         if let Some(from) = contested.max() {
             side.owe(from);
         }
@@ -326,7 +326,13 @@ impl Rules {
         let undone = |at: Tick| gap.is_some_and(|found| at <= *found);
         for (item, last) in folded.adds() {
             let old = proof.shows(last.stamp, last.at);
-            if old && (expired(last.at) || undone(last.at)) {
+            if old && expired(last.at) {
+                continue;
+            }
+            if old && undone(last.at) {
+                if !state.contains(&self.key, item) {
+                    self.contest_in(side, item, last.stamp, last.at)?;
+                }
                 continue;
             }
             let inserted = state.insert(&self.key, &self.sizing, item, bucket);

@@ -123,7 +123,8 @@ impl Ring {
     }
 
     /// Leaves out a user's events delivered up to `until`: an event of this user was lost then, and a
-    /// snapshot that shows all of them has been read since.
+    /// snapshot that shows all of them has been read since. The floor rises over them: the ring is not
+    /// complete below any more.
     pub fn forget(&mut self, user: UserId, until: Tick) {
         let Some(newest) = self.newest.get(&user).copied() else { return };
         let mut number = newest;
@@ -131,6 +132,10 @@ impl Ring {
         while number >= self.first && number > 0 {
             let Some(event) = self.events.get((number - self.first) as usize) else { break };
             if event.delivered <= until {
+                if self.floor.is_none_or(|floor| floor < event.stamp) {
+                    self.floor = Some(event.stamp);
+                }
+                self.complete_since = self.complete_since.max(until.plus_us(1));
                 break;
             }
             (kept, number) = (Some(number), event.before);

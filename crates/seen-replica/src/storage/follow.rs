@@ -21,6 +21,7 @@ pub(super) async fn follow(replica: Arc<Replica>, feed: FeedId) {
             Ok(reader) => break reader,
             Err(error) => {
                 tracing::warn!(%feed, error = %error, "the change feed cannot be opened");
+                replica.could_not_open(feed);
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }

@@ -34,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// [`BenchError`].
 pub(super) fn measure(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
     progress.step("build_user: starting a server")?;
-    let server = Server::start(cores(), 0, &plan.dir)?;
+    let server = Server::on(cores(), 0, &plan.dir, plan.config.as_deref())?;
     let mark = Target { path: MARK, timeout: "50S", ..server.target.clone() };
     let url = format!("http://{}", server.part.address("admin")?);
     let sizes = plan.pick(&SIZES[..2], &SIZES[..]);

@@ -94,20 +94,53 @@ impl Server {
     /// # Errors
     /// [`BenchError`]; wrong answers among them.
     pub fn start(threads: usize, users: u64, dir: &Path) -> Result<Self, BenchError> {
+        Self::on(threads, users, dir, None)
+    }
+
+    /// The same on the storage of a configuration, if one is given.
+    ///
+    /// # Errors
+    /// [`BenchError`].
+    pub fn on(
+        threads: usize,
+        users: u64,
+        dir: &Path,
+        config: Option<&Path>,
+    ) -> Result<Self, BenchError> {
         let what = format!("cannot make a folder in {}", dir.display());
         let folder = tempfile::Builder::new().prefix("seen-bench-").tempdir_in(dir);
         let folder = folder.map_err(system(what))?;
-        let args = [
+        let mut args = vec![
             format!("--threads={threads}"),
             format!("--users={users}"),
             format!("--items={ITEMS}"),
             format!("--data-dir={}", folder.path().display()),
         ];
+        args.extend(config.map(|file| format!("--config={}", file.display())));
         let part = Part::start("serve", &args)?;
         let target = Target { addresses: part.addresses("api")?, path: FILTER, timeout: TIMEOUT };
         let server = Self { part, target, users, _folder: Some(folder) };
         server.verify()?;
         Ok(server)
+    }
+
+    /// Refuses to write made-up marks into somebody's history.
+    ///
+    /// # Errors
+    /// [`BenchError::NotEmpty`].
+    pub fn is_empty(&self) -> Result<(), BenchError> {
+        let url = format!("http://{}", self.part.address("admin")?);
+        let status = block_on(async {
+            let admin = Admin::new(&ClientOptions::new(url))
+                .map_err(|error| BenchError::Wrong(error.to_string()))?;
+            let what = "Status";
+            admin.status().await.map_err(|error| BenchError::Call { what, error })
+        })?;
+        let history = status.namespaces.iter().find(|namespace| namespace.name == NAMESPACE);
+        match history.and_then(|history| history.rows) {
+            Some(0) => Ok(()),
+            rows => Err(BenchError::NotEmpty { namespace: NAMESPACE, rows }),
+        }
     }
 
     /// Refuses to measure a server whose answers are wrong.

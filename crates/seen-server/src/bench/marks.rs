@@ -49,7 +49,7 @@ const FILTER_TIMEOUT: &str = "5S";
 /// [`BenchError`].
 pub(super) fn measure(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
     let mut outcome = Outcome::default();
-    if disk::in_memory(&plan.dir) {
+    if plan.config.is_none() && disk::in_memory(&plan.dir) {
         let what = format!(
             "{} lies in memory: durable_marks says nothing about a disk; choose one by --dir",
             plan.dir.display()
@@ -58,7 +58,7 @@ pub(super) fn measure(plan: &Plan, progress: &Progress) -> Result<Outcome, Bench
         outcome.notes.push(what);
     }
     progress.step("durable_marks: starting a server")?;
-    let server = Server::start(cores(), USERS, &plan.dir)?;
+    let server = Server::on(cores(), USERS, &plan.dir, plan.config.as_deref())?;
     let sync_ms = disk::sync_ms(&plan.dir).map_err(system("cannot time a sync"))?;
     let mut scene = Scene { server, phase: 0, charts: Vec::new(), figures: Vec::new() };
     let lasting = plan.pick(Duration::from_secs(3), Duration::from_secs(12));

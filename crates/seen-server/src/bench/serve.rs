@@ -10,7 +10,7 @@ use seen_replica::Replica;
 use seen_replica::preload::PreloadError;
 
 use super::synthetic::{HISTORIES, NAMESPACE, state};
-use crate::cli::CliError;
+use crate::cli::{CliError, ConfigSources};
 use crate::config::Config;
 use crate::node::{Node, NodeOptions};
 use crate::runtime;
@@ -35,11 +35,17 @@ pub struct ServeSpec {
     /// Where the store keeps its files
     #[arg(long)]
     data_dir: PathBuf,
+    /// Whose storage is used instead of the embedded store with its defaults
+    #[arg(long)]
+    config: Option<PathBuf>,
 }
 
 impl ServeSpec {
-    fn config(&self) -> Config {
-        let mut config = Config::default();
+    fn config(&self) -> Result<Config, CliError> {
+        let mut config = match &self.config {
+            None => Config::default(),
+            file => ConfigSources { config: file.clone(), set: Vec::new() }.load()?.config,
+        };
         let any = (std::net::Ipv4Addr::LOCALHOST, 0).into();
         config.server.listen = any;
         config.server.admin_listen = any;
@@ -50,7 +56,7 @@ impl ServeSpec {
         config.storage.data_dir.clone_from(&self.data_dir);
         config.cache.memory = CACHE_BYTES;
         config.log.level = "warn".to_owned();
-        config
+        Ok(config)
     }
 }
 
@@ -59,7 +65,7 @@ impl ServeSpec {
 /// # Errors
 /// What keeps the node from starting.
 pub fn run(spec: &ServeSpec) -> Result<(), CliError> {
-    let config = spec.config();
+    let config = spec.config()?;
     config.validate()?;
     let logs = Logs::start(&config.log)?;
     let metrics = MetricsHandle::start(Some(logs.dropped()))?;

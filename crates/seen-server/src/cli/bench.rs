@@ -41,6 +41,10 @@ pub struct BenchArgs {
     /// A folder on a real disk, for the store's files while it is measured
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dir: PathBuf,
+    /// Measure durable_marks and build_user on this configuration's storage instead of the embedded
+    /// store; it must hold no rows yet, and is left with made-up ones
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Measures, and prints what was found. The exit status is 1 if something could not be measured; a
@@ -60,6 +64,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode, CliError> {
         memory_users: args.memory_users,
         redisbloom: args.redisbloom,
         dir: args.dir,
+        config: args.config,
     };
     let outcome = runtime::control()?.block_on(async {
         // A signal ends the run after the present step, so that every folder is removed on the way

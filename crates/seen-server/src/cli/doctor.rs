@@ -61,7 +61,8 @@ async fn examine(config: &Config) -> Result<Examination, CliError> {
         FeedSource::Binlog => WantedFeed::Binlog,
         FeedSource::None => WantedFeed::None,
     };
-    let how = ExamineOptions { feed, ..ExamineOptions::default() };
+    let snapshot_lag_ms = u64::try_from(config.mysql.snapshot_lag.as_millis()).unwrap_or(u64::MAX);
+    let how = ExamineOptions { feed, snapshot_lag_ms, ..ExamineOptions::default() };
     Ok(MySqlStore::examine(config.mysql_options()?, config.namespaces(), how).await?)
 }
 

@@ -1,11 +1,12 @@
 //! `seen shards`: where users live on the database servers, and whether every row is there.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use seen_filter::{NamespaceSettings, UserId};
+use seen_filter::{NamespaceSettings, Shard, UserId};
 use seen_store::MySqlStore;
 use seen_store::mysql::{Placement, ShardStatus, Standing};
 use serde_json::{Value, json};
@@ -28,6 +29,13 @@ pub struct ShardsArgs {
     /// Go through all users and exit with status 5 if rows of one are on a shard where he does not live
     #[arg(long)]
     verify: bool,
+    /// Tell these shards of a newer map, the first step of moving them: whoever goes by an older one,
+    /// this configuration included, is refused there when this returns
+    #[arg(long, value_name = "SHARD", value_delimiter = ',', requires = "epoch")]
+    raise: Vec<u16>,
+    /// The newer map's mysql.map_epoch
+    #[arg(long, value_name = "EPOCH", requires = "raise")]
+    epoch: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -37,6 +45,7 @@ pub struct ShardsArgs {
 struct Found {
     status: ShardStatus,
     database: String,
+    map_epoch: Option<u32>,
     placements: Vec<(String, Placement)>,
 }
 
@@ -51,6 +60,9 @@ pub fn run(args: ShardsArgs) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     let control = crate::runtime::control()?;
+    if let Some(epoch) = args.epoch {
+        return control.block_on(raise(&config, &args.raise, epoch, args.json));
+    }
     let (found, users) = control.block_on(look(&config, &args.user, args.verify))?;
     print(&match args.json {
         true => format!("{:#}\n", object(&found, &users)),
@@ -61,18 +73,53 @@ pub fn run(args: ShardsArgs) -> Result<ExitCode, CliError> {
     Ok(if misplaced { ExitCode::from(MISPLACED) } else { ExitCode::SUCCESS })
 }
 
+/// Tells shards of a newer map.
+async fn raise(
+    config: &Config,
+    shards: &[u16],
+    epoch: u32,
+    as_json: bool,
+) -> Result<ExitCode, CliError> {
+    let store = opened(config).await?;
+    let mut told = Vec::with_capacity(shards.len());
+    for shard in shards {
+        let before = store.raise_map_epoch(Shard::new(*shard), epoch).await?;
+        told.push((*shard, before));
+    }
+    store.close().await;
+    print(&match as_json {
+        true => {
+            let one = |(shard, before): &(u16, u32)| json!({ "shard": shard, "epoch": epoch, "before": before });
+            format!("{:#}\n", json!({ "raised": told.iter().map(one).collect::<Vec<_>>() }))
+        }
+        false => {
+            let one = |(shard, before): &(u16, u32)| {
+                format!(
+                    "shard {shard}: map epoch {before} -> {epoch}; older maps are refused there\n"
+                )
+            };
+            told.iter().map(one).collect()
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn opened(config: &Config) -> Result<Arc<MySqlStore>, CliError> {
+    let mut options = config.mysql_options()?;
+    // A look makes nobody's partitions.
+    options.upkeep = false;
+    Ok(MySqlStore::open(options, config.namespaces()).await?)
+}
+
 async fn look(
     config: &Config,
     users: &[u64],
     verify: bool,
 ) -> Result<(Vec<Found>, Vec<(u64, u16)>), CliError> {
-    let mut options = config.mysql_options()?;
-    // A look makes nobody's partitions.
-    options.upkeep = false;
     let databases: Vec<String> =
-        options.shards.iter().map(|shard| shard.database.as_str().to_owned()).collect();
+        config.mysql_options()?.shards.iter().map(|one| one.database.as_str().to_owned()).collect();
     let namespaces = config.namespaces();
-    let store = MySqlStore::open(options, namespaces.clone()).await?;
+    let store = opened(config).await?;
     let homes = users.iter().map(|id| (*id, store.shard_of(UserId::new(*id)).get())).collect();
     let mut found = Vec::new();
     for (status, database) in store.status().into_iter().zip(databases) {
@@ -80,7 +127,8 @@ async fn look(
             true => placements(&store, &status, &namespaces).await?,
             false => Vec::new(),
         };
-        found.push(Found { status, database, placements });
+        let map_epoch = store.map_epoch(status.shard);
+        found.push(Found { status, database, map_epoch, placements });
     }
     store.close().await;
     Ok((found, homes))
@@ -108,15 +156,21 @@ async fn placements(
 }
 
 fn text(found: &[Found], users: &[(u64, u16)], verify: bool) -> String {
-    let mut table = Table::new(["SHARD", "SCHEMA", "PRIMARY", "VERSION"]);
+    let mut table = Table::new(["SHARD", "SCHEMA", "PRIMARY", "VERSION", "MAP EPOCH"]);
+    let mut troubles = String::new();
     for shard in found {
         let (primary, version) = match &shard.status.standing {
             Standing::One(primary) => (primary.address.to_string(), primary.facts.version.clone()),
             _ => ("none".to_owned(), String::new()),
         };
-        table.row([shard.status.shard.to_string(), shard.database.clone(), primary, version]);
+        let epoch = shard.map_epoch.map_or("unknown".to_owned(), |epoch| epoch.to_string());
+        let number = shard.status.shard.to_string();
+        table.row([number, shard.database.clone(), primary, version, epoch]);
+        if let Some(trouble) = &shard.status.trouble {
+            troubles += &format!("shard {} is not in use: {trouble}\n", shard.status.shard);
+        }
     }
-    let mut text = table.render();
+    let mut text = table.render() + &troubles;
     if !users.is_empty() {
         let mut homes = Table::new(["USER", "SHARD"]);
         for (user, shard) in users {
@@ -158,7 +212,8 @@ fn object(found: &[Found], users: &[(u64, u16)]) -> Value {
             .collect();
         json!({
             "shard": shard.status.shard.get(), "schema": shard.database, "primary": primary,
-            "namespaces": placements,
+            "map_epoch": shard.map_epoch, "namespaces": placements,
+            "trouble": shard.status.trouble.as_ref().map(ToString::to_string),
         })
     };
     let users: Vec<Value> =

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use seen_filter::{NamespaceId, StoreError};
 use seen_store::mysql::{
-    Engine, Login, MySqlOptions, Name, PasswordSource, ServerAddress, ShardServers, Tls,
+    ClientIdentity, Engine, Login, MySqlOptions, NAME_CHARACTERS_MAX, Name, PasswordSource,
+    ServerAddress, ShardServers, Tls,
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,11 @@ const OPTIONS: &[OptionInfo] = &[
         "Logical shards, a power of two that is fixed when the store is made; each group of servers holds an equal run of them.",
     ),
     option(
+        "map_epoch",
+        Allowed::Count(0, 4_000_000_000),
+        "The age of this map of shards: count it up whenever a shard moves to other servers. A shard that was told of a newer map (seen shards --raise) refuses this one.",
+    ),
+    option(
         "database",
         Allowed::Text("letters, digits, _, $ and -"),
         "The schema that holds the tables; with several shards the beginning of their schemas' names, as in seen_0.",
@@ -66,8 +72,20 @@ const OPTIONS: &[OptionInfo] = &[
     optional(
         "tls_ca",
         Allowed::Text("a PEM file"),
-        "The authority that signed the servers' certificates; unset trusts the system's.",
+        "The authority that signed the servers' certificates, trusted beside the system's; read again for each connection.",
         "/etc/seen/mysql-ca.pem",
+    ),
+    optional(
+        "tls_cert",
+        Allowed::Text("a PEM file"),
+        "The certificate to show to servers that ask for one (REQUIRE X509); with tls_key. Read again for each connection.",
+        "/etc/seen/mysql-client.pem",
+    ),
+    optional(
+        "tls_key",
+        Allowed::Text("a PEM file"),
+        "The private key of tls_cert.",
+        "/run/secrets/seen-mysql-client.key",
     ),
     option(
         "engine",
@@ -157,6 +175,7 @@ pub struct MySqlConfig {
     pub servers: String,
     pub witnesses: String,
     pub shards: u16,
+    pub map_epoch: u32,
     pub database: String,
     pub user: String,
     pub password: Secret,
@@ -165,6 +184,10 @@ pub struct MySqlConfig {
     pub tls: TlsMode,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_ca: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
     pub engine: TableEngine,
     pub write_connections: u16,
     #[serde(with = "span")]
@@ -188,12 +211,15 @@ impl Default for MySqlConfig {
             servers: "127.0.0.1:3306".to_owned(),
             witnesses: String::new(),
             shards: 1,
+            map_epoch: 0,
             database: "seen".to_owned(),
             user: "seen".to_owned(),
             password: Secret::default(),
             password_file: None,
             tls: TlsMode::Off,
             tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             engine: TableEngine::Innodb,
             write_connections: 4,
             connect_timeout: secs(2),
@@ -214,6 +240,21 @@ impl MySqlConfig {
     /// The first value out of range.
     pub fn validate(&self) -> Result<(), OutOfRange> {
         SECTION.check(SECTION.name, self)?;
+        self.validate_names()?;
+        self.validate_groups()?;
+        self.validate_tls()?;
+        if !self.password.is_empty() && self.password_file.is_some() {
+            return Err(OutOfRange {
+                key: "mysql.password_file".to_owned(),
+                value: "set beside mysql.password".to_owned(),
+                allowed: "one of the two".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Servers, witnesses and shards must fit together.
+    fn validate_groups(&self) -> Result<(), OutOfRange> {
         let refuse = |key: &str, value: &str, error: &StoreError| OutOfRange {
             key: format!("mysql.{key}"),
             value: value.to_owned(),
@@ -243,33 +284,89 @@ impl MySqlConfig {
         }
         Name::new("mysql.database", &self.database)
             .map_err(|e| refuse("database", &self.database, &e))?;
-        if !self.password.is_empty() && self.password_file.is_some() {
-            return Err(OutOfRange {
-                key: "mysql.password_file".to_owned(),
-                value: "set beside mysql.password".to_owned(),
-                allowed: "one of the two".to_owned(),
-            });
+        let homes = self.shard_servers().map_err(|e| refuse("servers", &self.servers, &e))?;
+        let twofold = |home: &ShardServers| {
+            let twice = home.named_twice()?;
+            Some((home.candidates.contains(twice), twice.clone()))
+        };
+        if let Some((is_candidate, twice)) = homes.iter().find_map(twofold) {
+            let (key, value) = match is_candidate {
+                true => ("servers", &self.servers),
+                false => ("witnesses", &self.witnesses),
+            };
+            let allowed = format!(
+                "each server once in its group, as a candidate or as a witness; {twice} is there twice"
+            );
+            return out_of_range(key, value, allowed);
         }
         Ok(())
+    }
+
+    /// The schemas' names must fit: the last shard's is the longest.
+    fn validate_names(&self) -> Result<(), OutOfRange> {
+        let longest = self.database_of(self.shards.saturating_sub(1));
+        if longest.len() <= NAME_CHARACTERS_MAX {
+            return Ok(());
+        }
+        let added = longest.len() - self.database.len();
+        Err(OutOfRange {
+            key: "mysql.database".to_owned(),
+            value: self.database.clone(),
+            allowed: format!(
+                "at most {} characters with mysql.shards = {}: the schema {longest} has {}, and the \
+                 servers allow {NAME_CHARACTERS_MAX}",
+                NAME_CHARACTERS_MAX - added,
+                self.shards,
+                longest.len()
+            ),
+        })
+    }
+
+    /// What belongs together must be set together.
+    fn validate_tls(&self) -> Result<(), OutOfRange> {
+        let files =
+            [("tls_ca", &self.tls_ca), ("tls_cert", &self.tls_cert), ("tls_key", &self.tls_key)];
+        let refuse = |key: &str, file: &PathBuf, allowed: &str| {
+            let (key, value) = (format!("mysql.{key}"), file.display().to_string());
+            Err(OutOfRange { key, value, allowed: allowed.to_owned() })
+        };
+        for (key, file) in files {
+            if let (TlsMode::Off, Some(file)) = (self.tls, file) {
+                return refuse(
+                    key,
+                    file,
+                    "unset while mysql.tls = \"off\"; or mysql.tls = \"required\"",
+                );
+            }
+        }
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(file), None) => refuse("tls_cert", file, "set together with mysql.tls_key"),
+            (None, Some(file)) => refuse("tls_key", file, "set together with mysql.tls_cert"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The schema of a shard.
+    fn database_of(&self, number: u16) -> String {
+        match self.shards {
+            1 => self.database.clone(),
+            _ => format!("{}_{number}", self.database),
+        }
     }
 
     fn shard_servers(&self) -> Result<Vec<ShardServers>, StoreError> {
         let (servers, witnesses) = (groups(&self.servers)?, groups(&self.witnesses)?);
         let shards = usize::from(self.shards);
-        let one = |number: usize| {
-            let group = number * servers.len() / shards.max(1);
-            let database = match shards {
-                1 => self.database.clone(),
-                _ => format!("{}_{number}", self.database),
-            };
+        let one = |number: u16| {
+            let group = usize::from(number) * servers.len() / shards.max(1);
             Ok(ShardServers {
-                database: Name::new("mysql.database", &database)?,
+                database: Name::new("mysql.database", &self.database_of(number))?,
                 candidates: servers.get(group).cloned().unwrap_or_default(),
                 // One group votes for all.
                 witnesses: witnesses.get(group).or(witnesses.first()).cloned().unwrap_or_default(),
             })
         };
-        (0..shards).map(one).collect()
+        (0..self.shards).map(one).collect()
     }
 
     /// What the store is told.
@@ -289,7 +386,11 @@ impl MySqlConfig {
         };
         let tls = match self.tls {
             TlsMode::Off => Tls::Off,
-            TlsMode::Required => Tls::Required { ca: self.tls_ca.clone() },
+            TlsMode::Required => {
+                let files = self.tls_cert.clone().zip(self.tls_key.clone());
+                let identity = files.map(|(certificate, key)| ClientIdentity { certificate, key });
+                Tls::Required { ca: self.tls_ca.clone(), identity }
+            }
         };
         let numbered = (0..).map(NamespaceId::new).zip(namespaces);
         let mappings: Result<Vec<_>, _> =
@@ -298,6 +399,7 @@ impl MySqlConfig {
             mappings: mappings?,
             login: Login { user: self.user.clone(), password, tls },
             shards: self.shard_servers()?,
+            map_epoch: self.map_epoch,
             engine: match self.engine {
                 TableEngine::Innodb => Engine::InnoDb,
                 TableEngine::Compressed => Engine::Compressed,

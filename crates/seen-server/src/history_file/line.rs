@@ -1,5 +1,6 @@
 //! What one line says.
 
+use std::io::Write as _;
 use std::time::UNIX_EPOCH;
 
 use seen_filter::{Item, UnixMillis, UserId};
@@ -68,6 +69,23 @@ fn number(text: &str, field: &str, most: u64) -> Result<u64, String> {
         .ok_or_else(|| format!("{field} is no whole number from 0 to {most}"))
 }
 
+/// A whole number as a time in milliseconds: it is one, or one in seconds.
+pub(super) fn millis_of(whole: u64) -> u64 {
+    if whole < MILLISECONDS_FROM { whole * 1_000 } else { whole }
+}
+
+/// Writes the line that [`HistoryFile`](super::HistoryFile) reads as this event, with all four columns.
+pub fn write_line(text: &mut Vec<u8>, event: &Event) {
+    let Event { user, item, at } = event;
+    let (seconds, millis) = (at.get() / 1_000, at.get() % 1_000);
+    // Writing to memory cannot fail.
+    let _ = match at.get() {
+        at if at >= MILLISECONDS_FROM => writeln!(text, "{user}\t{}\t{}\t{at}", item.id, item.kind),
+        // As a whole number it would be taken for seconds.
+        _ => writeln!(text, "{user}\t{}\t{}\t{seconds}.{millis:03}", item.id, item.kind),
+    };
+}
+
 /// A time in milliseconds since 1970, from any of the forms that a line may have it in.
 ///
 /// # Errors
@@ -78,7 +96,7 @@ pub fn parse_time(text: &str) -> Result<u64, String> {
     let parsed = match text.split_once('.') {
         None if text.bytes().all(|byte| byte.is_ascii_digit()) => {
             let whole: u64 = text.parse().map_err(|_| wrong())?;
-            if whole < MILLISECONDS_FROM { whole * 1_000 } else { whole }
+            millis_of(whole)
         }
         Some((seconds, fraction))
             if !fraction.is_empty()

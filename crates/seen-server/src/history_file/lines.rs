@@ -36,6 +36,11 @@ impl Lines {
         Position { lines: self.lines, bytes: self.bytes, crc32 }
     }
 
+    /// Lines that were read.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines
+    }
+
     /// Bytes that were read.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes

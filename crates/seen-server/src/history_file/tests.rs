@@ -12,7 +12,7 @@ fn event(user: u64, kind: u8, id: u64, ms: u64) -> Event {
 /// Reads bytes as a file would be read.
 fn file(bytes: &[u8], malformed_max: u64) -> HistoryFile {
     let reader = source::reader(Box::new(io::Cursor::new(bytes.to_vec()))).expect("readable");
-    HistoryFile::new(Path::new("test.tsv"), reader, malformed_max)
+    HistoryFile::new(Path::new("test.tsv"), Form::Lines(Lines::new(reader)), malformed_max)
 }
 
 fn all(file: &mut HistoryFile) -> Result<Vec<Event>, HistoryFileError> {
@@ -95,7 +95,8 @@ fn a_line_without_an_end_costs_bounded_memory() {
     let mut file = file(&text, 1);
     assert_eq!(all(&mut file).unwrap(), [event(1, 0, 2, 3_000), event(4, 0, 5, 6_000)]);
     assert!(file.first_malformed()[0].to_string().starts_with("line 2: longer than 4096 bytes"));
-    assert!(file.lines.buffered() <= LINE_BYTES_MAX);
+    let Form::Lines(lines) = &file.form else { panic!("it has lines") };
+    assert!(lines.buffered() <= LINE_BYTES_MAX);
 }
 
 #[test]
@@ -178,7 +179,7 @@ proptest! {
         let Ok(reader) = source::reader(Box::new(io::Cursor::new(bytes.clone()))) else {
             return Ok(());
         };
-        let mut file = HistoryFile::new(Path::new("x"), reader, u64::MAX);
+        let mut file = HistoryFile::new(Path::new("x"), Form::Lines(Lines::new(reader)), u64::MAX);
         if let Ok(events) = all(&mut file) {
             prop_assert!(events.len() as u64 + file.malformed() <= file.position().lines);
             prop_assert_eq!(file.position().bytes, bytes.len() as u64);
@@ -206,5 +207,24 @@ proptest! {
         rest.read_again(first.position(), |_| {}).unwrap();
         let expected: Vec<Event> = lines[stop..].iter().map(|(event, _)| *event).collect();
         prop_assert_eq!(all(&mut rest).unwrap(), expected);
+    }
+}
+
+#[test]
+fn what_is_written_is_read_as_the_same_event() {
+    for (user, kind, id, at) in [
+        (0, 0, 0, 0),
+        (u64::MAX, 255, u64::MAX, 253_402_300_799_999),
+        (7, 1, 2, 1),
+        (7, 1, 3, 99_999_999_999),
+        (7, 1, 4, 100_000_000_000),
+        (7, 1, 5, 1_001),
+    ] {
+        let (user, at) = (UserId::new(user), UnixMillis::new(at));
+        let event = Event { user, item: Item::new(kind, id), at };
+        let mut text = Vec::new();
+        write_line(&mut text, &event);
+        let line = text.strip_suffix(b"\n").expect("a whole line");
+        assert_eq!(line::parse(line), Ok(Some(event)), "{}", String::from_utf8_lossy(line));
     }
 }

@@ -159,8 +159,8 @@ pub(super) async fn serve_http(
     }
 }
 
-/// Keeps readiness true to the feed, and health to readiness: users are cached only once every
-/// partition has begun.
+/// Keeps readiness true to the feed, and health to readiness: users are cached only once their
+/// partition has begun. A partition that cannot be opened is not waited for.
 pub(super) async fn watch_readiness(
     replica: Arc<Replica>,
     readiness: Readiness,
@@ -171,7 +171,7 @@ pub(super) async fn watch_readiness(
     let mut told = false;
     while !stop.is_requested() {
         looks.tick().await;
-        if replica.following_all() {
+        if replica.tried_all() {
             readiness.ready("feed");
         } else {
             readiness.not_ready("feed", "the change feed has not begun");

@@ -15,7 +15,7 @@ use super::NodeError;
 use crate::config::{Config, FeedSource, StorageKind};
 
 /// The store's file within the data folder.
-const FILE: &str = "seen.db";
+pub(super) const FILE: &str = "seen.db";
 /// What one row of the journal takes; the option counts rows.
 const JOURNAL_ROW_BYTES: usize = seen_replica::rules::JOURNAL_ROW_BYTES;
 
@@ -140,7 +140,7 @@ fn folder(config: &Config, ephemeral: bool) -> Result<(PathBuf, Option<TempDir>)
     }
 }
 
-fn sqlite_options(config: &Config, path: PathBuf) -> SqliteOptions {
+pub(super) fn sqlite_options(config: &Config, path: PathBuf) -> SqliteOptions {
     let storage = &config.storage;
     SqliteOptions {
         path,

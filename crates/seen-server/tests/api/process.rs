@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 pub struct Addresses {
     pub api: SocketAddr,
     pub admin: SocketAddr,
+    pub http: SocketAddr,
 }
 
 /// A running `seen serve`. Killed when it is dropped.
@@ -115,6 +116,8 @@ fn announced(mut stderr: impl BufRead + Send + 'static) -> Addresses {
 fn addresses(line: &str) -> Option<Addresses> {
     let rest = line.strip_prefix("seen: serving on ")?;
     let (api, rest) = rest.split_once(" (admin ")?;
-    let (admin, _) = rest.split_once(", ")?;
-    Some(Addresses { api: api.parse().ok()?, admin: admin.parse().ok()? })
+    let (admin, rest) = rest.split_once(", http ")?;
+    let (http, _) = rest.split_once(')')?;
+    let (api, admin) = (api.parse().ok()?, admin.parse().ok()?);
+    Some(Addresses { api, admin, http: http.parse().ok()? })
 }

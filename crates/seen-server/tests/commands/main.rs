@@ -2,6 +2,7 @@
 //! real sockets, a real store.
 
 mod calls;
+mod export;
 mod import;
 mod liar;
 #[path = "../api/process.rs"]

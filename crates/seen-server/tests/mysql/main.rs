@@ -3,6 +3,8 @@
 #[path = "../api/ask.rs"]
 #[allow(dead_code, reason = "shared with the API's tests, which use all of it")]
 mod ask;
+mod attempts;
+mod export;
 mod job;
 mod migrate;
 #[path = "../api/process.rs"]

@@ -3,7 +3,9 @@
 use seen_filter::Timeline;
 
 use super::gtid::{Gtid, GtidSet, SourceId};
-use super::place::{LogPlace, Place, mariadb_timeline, mysql_timeline};
+use super::place::{
+    LogPlace, Place, mariadb_timeline, mysql_timeline, mysql_timeline_without_order,
+};
 
 /// What a server's log is numbered by, and how far it is.
 #[derive(Clone, Debug)]
@@ -27,7 +29,10 @@ impl Facts {
     pub fn timeline(&self, salt: u64) -> Timeline {
         match self.log {
             Log::MariaDb { domain, .. } => mariadb_timeline(self.store_timeline, domain, salt),
-            Log::MySql { source, .. } => mysql_timeline(self.store_timeline, source, salt),
+            Log::MySql { source, ref executed } => match executed.has_holes(source) {
+                true => mysql_timeline_without_order(self.store_timeline, source, salt),
+                false => mysql_timeline(self.store_timeline, source, salt),
+            },
         }
     }
 
@@ -52,13 +57,16 @@ impl Facts {
         let (newest, done) = (place.newest(), place.done);
         let by_cursor = place.log == LogPlace::ByNumber;
         let behind = if by_cursor { "ahead" } else { "rewound" };
-        let timeline = match (&self.log, &place.log) {
+        let is_same = match (&self.log, &place.log) {
+            // Holes come and go; what was told under either timeline is continued under it.
             (Log::MySql { .. }, LogPlace::Set(_, source)) => {
-                mysql_timeline(self.store_timeline, *source, salt)
+                let store = self.store_timeline;
+                place.timeline == mysql_timeline(store, *source, salt)
+                    || place.timeline == mysql_timeline_without_order(store, *source, salt)
             }
-            _ => self.timeline(salt),
+            _ => place.timeline == self.timeline(salt),
         };
-        if timeline != place.timeline {
+        if !is_same {
             return Err("timeline");
         }
         match (&self.log, &mut place.log) {

@@ -36,7 +36,7 @@ impl Gtid {
 
 /// Who numbers a MySQL server's transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SourceId(pub [u8; 16]);
+pub(crate) struct SourceId(pub [u8; 16]);
 
 impl SourceId {
     pub fn parse(text: &str) -> Option<Self> {
@@ -84,6 +84,13 @@ impl GtidSet {
     pub fn contains(&self, source: SourceId, number: u64) -> bool {
         let ranges = self.0.get(&source).map_or(&[][..], Vec::as_slice);
         ranges.iter().any(|(first, end)| (*first..*end).contains(&number))
+    }
+
+    /// True if some numbers of a source below its highest are missing, from its first one on.
+    pub fn has_holes(&self, source: SourceId) -> bool {
+        let ranges = self.0.get(&source).map_or(&[][..], Vec::as_slice);
+        let known: u64 = ranges.iter().map(|(first, end)| end.saturating_sub(*first)).sum();
+        known < self.newest(source)
     }
 
     /// Adds one transaction.

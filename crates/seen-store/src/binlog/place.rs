@@ -81,9 +81,15 @@ pub(crate) fn made_by(timeline: Timeline, server: u32) -> Timeline {
 }
 
 /// The same for MySQL: of the store's own timeline and who numbers the transactions.
-pub(super) fn mysql_timeline(store: u64, source: SourceId, salt: u64) -> Timeline {
+pub(crate) fn mysql_timeline(store: u64, source: SourceId, salt: u64) -> Timeline {
     let number = u128::from_be_bytes(source.0);
     salted(mix(mix(store) ^ (number >> 64) as u64) ^ number as u64, salt)
+}
+
+/// The same while the source's numbers have holes: what fills them comes after later numbers, so that
+/// nothing that is numbered so may be compared with a commit's own number.
+pub(super) fn mysql_timeline_without_order(store: u64, source: SourceId, salt: u64) -> Timeline {
+    mysql_timeline(store, source, mix(salt ^ 0x686f_6c65).max(1))
 }
 
 /// What stands for the store's own timeline where there is no table that tells it.

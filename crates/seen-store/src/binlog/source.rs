@@ -303,7 +303,7 @@ impl Source {
         let translator =
             self.translator.get_or_insert_with(|| Translator::new(subject.clone(), place.clone()));
         translator.place = place;
-        translator.know(&session.facts, salt);
+        translator.know(&session.facts, salt, &subject.numbers);
         translator
     }
 

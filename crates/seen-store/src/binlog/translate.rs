@@ -8,7 +8,7 @@ use super::event::LogEvent;
 use super::facts::{Facts, Log};
 use super::gtid::{Begins, Gtid, SourceId};
 use super::meaning::{CONTROL_TABLE, ControlRow, Subject, Told};
-use super::place::{LogPlace, Place, mysql_timeline};
+use super::place::{LogPlace, Place, mysql_timeline, mysql_timeline_without_order};
 use super::row::table_id;
 use super::statement::{Followed, Statement, names, read};
 
@@ -93,7 +93,8 @@ impl Translator {
     }
 
     /// Takes over what a connection's server is like.
-    pub fn know(&mut self, facts: &Facts, salt: u64) {
+    pub fn know(&mut self, facts: &Facts, salt: u64, numbers: &[u16]) {
+        self.subject.numbers = numbers.to_vec();
         self.seeds = (facts.store_timeline, salt);
         self.ignores_case = facts.ignores_case;
         if let Log::MariaDb { domain, .. } = facts.log {
@@ -209,6 +210,9 @@ impl Translator {
         let skips_partly = partly.is_some_and(|(partly, _)| partly < number);
         let told = self.newest.max(Some(self.place.done));
         let is_late = told.is_some_and(|told| number <= told) && self.lacks(number);
+        if is_late || told.is_some_and(|told| number > told.saturating_add(1)) {
+            self.no_order();
+        }
         let comes_again = self.newest.is_some_and(|newest| number <= newest) && !is_late;
         if comes_again || skips_partly {
             return Err(Stop::Rewound);
@@ -236,6 +240,20 @@ impl Translator {
     /// has been promoted, or somebody gave the number by hand.
     fn lacks(&self, number: u64) -> bool {
         matches!(&self.place.log, LogPlace::Set(set, source) if !set.contains(*source, number))
+    }
+
+    /// The numbers of a MySQL source are not those of its log's order: from here on no stamp of a
+    /// commit may be compared with what has come by. Fences do all the work.
+    fn no_order(&mut self) {
+        let LogPlace::Set(_, source) = &self.place.log else { return };
+        let timeline = mysql_timeline_without_order(self.seeds.0, *source, self.seeds.1);
+        if self.place.timeline == timeline {
+            return;
+        }
+        self.tell_quiet();
+        self.place.timeline = timeline;
+        let event = FeedEvent::Gap { scope: GapScope::Partition, reason: "numbers_skipped" };
+        self.out.push((event, self.place.cursor()));
     }
 
     /// Numbers of several GTID domains of MariaDB cannot be compared.

@@ -17,14 +17,14 @@ use super::{MemoryStore, Stalled};
 use crate::request::{self, invalid, unknown_namespace};
 
 /// How a read sees the store.
-struct View {
-    at: u64,
-    snapshot: SnapshotId,
+pub(super) struct View {
+    pub(super) at: u64,
+    pub(super) snapshot: SnapshotId,
 }
 
 impl MemoryStore {
     /// Waits, suffers the fault of the next read, and calls `read` with what it may see.
-    async fn read<T>(
+    pub(super) async fn read<T>(
         &self,
         read: impl FnOnce(&State, View) -> Result<T, StoreError> + Send,
     ) -> Result<T, StoreError> {
@@ -106,7 +106,7 @@ impl MemoryStore {
         }
     }
 
-    fn known(&self, namespace: NamespaceId) -> Result<(), StoreError> {
+    pub(super) fn known(&self, namespace: NamespaceId) -> Result<(), StoreError> {
         self.with(|core| {
             let count = core.state.namespaces.len();
             if usize::from(namespace.get()) < count {

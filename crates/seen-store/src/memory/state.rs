@@ -2,11 +2,12 @@
 //! answered as of any earlier commit.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use seen_filter::history::{Row, Write, WriteOp};
 use seen_filter::{
     CommitStamp, FeedEvent, FeedId, FenceSeq, Incarnation, Item, NamespaceId, NamespaceSettings,
-    Shard, TimeRule, UnixMillis, UserEpoch, UserId,
+    RowKey, ScannedRow, Shard, TimeRule, UnixMillis, UserEpoch, UserId,
 };
 
 use super::MemoryOptions;
@@ -153,6 +154,29 @@ impl State {
         let rows = self.rows.range(of_user(namespace.get(), user));
         rows.filter_map(move |(_, versions)| row_at(versions, at))
             .filter(move |r| r.bucket >= horizon)
+    }
+
+    /// A namespace's rows after a key as of commit `at` that have not expired by `now`, in key order.
+    pub(crate) fn scan_at(
+        &self,
+        namespace: NamespaceId,
+        after: Option<RowKey>,
+        at: u64,
+        now: UnixMillis,
+    ) -> impl Iterator<Item = ScannedRow> {
+        let retention = self.namespaces.get(usize::from(namespace.get())).and_then(|s| s.retention);
+        let horizon = retention.map_or(0, |r| r.horizon_at(now));
+        let namespace = namespace.get();
+        let from = match after {
+            None => Bound::Included((namespace, UserId::new(0), Item::new(0, 0))),
+            Some((user, item)) => Bound::Excluded((namespace, user, item)),
+        };
+        let rows = self.rows.range((from, Bound::Unbounded));
+        rows.take_while(move |(key, _)| key.0 == namespace)
+            .filter_map(move |(key, versions)| {
+                row_at(versions, at).map(|row| ScannedRow { user: key.1, row })
+            })
+            .filter(move |scanned| scanned.row.bucket >= horizon)
     }
 
     /// How many rows a namespace has as of commit `at`, expired ones included.

@@ -6,11 +6,14 @@ use seen_filter::StoreError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row as _};
 
-use super::dialect::{ServerFacts, read_only};
+use super::cluster;
+use super::dialect::{STATEMENTS_KEPT_MAX, ServerFacts, server_read_only};
 use super::errors::{Failure, Stage};
+use super::map;
 use super::mapping::Name;
 use super::options::MySqlOptions;
-use super::server::{ServerAddress, Tls};
+use super::server::ServerAddress;
+use super::tls;
 
 /// What a connection is for. The three classes of work have connections of their own, so that none
 /// starves another.
@@ -64,7 +67,7 @@ fn connect_options(
         .host(&address.host)
         .port(address.port)
         .username(&options.login.user)
-        .statement_cache_capacity(256)
+        .statement_cache_capacity(STATEMENTS_KEPT_MAX)
         .pipes_as_concat(false)
         .no_engine_substitution(false)
         .timezone(None)
@@ -77,11 +80,28 @@ fn connect_options(
     if let Some(database) = database {
         connect = connect.database(database.as_str());
     }
-    Ok(match &options.login.tls {
-        Tls::Off => connect.ssl_mode(MySqlSslMode::Disabled),
-        Tls::Required { ca: None } => connect.ssl_mode(MySqlSslMode::VerifyIdentity),
-        Tls::Required { ca: Some(ca) } => connect.ssl_mode(MySqlSslMode::VerifyIdentity).ssl_ca(ca),
-    })
+    let Some(material) = tls::Material::read(&options.login.tls)? else {
+        return Ok(connect.ssl_mode(MySqlSslMode::Disabled));
+    };
+    connect = connect.ssl_mode(MySqlSslMode::VerifyIdentity);
+    // Added to the system's, which sqlx reads by itself.
+    if let Some(ca) = material.ca {
+        connect = connect.ssl_ca_from_pem(ca);
+    }
+    if let Some((certificate, key)) = material.identity {
+        connect = connect.ssl_client_cert_from_pem(certificate).ssl_client_key_from_pem(key);
+    }
+    Ok(connect)
+}
+
+/// What a connection that could not be opened failed with.
+fn not_opened(address: &ServerAddress, error: sqlx::Error) -> Failure {
+    let no_tls = matches!(&error, sqlx::Error::Tls(why) if why.to_string().contains("support TLS"));
+    let advice = if no_tls { Some(tls::NO_TLS.to_owned()) } else { tls::advice(&error) };
+    match advice {
+        Some(advice) => Failure::Store(tls::refused(address, &error, &advice)),
+        None => Failure::Sql(Stage::Open, error),
+    }
 }
 
 /// Opens a connection within the connect timeout and asks the server what it is.
@@ -95,22 +115,31 @@ pub(crate) async fn connect(
     let opening = async {
         let mut connection = target.connect().await?;
         let row = connection
-            .fetch_one(concat!("SELECT VERSION(), CAST(@@server_id AS UNSIGNED), ", read_only!()))
+            .fetch_one(concat!(
+                "SELECT VERSION(), CAST(@@server_id AS UNSIGNED), ",
+                server_read_only!()
+            ))
             .await?;
         let version: String = row.try_get(0)?;
         let server_id: u64 = row.try_get(1)?;
         let read_only: i64 = row.try_get(2)?;
         Ok((connection, version, server_id, read_only != 0))
     };
-    let sql = |error| Failure::Sql(Stage::Open, error);
+    let sql = |error| not_opened(address, error);
     let limit = options.connect_timeout();
     let silent = |_| Failure::Silent(Stage::Open, options.connect_timeout_ms);
     let (mut connection, version, server_id, read_only) =
         tokio::time::timeout(limit, opening).await.map_err(silent)?.map_err(sql)?;
-    let facts = ServerFacts::new(&version, server_id, read_only).map_err(Failure::Store)?;
+    let mut facts = ServerFacts::new(&version, server_id, read_only).map_err(Failure::Store)?;
     if role != Role::Probe {
         let snapshot = role != Role::Write;
-        let session = facts.dialect.session(role.limit_ms(options), snapshot, role == Role::Write);
+        let session = facts.dialect.session(role.limit_ms(options), snapshot);
+        let mut session = session + &map::session(options.map_epoch);
+        let asked = cluster::is_node(&mut connection, facts.dialect);
+        facts.is_galera = tokio::time::timeout(limit, asked).await.map_err(silent)??;
+        if facts.is_galera {
+            session += cluster::SEES_WHAT_WAS_WRITTEN;
+        }
         let setting = sqlx::raw_sql(AssertSqlSafe(session));
         let set = setting.execute(&mut connection);
         tokio::time::timeout(limit, set).await.map_err(silent)?.map_err(sql)?;

@@ -24,6 +24,8 @@ pub struct ServerFacts {
     pub server_id: u64,
     /// True if it takes no writes.
     pub read_only: bool,
+    /// True for a node of a Galera cluster that takes writes: the others do so, too.
+    pub is_galera: bool,
 }
 
 /// The oldest versions that are tried: older ones lack what the store needs.
@@ -35,14 +37,45 @@ const OLDEST: [(Dialect, (u32, u32)); 3] =
 const CHECK_SIZES: [usize; 5] = [1, 8, 40, 200, 1_000];
 const CHECK_SIZES_TIDB: [usize; 4] = [1, 8, 40, 200];
 
+/// Statements that a connection keeps prepared; TiDB keeps as many plans.
+pub(crate) const STATEMENTS_KEPT_MAX: usize = 256;
+
 /// Whether a server takes no writes, as 0 or 1. MariaDB's variable is a word from 12.0 on, and a word
 /// that is neither must not read as writable.
-macro_rules! read_only {
+macro_rules! server_read_only {
     () => {
         "CASE WHEN UPPER(CAST(@@global.read_only AS CHAR)) IN ('0', 'OFF') THEN 0 ELSE 1 END"
     };
 }
+pub(crate) use server_read_only;
+
+/// Whether a shard takes no writes of this session, as 0 or 1: since its server takes none, or since it
+/// was told of a newer map of shards than the session goes by (see `map`).
+macro_rules! read_only {
+    () => {
+        "CASE WHEN UPPER(CAST(@@global.read_only AS CHAR)) IN ('0', 'OFF') AND @seen_map_epoch >= \
+         (SELECT epoch FROM seen_map WHERE id = 1) THEN 0 ELSE 1 END"
+    };
+}
 pub(crate) use read_only;
+
+/// The same for a transaction that writes: the map stays what it is until it ends.
+macro_rules! read_only_held {
+    () => {
+        "CASE WHEN UPPER(CAST(@@global.read_only AS CHAR)) IN ('0', 'OFF') AND @seen_map_epoch >= \
+         (SELECT epoch FROM seen_map WHERE id = 1 LOCK IN SHARE MODE) THEN 0 ELSE 1 END"
+    };
+}
+pub(crate) use read_only_held;
+
+/// How soon a server is to see to a statement, beside others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// Point checks and marks: a caller waits.
+    High,
+    /// Background work: trims, counts, verification, scans, samples.
+    Low,
+}
 
 impl Dialect {
     /// Its name.
@@ -62,6 +95,28 @@ impl Dialect {
         }
     }
 
+    /// The largest LIMIT of a page's statement. For a larger one TiDB keeps no plan, and a full page
+    /// asks for one row more than it has.
+    pub(crate) const fn page_limit_max(self) -> u64 {
+        match self {
+            Self::TiDb => 10_000,
+            Self::MariaDb | Self::MySql => u64::MAX,
+        }
+    }
+
+    /// The word for it, after a statement's first; nothing where that would say something else.
+    /// Statements that carry none are normal: pages of builds and listings.
+    ///
+    /// Not by `tidb_force_priority`: whoever sets that for a session sets it for all of the server's
+    /// sessions.
+    pub(crate) const fn priority(self, priority: Priority) -> &'static str {
+        match (self, priority) {
+            (Self::TiDb, Priority::High) => "HIGH_PRIORITY ",
+            (Self::TiDb, Priority::Low) => "LOW_PRIORITY ",
+            _ => "",
+        }
+    }
+
     /// True if several servers are writable at once and all show the same: none of them is *the*
     /// primary, and any will do.
     pub const fn any_server(self) -> bool {
@@ -70,8 +125,13 @@ impl Dialect {
 
     /// The settings of a connection: strict values, UTC, and limits that the server keeps itself
     /// when the client has gone. `lock_wait_s` is at least 1.
-    pub(crate) fn session(self, limit_ms: u64, snapshot: bool, writes: bool) -> String {
-        let isolation = if snapshot { "REPEATABLE READ" } else { "READ COMMITTED" };
+    pub(crate) fn session(self, limit_ms: u64, snapshot: bool) -> String {
+        // TiDB refuses READ COMMITTED for some statements and does not need it: its writes take no
+        // gap locks.
+        let isolation = match snapshot || self == Self::TiDb {
+            true => "REPEATABLE READ",
+            false => "READ COMMITTED",
+        };
         let lock_wait_s = limit_ms.div_ceil(1_000);
         let mut text = format!(
             "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
@@ -91,19 +151,19 @@ impl Dialect {
                     ", max_execution_time = {limit_ms}, lock_wait_timeout = {lock_wait_s}"
                 );
             }
-            // Whatever the cluster's defaults are: rules R2 and R5 ask for fresh reads.
+            // Whatever the cluster's defaults are: rules R2 and R5 ask for fresh reads; positions are
+            // compared, so that commits must be numbered in the order in which they are made; and what is
+            // locked must be locked when it is written, not found out at COMMIT.
             Self::TiDb => {
                 text += &format!(
                     ", max_execution_time = {limit_ms}, tidb_low_resolution_tso = 0, \
-                     tidb_read_staleness = 0"
+                     tidb_read_staleness = 0, tidb_guarantee_linearizability = 1, \
+                     tidb_txn_mode = 'pessimistic', tidb_enable_prepared_plan_cache = 1, \
+                     tidb_session_plan_cache_size = {STATEMENTS_KEPT_MAX}"
                 );
             }
         }
-        // TiDB refuses READ COMMITTED for some statements and does not need it: its writes take no
-        // gap locks.
-        if !(self == Self::TiDb && writes) {
-            text += &format!("; SET SESSION TRANSACTION ISOLATION LEVEL {isolation}");
-        }
+        text += &format!("; SET SESSION TRANSACTION ISOLATION LEVEL {isolation}");
         text
     }
 }
@@ -119,7 +179,8 @@ impl ServerFacts {
             v if v.contains("MariaDB") => Dialect::MariaDb,
             _ => Dialect::MySql,
         };
-        let facts = Self { dialect, version: version.to_owned(), server_id, read_only };
+        let version_text = version.to_owned();
+        let facts = Self { dialect, version: version_text, server_id, read_only, is_galera: false };
         let number = facts.number();
         let (_, oldest) = OLDEST.iter().find(|(d, _)| *d == dialect).unwrap_or(&OLDEST[0]);
         if number.is_some_and(|number| number < *oldest) {

@@ -5,9 +5,11 @@
 mod grants;
 mod lengths;
 mod privileges;
+mod regions;
 mod sample;
 mod servers;
 mod settings;
+mod statements;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -55,6 +57,9 @@ impl WantedFeed {
 pub struct ExamineOptions {
     /// Where changes are to come from.
     pub feed: WantedFeed,
+    /// S of rule R2, in milliseconds: the longest time after which a commit that the binary log has shown
+    /// is seen by a fresh read.
+    pub snapshot_lag_ms: u64,
     /// Most users of a namespace whose histories are counted, in each shard.
     pub users_max: u64,
     /// Most rows of a table of somebody else's that are looked at.
@@ -63,7 +68,7 @@ pub struct ExamineOptions {
 
 impl Default for ExamineOptions {
     fn default() -> Self {
-        Self { feed: WantedFeed::Auto, users_max: 2_000, rows_max: 100_000 }
+        Self { feed: WantedFeed::Auto, snapshot_lag_ms: 2_000, users_max: 2_000, rows_max: 100_000 }
     }
 }
 

@@ -74,11 +74,11 @@ impl Lease {
         if self.held_until.lock().take().is_none() {
             return;
         }
-        let holder = self.holder;
-        let given = self
-            .shard
-            .pages
-            .run(move |session| Box::pin(async move { session.give_lease_up(holder).await }));
+        let (shard, holder) = (Arc::clone(&self.shard), self.holder);
+        let given = self.shard.pages.run(move |session| {
+            let shard = Arc::clone(&shard);
+            Box::pin(async move { session.give_lease_up(&shard, holder).await })
+        });
         match tokio::time::timeout(self.shard.options.connect_timeout(), given).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -96,10 +96,16 @@ fn write_error(error: sqlx::Error) -> Failure {
 }
 
 impl Session {
-    /// Takes or renews the lease by one conditional statement. Whoever sees that another holds it
-    /// writes nothing.
+    /// Takes or renews the lease by one conditional statement, at a server that is proven to be the
+    /// primary. Whoever sees that another holds it writes nothing.
     async fn take_lease(&mut self, shard: &ShardStore, holder: u64) -> Result<bool, Failure> {
-        self.stage = Stage::Write;
+        self.begin_write(shard).await?;
+        let holds = self.try_lease(shard, holder).await?;
+        self.commit().await?;
+        Ok(holds)
+    }
+
+    async fn try_lease(&mut self, shard: &ShardStore, holder: u64) -> Result<bool, Failure> {
         let row = self
             .connection
             .fetch_one(sqlx::raw_sql(
@@ -136,8 +142,8 @@ impl Session {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn give_lease_up(&mut self, holder: u64) -> Result<(), Failure> {
-        self.stage = Stage::Write;
+    async fn give_lease_up(&mut self, shard: &ShardStore, holder: u64) -> Result<(), Failure> {
+        self.begin_write(shard).await?;
         sqlx::query(
             "UPDATE seen_leases SET holder = 0, until_ms = 0 WHERE name = 'upkeep' AND holder = ?",
         )
@@ -145,6 +151,7 @@ impl Session {
         .execute(&mut self.connection)
         .await
         .map_err(write_error)?;
+        self.commit().await?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use seen_filter::{Kind, NamespaceId, NamespaceSettings, StoreError};
 use crate::request::invalid;
 
 /// Longest name of a database, table or column, in bytes: MySQL's own limit.
-const NAME_BYTES_MAX: usize = 64;
+pub const NAME_CHARACTERS_MAX: usize = 64;
 
 /// A name of a database, table or column that is safe between backquotes: letters, digits, `_`, `$`
 /// and `-`.
@@ -22,12 +22,12 @@ impl Name {
     /// `InvalidRequest`, naming what the name is of.
     pub fn new(what: &str, name: &str) -> Result<Self, StoreError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '-');
-        if !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(plain) {
+        if !name.is_empty() && name.len() <= NAME_CHARACTERS_MAX && name.chars().all(plain) {
             return Ok(Self(name.to_owned()));
         }
         Err(invalid(format!(
             "{what} = {name:?} is no allowed name (letters, digits, _, $ and -, at most \
-             {NAME_BYTES_MAX} bytes)"
+             {NAME_CHARACTERS_MAX} bytes)"
         )))
     }
 

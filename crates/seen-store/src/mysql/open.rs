@@ -3,45 +3,41 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
-use seen_filter::{HashKey, NamespaceSettings, Shard, StoreError, StoreErrorKind, Timeline};
-use sqlx::{Connection as _, MySqlConnection, Row as _};
+use seen_filter::{NamespaceSettings, Shard, StoreError, StoreErrorKind};
+use sqlx::Connection as _;
 use tokio::sync::watch;
 
-use super::connection::{Role, connect};
-use super::dialect::{Dialect, ServerFacts};
-use super::errors::{Failure, Stage};
-use super::foreign::{self, ColumnTypes};
-use super::mapping::TableMapping;
+use super::MySqlStore;
+use super::errors::Failure;
+use super::home::Home;
+use super::look::{Common, Looked, Looker, check_common, connected, schema_on};
 use super::options::MySqlOptions;
-use super::primary::{PrimaryWatch, Standing};
+use super::primary::PrimaryWatch;
 use super::retry::RetryBudget;
-use super::schema::{Identity, Schema, SchemaPlan, missing_schema, storage_now};
+use super::schema::{SchemaPlan, storage_now};
 use super::shard::{ShardParts, ShardStore};
-use super::sql::TableSql;
-use super::tables::{Tables, mapping_of};
+use super::tables::Tables;
+use super::tally;
 use super::upkeep::Upkeep;
-use super::{MySqlStore, RetryBudget as Budget};
 use crate::request;
 
-/// What was found of one shard.
-struct Found {
-    primary: Arc<PrimaryWatch>,
-    facts: ServerFacts,
-    identity: Identity,
-    database_ids: Vec<u16>,
-    /// Each namespace's table, as it was found.
-    forms: Vec<(TableMapping, ColumnTypes)>,
-}
+/// Shards that are looked at at the same time.
+const LOOKS_MAX: usize = 32;
+/// Shards that are named in an error.
+const NAMED_MAX: usize = 4;
 
 impl MySqlStore {
     /// Opens the store: finds every shard's primary, and checks that the schema is what this program
-    /// expects.
+    /// expects. A shard that is not in reach is looked at when it first is; until then calls about its
+    /// users fail with `Unavailable`. One shard must be in reach: what hashes users over shards is
+    /// known by none else.
     ///
     /// # Errors
     /// `InvalidRequest` for options or namespaces out of range or in conflict with the database;
-    /// `Unavailable` if a shard has no primary in reach; `Schema` if something is missing or was made
-    /// by a newer program. Each says what to do.
+    /// `Unavailable` if no shard is in reach; `Schema` if something is missing or was made by a newer
+    /// program. Each says what to do.
     pub async fn open(
         options: MySqlOptions,
         namespaces: Vec<NamespaceSettings>,
@@ -49,16 +45,14 @@ impl MySqlStore {
         options.validate()?;
         request::namespaces(&namespaces)?;
         let options = Arc::new(options);
-        let mut all = Vec::with_capacity(options.shards.len());
-        for number in 0..options.shards.len() {
-            all.push(find(&options, number, &namespaces).await?);
-        }
-        let Some(first) = all.first() else { return Err(super::pool::closed()) };
-        let (identity, dialect) = (first.identity, first.facts.dialect);
-        check_identities(&all)?;
-        let forms = first.forms.clone();
-        let tables = Arc::new(Tables::new(namespaces, forms, dialect));
-        let budget = Arc::new(Budget::default());
+        let (groups, homes) = homes(&options);
+        join_all(groups.iter().map(|group| group.look_for_one())).await;
+        let looker = Looker { options: Arc::clone(&options), namespaces: namespaces.clone() };
+        let looker = Arc::new(looker);
+        let common = Arc::new(look_at_all(&looker, &homes).await?);
+        let forms = common.forms.clone();
+        let tables = Arc::new(Tables::new(namespaces, forms, common.dialect));
+        let budget = Arc::new(RetryBudget::default());
         let (shutdown, stopped) = watch::channel(false);
         // One life of one store, for the leases of background work.
         let life = rand::random();
@@ -66,25 +60,39 @@ impl MySqlStore {
             options: Arc::clone(&options),
             shards: Vec::new(),
             tables: Arc::clone(&tables),
-            hash_key: HashKey::new(identity.hash_key_id, identity.hash_secret),
-            dialect,
+            hash_key: common.hash_key(),
+            dialect: common.dialect,
             budget: Arc::clone(&budget),
             jobs: Mutex::default(),
             upkeep: Vec::new(),
             shutdown,
             tasks: Mutex::default(),
         };
-        for found in all {
-            let watching = Arc::clone(&found.primary).run(stopped.clone());
-            store.tasks.get_mut().push(tokio::spawn(watching));
-            let shard = ShardStore::new(parts(found, &options, &budget, &tables));
+        let tasks = store.tasks.get_mut();
+        let every = Duration::from_millis(options.probe_interval_ms);
+        let counting = tally::run(homes.clone(), groups.clone(), every, stopped.clone());
+        tasks.push(tokio::spawn(counting));
+        for group in groups {
+            tasks.push(tokio::spawn(group.run(stopped.clone())));
+        }
+        for home in homes {
+            let following = Arc::clone(&looker);
+            let following =
+                following.follow(Arc::clone(&home), Arc::clone(&common), stopped.clone());
+            tasks.push(tokio::spawn(following));
+            let shard = ShardStore::new(ShardParts {
+                options: Arc::clone(&options),
+                primary: home,
+                budget: Arc::clone(&budget),
+                tables: Arc::clone(&tables),
+            });
             let (jobs, writers) = shard.start_writers();
             store.jobs.get_mut().push(jobs);
-            store.tasks.get_mut().extend(writers);
+            tasks.extend(writers);
             let upkeep = Upkeep::new(Arc::clone(&shard), life);
             if options.upkeep {
                 let working = Arc::clone(&upkeep).run(stopped.clone());
-                store.tasks.get_mut().push(tokio::spawn(working));
+                tasks.push(tokio::spawn(working));
             }
             store.upkeep.push(upkeep);
             store.shards.push(shard);
@@ -95,7 +103,7 @@ impl MySqlStore {
     /// What the schema lacks, shard by shard. Changes nothing.
     ///
     /// # Errors
-    /// As [`MySqlStore::open`].
+    /// As [`MySqlStore::open`], and `Unavailable` if any shard is not in reach.
     pub async fn plan_schema(
         options: MySqlOptions,
         namespaces: Vec<NamespaceSettings>,
@@ -107,7 +115,8 @@ impl MySqlStore {
     /// from two places at once.
     ///
     /// # Errors
-    /// As [`MySqlStore::open`]; what was made before the error stays, and is found by the next run.
+    /// As [`MySqlStore::plan_schema`]; what was made before the error stays, and is found by the next
+    /// run.
     pub async fn apply_schema(
         options: MySqlOptions,
         namespaces: Vec<NamespaceSettings>,
@@ -116,196 +125,78 @@ impl MySqlStore {
     }
 }
 
-fn parts(
-    found: Found,
-    options: &Arc<MySqlOptions>,
-    budget: &Arc<RetryBudget>,
-    tables: &Arc<Tables>,
-) -> ShardParts {
-    ShardParts {
-        options: Arc::clone(options),
-        primary: found.primary,
-        budget: Arc::clone(budget),
-        tables: Arc::clone(tables),
-        dialect: found.facts.dialect,
-        timeline: Timeline::new(found.identity.timeline),
-        database_ids: found.database_ids,
-    }
-}
-
-/// A shard's primary; asks for it a few times.
-async fn primary_of(
-    options: &Arc<MySqlOptions>,
-    number: usize,
-) -> Result<Arc<PrimaryWatch>, StoreError> {
-    let shard = Shard::new(u16::try_from(number).unwrap_or(u16::MAX));
-    let servers = options.shards[number].clone();
-    let watch = PrimaryWatch::new(shard, Arc::clone(options), servers);
-    let until = tokio::time::Instant::now() + options.connect_timeout();
-    while !matches!(watch.look().await, Standing::One(_)) {
-        if tokio::time::Instant::now() >= until {
-            break;
+/// A watch for each group of servers, and every shard's home.
+fn homes(options: &Arc<MySqlOptions>) -> (Vec<Arc<PrimaryWatch>>, Vec<Arc<Home>>) {
+    let of_shards = PrimaryWatch::of_shards(options);
+    let mut groups: Vec<Arc<PrimaryWatch>> = Vec::new();
+    let mut homes = Vec::with_capacity(of_shards.len());
+    for (number, (group, servers)) in of_shards.into_iter().zip(&options.shards).enumerate() {
+        if !groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
+            groups.push(Arc::clone(&group));
         }
-        tokio::time::sleep(Duration::from_millis(options.probe_interval_ms)).await;
+        let shard = Shard::new(u16::try_from(number).unwrap_or(u16::MAX));
+        homes.push(Home::new(shard, servers.database.clone(), group, options.map_epoch));
     }
-    watch.primary()?;
-    Ok(watch)
+    (groups, homes)
 }
 
-async fn connected(
-    options: &Arc<MySqlOptions>,
-    watch: &PrimaryWatch,
-) -> Result<(MySqlConnection, ServerFacts), StoreError> {
-    let primary = watch.primary()?;
-    let database = &watch.servers().database;
-    let opened = connect(options, &primary.address, Some(database), Role::Page).await;
-    opened.map_err(|failure| {
-        let place = format!("shard {} at {}", watch.shard, primary.address);
-        failure.into_store_error(&place)
-    })
-}
-
-async fn find(
-    options: &Arc<MySqlOptions>,
-    number: usize,
-    namespaces: &[NamespaceSettings],
-) -> Result<Found, StoreError> {
-    let primary = primary_of(options, number).await?;
-    let (mut connection, facts) = connected(options, &primary).await?;
-    let looked = look(&mut connection, options, &primary, &facts, namespaces).await;
-    let _ = connection.close().await;
-    let place = format!("shard {} ({})", primary.shard, primary.servers().database);
-    let Looked { identity, database_ids, forms } =
-        looked.map_err(|failure| failure.into_store_error(&place))?;
-    Ok(Found { primary, facts, identity, database_ids, forms })
-}
-
-/// What a look at one shard's schema found.
-struct Looked {
-    identity: Identity,
-    database_ids: Vec<u16>,
-    forms: Vec<(TableMapping, ColumnTypes)>,
-}
-
-async fn look(
-    connection: &mut MySqlConnection,
-    options: &Arc<MySqlOptions>,
-    primary: &PrimaryWatch,
-    facts: &ServerFacts,
-    namespaces: &[NamespaceSettings],
-) -> Result<Looked, Failure> {
-    warn_of_lost_commits(connection, facts.dialect).await?;
-    let now = storage_now(connection, options.clock.as_ref()).await?;
-    let mut schema = schema_on(connection, options, primary, facts, now);
-    let plan = schema.plan(options, namespaces).await?;
-    if let Some(step) = plan.steps.first() {
-        let what = format!("{} of schema {}", step.what, plan.database);
-        let why = "run `seen migrate --apply` with this configuration";
-        return Err(Failure::Store(missing_schema(&what, why)));
-    }
-    let identity = schema.identity().await?.ok_or_else(|| {
-        Failure::Store(missing_schema("the row of seen_store", "run `seen migrate --apply`"))
-    })?;
-    let known = schema.namespaces().await?;
-    let ids = namespaces.iter().map(|n| known.get(&n.name).map_or(u16::MAX, |(id, _)| *id));
-    let database_ids: Vec<u16> = ids.collect();
-    let mut forms = Vec::with_capacity(namespaces.len());
-    for settings in namespaces {
-        let mut mapping = mapping_of(settings, &options.mappings).map_err(Failure::Store)?;
-        let mut types = ColumnTypes::default();
-        if mapping.foreign {
-            let (found, found_types, findings) = foreign::look(connection, &mapping).await?;
-            foreign::refuse(&findings).map_err(Failure::Store)?;
-            (mapping, types) = (found, found_types);
+/// Looks at every shard in reach. Those that are found to be right may be used from now on.
+///
+/// # Errors
+/// What is wrong with a shard in reach: nobody should have to find that out later. `Unavailable` if none
+/// is in reach.
+async fn look_at_all(looker: &Looker, homes: &[Arc<Home>]) -> Result<Common, StoreError> {
+    let mut looks: Vec<Result<Looked, StoreError>> = Vec::with_capacity(homes.len());
+    for some in homes.chunks(LOOKS_MAX) {
+        let mut asked = Vec::with_capacity(some.len());
+        for home in some {
+            asked.push(looker.look(home));
         }
-        // A table that lost a column is found now, not by a wrong answer.
-        let sql = TableSql::new(settings, &mapping, types, facts.dialect).probe;
-        sqlx::query(sql)
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(|error| Failure::Sql(Stage::Open, error))?;
-        forms.push((mapping, types));
+        looks.extend(join_all(asked).await);
     }
-    Ok(Looked { identity, database_ids, forms })
-}
-
-fn schema_on<'a>(
-    connection: &'a mut MySqlConnection,
-    options: &MySqlOptions,
-    primary: &PrimaryWatch,
-    facts: &ServerFacts,
-    now: seen_filter::UnixMillis,
-) -> Schema<'a> {
-    Schema {
-        connection,
-        dialect: facts.dialect,
-        shard: primary.shard,
-        shards: u16::try_from(options.shards.len()).unwrap_or(u16::MAX),
-        engine: options.engine,
-        now,
+    let mut common: Option<Common> = None;
+    let mut unseen = Vec::new();
+    for (home, looked) in homes.iter().zip(looks) {
+        match looked {
+            Ok(looked) => {
+                let known = common.get_or_insert_with(|| looked.common.clone());
+                check_common(home, &looked.common, known)?;
+                match home.check_map(looked.known.map_epoch) {
+                    Ok(()) => home.admit(looked.known),
+                    Err(error) => unseen.push((home, error.message)),
+                }
+            }
+            Err(error) if error.kind == StoreErrorKind::Unavailable => {
+                home.refuse(&error);
+                unseen.push((home, error.message));
+            }
+            Err(error) => return Err(error),
+        }
     }
-}
-
-/// The servers' own settings decide whether an acknowledged commit survives a crash.
-async fn warn_of_lost_commits(
-    connection: &mut MySqlConnection,
-    dialect: Dialect,
-) -> Result<(), Failure> {
-    if dialect == Dialect::TiDb {
-        return Ok(());
-    }
-    let row = sqlx::query(
-        "SELECT CAST(@@global.innodb_flush_log_at_trx_commit AS SIGNED), \
-         CAST(@@global.sync_binlog AS SIGNED), CAST(@@global.log_bin AS SIGNED)",
-    )
-    .fetch_one(connection)
-    .await
-    .map_err(|error| Failure::Sql(Stage::Open, error))?;
-    let column = |n: usize| row.try_get::<i64, _>(n).map_err(|e| Failure::Sql(Stage::Open, e));
-    let (flush, sync, log_bin) = (column(0)?, column(1)?, column(2)?);
-    if flush != 1 {
+    let Some(common) = common.filter(|_| unseen.len() < homes.len()) else {
+        return Err(none_in_reach(&unseen));
+    };
+    for (home, why) in unseen {
         tracing::error!(
-            innodb_flush_log_at_trx_commit = flush,
-            "ACKNOWLEDGED MARKS CAN BE LOST when the server crashes; \
-             SET GLOBAL innodb_flush_log_at_trx_commit = 1"
+            shard = %home.shard, database = %home.database, why,
+            "THE SHARD IS NOT USED: calls about its users fail"
         );
     }
-    if log_bin != 0 && sync != 1 {
-        tracing::error!(
-            sync_binlog = sync,
-            "ACKNOWLEDGED MARKS CAN BE LOST, or stay unknown to followers, when the server crashes; \
-             SET GLOBAL sync_binlog = 1"
-        );
-    }
-    Ok(())
+    Ok(common)
 }
 
-fn check_identities(all: &[Found]) -> Result<(), StoreError> {
-    let Some(first) = all.first() else { return Ok(()) };
-    for (number, found) in all.iter().enumerate() {
-        let identity = found.identity;
-        let place = found.primary.servers().database.clone();
-        if usize::from(identity.shard) != number || usize::from(identity.shards) != all.len() {
-            return Err(StoreError::new(
-                StoreErrorKind::InvalidRequest,
-                format!(
-                    "shard {number} is configured as {place}, which is shard {} of {}; correct the \
-                     list of shards, whose number is fixed when the store is made",
-                    identity.shard, identity.shards
-                ),
-            ));
-        }
-        let same = |a: &Identity, b: &Identity| {
-            (a.hash_key_id, a.hash_secret) == (b.hash_key_id, b.hash_secret)
-        };
-        if !same(&identity, &first.identity) || found.facts.dialect != first.facts.dialect {
-            return Err(StoreError::new(
-                StoreErrorKind::InvalidRequest,
-                format!("shard {number} ({place}) belongs to another store than shard 0"),
-            ));
-        }
+fn none_in_reach(unseen: &[(&Arc<Home>, String)]) -> StoreError {
+    let mut whys: Vec<&str> = unseen.iter().map(|(_, why)| why.as_str()).collect();
+    let more = whys.len().saturating_sub(NAMED_MAX);
+    whys.truncate(NAMED_MAX);
+    let mut message = whys.join("; ");
+    if more > 0 {
+        message += &format!("; and {more} more");
     }
-    Ok(())
+    if unseen.len() > 1 {
+        message = format!("none of the {} shards can be used: {message}", unseen.len());
+    }
+    StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
 async fn schema_of_all(
@@ -316,15 +207,20 @@ async fn schema_of_all(
     options.validate()?;
     request::namespaces(&namespaces)?;
     let options = Arc::new(options);
-    let mut plans = Vec::with_capacity(options.shards.len());
+    let (groups, homes) = homes(&options);
+    join_all(groups.iter().map(|group| group.look_for_one())).await;
+    // Nothing is changed anywhere before every shard has a primary.
+    for home in &homes {
+        home.server()?;
+    }
+    let mut plans = Vec::with_capacity(homes.len());
     let mut like = None;
-    for number in 0..options.shards.len() {
-        let primary = primary_of(&options, number).await?;
-        let (mut connection, facts) = connected(&options, &primary).await?;
-        let place = format!("shard {number} ({})", primary.servers().database);
+    for home in &homes {
+        let (mut connection, facts) = connected(&options, home).await?;
+        let place = format!("shard {} ({})", home.shard, home.database);
         let done = async {
             let now = storage_now(&mut connection, options.clock.as_ref()).await?;
-            let mut schema = schema_on(&mut connection, &options, &primary, &facts, now);
+            let mut schema = schema_on(&mut connection, &options, home, &facts, now);
             if !apply {
                 return Ok((schema.plan(&options, &namespaces).await?, None));
             }

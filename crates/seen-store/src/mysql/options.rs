@@ -17,7 +17,7 @@ pub enum Engine {
     /// InnoDB as it is.
     #[default]
     InnoDb,
-    /// InnoDB with compressed pages of 8 KiB.
+    /// InnoDB with compressed pages: on MariaDB as small as each comes out, on MySQL of 8 KiB.
     Compressed,
     /// MyRocks; the server needs its plugin.
     RocksDb,
@@ -35,6 +35,14 @@ pub struct ShardServers {
     pub witnesses: Vec<ServerAddress>,
 }
 
+impl ShardServers {
+    /// A server that is named twice, as a candidate or as a witness: its vote would count twice.
+    pub fn named_twice(&self) -> Option<&ServerAddress> {
+        let all: Vec<_> = self.candidates.iter().chain(&self.witnesses).collect();
+        all.iter().enumerate().find(|(place, one)| all[..*place].contains(one)).map(|(_, one)| *one)
+    }
+}
+
 /// How to open the store on database servers.
 #[derive(Clone, Debug)]
 pub struct MySqlOptions {
@@ -42,6 +50,8 @@ pub struct MySqlOptions {
     pub login: Login,
     /// The logical shards, by number; a power of two, fixed when the store is made.
     pub shards: Vec<ShardServers>,
+    /// The age of this map of shards. A shard that has been told of a newer one refuses this store.
+    pub map_epoch: u32,
     /// Namespaces whose tables are somebody else's; the others have the project's own.
     pub mappings: Vec<TableMapping>,
     /// How new tables are laid down.
@@ -92,6 +102,7 @@ impl Default for MySqlOptions {
         Self {
             login: Login { user: "seen".to_owned(), password: PasswordSource::None, tls: Tls::Off },
             shards: Vec::new(),
+            map_epoch: 0,
             mappings: Vec::new(),
             engine: Engine::default(),
             check_connections_max: 8,
@@ -153,6 +164,11 @@ impl MySqlOptions {
             if shard.candidates.is_empty() {
                 return Err(invalid(format!("shard {number} has no server; name at least one")));
             }
+            if let Some(twice) = shard.named_twice() {
+                return Err(invalid(format!(
+                    "shard {number} names the server {twice} twice; each has one vote"
+                )));
+            }
         }
         Ok(())
     }
@@ -183,13 +199,17 @@ mod tests {
         let slow = MySqlOptions { check_timeout_ms: 0, ..good.clone() };
         let brief = MySqlOptions { upkeep_lease_ms: 10, ..good.clone() };
         let nowhere = ShardServers { candidates: Vec::new(), ..one_shard() };
-        let nowhere = MySqlOptions { shards: vec![nowhere], ..good };
+        let nowhere = MySqlOptions { shards: vec![nowhere], ..good.clone() };
+        let witnesses = one_shard().candidates;
+        let twofold =
+            MySqlOptions { shards: vec![ShardServers { witnesses, ..one_shard() }], ..good };
         for (options, named) in [
             (none, "0 shards"),
             (three, "3 shards"),
             (slow, "check_timeout_ms = 0"),
             (brief, "upkeep_lease_ms = 10"),
             (nowhere, "shard 0"),
+            (twofold, "127.0.0.1:3306 twice"),
         ] {
             let refused = options.validate().expect_err(named);
             assert!(refused.message.contains(named), "{refused}");

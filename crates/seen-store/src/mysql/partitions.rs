@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use seen_filter::{Retention, StoreError, StoreErrorKind, UnixMillis};
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Connection as _, MySqlConnection, Row as _};
 
 use super::connection::{Role, connect};
 use super::ddl::{self, LAST, Partition, partition_name};
@@ -189,7 +189,7 @@ pub(crate) async fn make(
 ) -> Result<(), StoreError> {
     let address = shard.primary.primary()?.address;
     let place = format!("shard {} at {address}", shard.shard);
-    let database = &shard.primary.servers().database;
+    let database = &shard.primary.database;
     let limit_ms = shard.options.partitions_timeout_ms;
     let changing = async {
         let opened = connect(&shard.options, &address, Some(database), Role::Page).await;
@@ -198,7 +198,12 @@ pub(crate) async fn make(
             shard.primary.suspect();
             return Err(Failure::Store(not_primary(&address)));
         }
-        for sql in [limits(facts.dialect, limit_ms), change.sql(mapping)] {
+        let mut statements = vec![limits(facts.dialect, limit_ms)];
+        if facts.dialect == Dialect::MariaDb && has_rocksdb(&mut connection).await? {
+            statements.push(IN_STEPS.to_owned());
+        }
+        statements.push(change.sql(mapping));
+        for sql in statements {
             sqlx::raw_sql(safe(sql))
                 .execute(&mut connection)
                 .await
@@ -221,6 +226,22 @@ pub(crate) async fn make(
             kind => StoreError::new(kind, format!("{}: {}", mapping.table, error.message)),
         }
     })
+}
+
+/// MyRocks locks every row that it moves, a million of them at most, unless it may commit in between.
+/// Those are rows of partitions that nobody knows before the statement has come to its end.
+const IN_STEPS: &str = "SET SESSION rocksdb_commit_in_the_middle = ON";
+
+/// True if the server knows MyRocks: else it does not know its settings either.
+async fn has_rocksdb(connection: &mut MySqlConnection) -> Result<bool, Failure> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM information_schema.engines \
+         WHERE engine = 'ROCKSDB' AND support IN ('YES', 'DEFAULT')",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(|error| Failure::Sql(Stage::Read, error))?;
+    Ok(found > 0)
 }
 
 /// The settings of a connection that changes partitions.

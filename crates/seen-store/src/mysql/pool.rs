@@ -18,24 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::connection::{Role, connect};
 use super::dialect::ServerFacts;
 use super::errors::{Failure, Stage};
+use super::home::Home;
+use super::numbering::CommitNumber;
 use super::options::MySqlOptions;
-use super::primary::PrimaryWatch;
 use super::retry::RetryBudget;
 use super::server::ServerAddress;
 
 /// A future of work on a connection.
 pub(crate) type Working<'c, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'c>>;
-
-/// How a server numbers a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CommitNumber {
-    /// MariaDB's GTID domain; 0 elsewhere.
-    pub domain: u32,
-    /// Which server gave it; 0 where all give numbers of one sequence.
-    pub server: u32,
-    /// The number within it.
-    pub number: u64,
-}
 
 /// A connection with what is known of its server.
 pub(crate) struct Session {
@@ -45,15 +35,19 @@ pub(crate) struct Session {
     pub stage: Stage,
     /// What the server told after this connection's last commit.
     pub last_number: Option<CommitNumber>,
+    /// A MySQL server may be asked for the numbers of this connection's commits.
+    pub tells_gtid: bool,
+    /// The work was done, and the connection is lost all the same.
+    pub is_spent: bool,
     address: ServerAddress,
-    watch: Arc<PrimaryWatch>,
+    watch: Arc<Home>,
 }
 
 /// Connections for one role.
 pub(crate) struct Pool {
     role: Role,
     options: Arc<MySqlOptions>,
-    primary: Arc<PrimaryWatch>,
+    primary: Arc<Home>,
     budget: Arc<RetryBudget>,
     idle: Mutex<Vec<Session>>,
     permits: Arc<Semaphore>,
@@ -64,7 +58,7 @@ impl Pool {
     pub(crate) fn new(
         role: Role,
         options: Arc<MySqlOptions>,
-        primary: Arc<PrimaryWatch>,
+        primary: Arc<Home>,
         budget: Arc<RetryBudget>,
     ) -> Arc<Self> {
         let connections_max = match role {
@@ -140,7 +134,9 @@ impl Pool {
                     });
                     match worked {
                         Ok(done) => {
-                            self.idle.lock().push(session);
+                            if !session.is_spent {
+                                self.idle.lock().push(session);
+                            }
                             return Ok(done);
                         }
                         Err(failure) => {
@@ -180,7 +176,7 @@ impl Pool {
                 None => break,
             }
         }
-        let database = &self.primary.servers().database;
+        let database = &self.primary.database;
         let (connection, facts) =
             connect(&self.options, &primary.address, Some(database), self.role).await?;
         if facts.read_only {
@@ -192,6 +188,8 @@ impl Pool {
             facts,
             stage: Stage::Read,
             last_number: None,
+            tells_gtid: self.role == Role::Write,
+            is_spent: false,
             address: primary.address,
             watch: Arc::clone(&self.primary),
         })
@@ -255,7 +253,7 @@ impl Session {
     /// The error for an answer that says that this server takes no writes. The primary is looked for
     /// at once.
     pub(crate) fn demoted(&self) -> StoreError {
-        self.watch.suspect();
+        self.watch.doubt();
         not_primary(&self.address)
     }
 }

@@ -1,164 +1,73 @@
-//! Finding a shard's primary by asking, and keeping an eye on it. A server is the primary if it takes
+//! Finding a group's primary by asking, and keeping an eye on it. A server is the primary if it takes
 //! writes, nobody else among the candidates does, and a majority of candidates and witnesses is in
-//! reach: a site that is cut off sees only the old primary, which still takes writes.
+//! reach: a site that is cut off sees only the old primary, which still takes writes. Shards on the same
+//! servers share one watch.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use seen_filter::{Shard, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, watch};
 
+use super::cluster::Surroundings;
 use super::connection::{Role, connect};
-use super::dialect::ServerFacts;
+use super::errors::Failure;
 use super::options::{MySqlOptions, ShardServers};
 use super::server::ServerAddress;
-
-/// The server that takes a shard's writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Primary {
-    /// Where it is.
-    pub address: ServerAddress,
-    /// What it is.
-    pub facts: ServerFacts,
-}
-
-/// What a look at all servers of a shard came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Nobody has looked yet.
-    Unknown,
-    /// This one takes the writes.
-    One(Primary),
-    /// No candidate takes writes.
-    NoneWritable(String),
-    /// Several do: whoever is written to, some of it will be lost.
-    SplitBrain(Vec<ServerAddress>),
-    /// Too few of the servers are in reach to be sure.
-    NoMajority {
-        /// In reach.
-        reached: usize,
-        /// In all.
-        servers: usize,
-    },
-}
-
-impl Standing {
-    /// The primary, if there is exactly one for certain.
-    pub fn primary(&self) -> Option<&Primary> {
-        match self {
-            Self::One(primary) => Some(primary),
-            _ => None,
-        }
-    }
-
-    /// Why there is none.
-    fn why(&self) -> String {
-        match self {
-            Self::Unknown => "its servers have not answered yet".to_owned(),
-            Self::One(primary) => format!("{} is its primary", primary.address),
-            Self::NoneWritable(seen) => format!("none of its servers takes writes ({seen})"),
-            Self::SplitBrain(all) => {
-                let all: Vec<_> = all.iter().map(ToString::to_string).collect();
-                let all = all.join(", ");
-                format!("several of its servers take writes at once: {all}; demote all but one")
-            }
-            Self::NoMajority { reached, servers } => {
-                format!("only {reached} of its {servers} servers and witnesses are in reach")
-            }
-        }
-    }
-}
+use super::standing::{Probe, Standing, judge, missing};
 
 /// Looks that are asked for keep this distance.
 const LOOKS_APART: Duration = Duration::from_millis(50);
 
-/// What one server answered.
-#[derive(Clone, Debug)]
-enum Probe {
-    Writable(ServerFacts),
-    ReadOnly,
-    /// There, and without a connection to spare for the question.
-    Busy,
-    Unreachable(String),
+/// The servers of one group: candidates and witnesses.
+pub(crate) type Group = (Vec<ServerAddress>, Vec<ServerAddress>);
+
+/// The group of a shard's servers.
+pub(crate) fn group_of(servers: &ShardServers) -> Group {
+    (servers.candidates.clone(), servers.witnesses.clone())
 }
 
-/// Draws the conclusion from what each server answered. The `known` primary is taken to be one still
-/// while it has no connection to spare: those that are there prove it in each transaction.
-fn judge(
-    candidates: &[(ServerAddress, Probe)],
-    witnesses: &[Probe],
-    known: Option<&Primary>,
-) -> Standing {
-    let servers = candidates.len() + witnesses.len();
-    let answers = |probe: &Probe| !matches!(probe, Probe::Unreachable(_));
-    let reached = candidates.iter().filter(|(_, p)| answers(p)).count()
-        + witnesses.iter().filter(|p| answers(p)).count();
-    let writable: Vec<Primary> = candidates
-        .iter()
-        .filter_map(|(address, probe)| match probe {
-            Probe::Writable(facts) => {
-                Some(Primary { address: address.clone(), facts: facts.clone() })
-            }
-            Probe::Busy => known.filter(|known| known.address == *address).cloned(),
-            _ => None,
-        })
-        .collect();
-    match writable.as_slice() {
-        // Every TiDB server takes writes, and each shows what all others wrote.
-        [first, ..] if writable.iter().all(|p| p.facts.dialect.any_server()) => {
-            Standing::One(first.clone())
-        }
-        [_, _, ..] => Standing::SplitBrain(writable.into_iter().map(|p| p.address).collect()),
-        _ if reached * 2 <= servers => Standing::NoMajority { reached, servers },
-        [only] => Standing::One(only.clone()),
-        [] => {
-            let each = candidates.iter().map(|(address, probe)| match probe {
-                Probe::Unreachable(why) => format!("{address}: {why}"),
-                Probe::Busy => format!("{address}: has too many connections to be asked"),
-                _ => format!("{address}: read only"),
-            });
-            Standing::NoneWritable(each.collect::<Vec<_>>().join("; "))
-        }
-    }
-}
-
-/// Watches one shard's servers. Ends with the store.
+/// Watches one group of servers. Ends with the store.
 pub(crate) struct PrimaryWatch {
-    pub shard: Shard,
     options: Arc<MySqlOptions>,
-    servers: ShardServers,
+    candidates: Vec<ServerAddress>,
+    witnesses: Vec<ServerAddress>,
     standing: watch::Sender<Standing>,
-    address: watch::Sender<Option<ServerAddress>>,
     look_now: Notify,
     /// What the last look could not reach, and why.
     missing: Mutex<String>,
+    /// The primary has semi-synchronous replicas, and none of them answers.
+    waits_for_nobody: watch::Sender<bool>,
 }
 
 impl PrimaryWatch {
-    pub(crate) fn new(
-        shard: Shard,
-        options: Arc<MySqlOptions>,
-        servers: ShardServers,
-    ) -> Arc<Self> {
+    pub(crate) fn new(options: Arc<MySqlOptions>, (candidates, witnesses): Group) -> Arc<Self> {
         Arc::new(Self {
-            shard,
             options,
-            servers,
+            candidates,
+            witnesses,
             standing: watch::Sender::new(Standing::Unknown),
-            address: watch::Sender::new(None),
             look_now: Notify::new(),
             missing: Mutex::default(),
+            waits_for_nobody: watch::Sender::new(false),
         })
     }
 
-    pub(crate) fn servers(&self) -> &ShardServers {
-        &self.servers
+    /// One for each group of servers, and the group of each shard.
+    pub(crate) fn of_shards(options: &Arc<MySqlOptions>) -> Vec<Arc<Self>> {
+        let mut groups: HashMap<Group, Arc<Self>> = HashMap::new();
+        let of_shard = |servers: &ShardServers| {
+            let group = group_of(servers);
+            let watch = || Self::new(Arc::clone(options), group.clone());
+            Arc::clone(groups.entry(group.clone()).or_insert_with(watch))
+        };
+        options.shards.iter().map(of_shard).collect()
     }
 
-    /// Where the primary is, for whoever follows it.
-    pub(crate) fn address(&self) -> watch::Receiver<Option<ServerAddress>> {
-        self.address.subscribe()
+    /// What looks come to, for whoever follows it.
+    pub(crate) fn standings(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     /// What the last look came to.
@@ -166,24 +75,14 @@ impl PrimaryWatch {
         self.standing.borrow().clone()
     }
 
-    /// The primary now.
-    ///
-    /// # Errors
-    /// `Unavailable`, with the reason.
-    pub(crate) fn primary(&self) -> Result<Primary, StoreError> {
-        let standing = self.standing.borrow();
-        standing.primary().cloned().ok_or_else(|| {
-            let why = self.explain(&standing);
-            StoreError::new(
-                StoreErrorKind::Unavailable,
-                format!("shard {} has no primary: {why}", self.shard),
-            )
-        })
+    /// True while commits wait for no replica, though they are meant to.
+    pub(crate) fn waits_for_nobody(&self) -> bool {
+        *self.waits_for_nobody.borrow()
     }
 
     /// Why there is no primary, with what each server that is not in reach said: a wrong password
     /// looks like a cut-off site else.
-    fn explain(&self, standing: &Standing) -> String {
+    pub(crate) fn explain(&self, standing: &Standing) -> String {
         let missing = self.missing.lock();
         match standing {
             Standing::NoMajority { .. } if !missing.is_empty() => {
@@ -216,58 +115,79 @@ impl PrimaryWatch {
         }
     }
 
+    /// Looks a few times, until there is a primary or the time for a connection has passed.
+    pub(crate) async fn look_for_one(&self) -> Standing {
+        let until = tokio::time::Instant::now() + self.options.connect_timeout();
+        loop {
+            let found = self.look().await;
+            if matches!(found, Standing::One(_)) || tokio::time::Instant::now() >= until {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(self.options.probe_interval_ms)).await;
+        }
+    }
+
     /// Asks every server once and draws the conclusion.
     pub(crate) async fn look(&self) -> Standing {
-        let (candidates, witnesses) = tokio::join!(
-            self.probe_all(&self.servers.candidates),
-            self.probe_all(&self.servers.witnesses)
-        );
-        let candidates: Vec<_> = self.servers.candidates.iter().cloned().zip(candidates).collect();
-        let voters = self.servers.witnesses.iter().zip(&witnesses);
+        let (candidates, witnesses) =
+            tokio::join!(self.probe_all(&self.candidates), self.probe_all(&self.witnesses));
+        let degraded: Vec<bool> = candidates.iter().map(|(_, degraded)| *degraded).collect();
+        let probes = candidates.into_iter().map(|(probe, _)| probe);
+        let candidates: Vec<_> = self.candidates.iter().cloned().zip(probes).collect();
+        let witnesses: Vec<_> = witnesses.into_iter().map(|(probe, _)| probe).collect();
+        let voters = self.witnesses.iter().zip(&witnesses);
         *self.missing.lock() = missing(candidates.iter().map(|(a, p)| (a, p)).chain(voters));
         let known = self.standing();
         let found = judge(&candidates, &witnesses, known.primary());
-        let found = self.prefer_same(found, &candidates);
-        let changed = self.standing.send_if_modified(|standing| {
-            let changed = *standing != found;
-            standing.clone_from(&found);
-            changed
+        let is_degraded = found.primary().is_some_and(|primary| {
+            let mut each = candidates.iter().zip(degraded);
+            each.any(|((address, _), degraded)| degraded && *address == primary.address)
         });
-        if changed {
-            match &found {
-                Standing::One(primary) => tracing::info!(
-                    shard = %self.shard, primary = %primary.address,
-                    version = %primary.facts.version, "found the primary"
-                ),
-                other => tracing::error!(
-                    shard = %self.shard, why = self.explain(other), "no writes: no certain primary"
-                ),
-            }
-            let address = found.primary().map(|primary| primary.address.clone());
-            self.address.send_if_modified(|known| {
-                let changed = *known != address;
-                known.clone_from(&address);
-                changed
-            });
-        }
+        self.tell(&found, is_degraded);
         found
     }
 
-    /// Of several servers that will do, the one in use stays in use.
-    fn prefer_same(&self, found: Standing, all: &[(ServerAddress, Probe)]) -> Standing {
-        let known = self.standing.borrow();
-        match (&found, &*known) {
-            (Standing::One(primary), Standing::One(same)) if primary.facts.dialect.any_server() => {
-                let still = all.iter().any(|(address, probe)| {
-                    *address == same.address && matches!(probe, Probe::Writable(_))
-                });
-                if still { Standing::One(same.clone()) } else { found }
+    /// Tells those who follow, and the log, what is new.
+    fn tell(&self, found: &Standing, waits_for_nobody: bool) {
+        let changed = self.standing.send_if_modified(|standing| {
+            let changed = standing != found;
+            standing.clone_from(found);
+            changed
+        });
+        if changed {
+            match found {
+                Standing::One(primary) => tracing::info!(
+                    primary = %primary.address, version = %primary.facts.version,
+                    "found the primary"
+                ),
+                other => tracing::error!(
+                    servers = self.names(),
+                    why = self.explain(other),
+                    "no writes: no certain primary"
+                ),
             }
-            _ => found,
+        }
+        if self.waits_for_nobody.send_replace(waits_for_nobody) == waits_for_nobody {
+            return;
+        }
+        let servers = self.names();
+        match waits_for_nobody {
+            true => tracing::error!(
+                servers,
+                "ACKNOWLEDGED MARKS CAN BE LOST by a failover: semi-synchronous replication is \
+                 switched on and no replica answers, so that commits wait for nobody; mend the \
+                 replicas"
+            ),
+            false => tracing::info!(servers, "commits wait for a replica again, or need not"),
         }
     }
 
-    async fn probe_all(&self, addresses: &[ServerAddress]) -> Vec<Probe> {
+    fn names(&self) -> String {
+        let names: Vec<_> = self.candidates.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    }
+
+    async fn probe_all(&self, addresses: &[ServerAddress]) -> Vec<(Probe, bool)> {
         let mut asked = Vec::with_capacity(addresses.len());
         for address in addresses {
             let (options, address) = (Arc::clone(&self.options), address.clone());
@@ -275,105 +195,45 @@ impl PrimaryWatch {
         }
         let mut answers = Vec::with_capacity(asked.len());
         for answer in asked {
-            answers.push(answer.await.unwrap_or_else(|e| Probe::Unreachable(e.to_string())));
+            let failed = |error: tokio::task::JoinError| Probe::Unreachable(error.to_string());
+            answers.push(answer.await.unwrap_or_else(|error| (failed(error), false)));
         }
         answers
     }
 }
 
-/// The servers that are not in reach, each with the reason.
-fn missing<'a>(all: impl Iterator<Item = (&'a ServerAddress, &'a Probe)>) -> String {
-    let each = all.filter_map(|(address, probe)| match probe {
-        Probe::Unreachable(why) => Some(format!("{address}: {why}")),
-        _ => None,
-    });
-    each.collect::<Vec<_>>().join("; ")
-}
-
-async fn probe(options: &MySqlOptions, address: &ServerAddress) -> Probe {
-    match connect(options, address, None, Role::Probe).await {
-        Ok((connection, facts)) => {
-            // Politely, so that the server counts no aborted connection.
-            let _ = sqlx::Connection::close(connection).await;
-            if facts.read_only { Probe::ReadOnly } else { Probe::Writable(facts) }
-        }
-        Err(failure) if failure.is_busy() => Probe::Busy,
+/// What a server answers, and whether its commits wait for nobody though they are meant to.
+async fn probe(options: &MySqlOptions, address: &ServerAddress) -> (Probe, bool) {
+    let asked = async {
+        let (mut connection, mut facts) = connect(options, address, None, Role::Probe).await?;
+        let around = match facts.read_only {
+            true => Ok(Surroundings::default()),
+            false => Surroundings::of(&mut connection, facts.dialect).await,
+        };
+        // Politely, so that the server counts no aborted connection.
+        let _ = sqlx::Connection::close(connection).await;
+        let around = around?;
+        let probe = match (around.galera, around.outside_group) {
+            _ if facts.read_only => Probe::ReadOnly,
+            (Some(Err(why)), _) | (_, Some(why)) => Probe::Outside(why),
+            (Some(Ok(galera)), None) => {
+                facts.is_galera = true;
+                Probe::Writable(facts, Some(galera))
+            }
+            (None, None) => Probe::Writable(facts, None),
+        };
+        Ok((probe, around.waits_for_nobody))
+    };
+    // Opening the connection has a limit of its own, which is as long.
+    let limit = options.connect_timeout() * 2;
+    let silent =
+        |_| Err(Failure::Silent(super::errors::Stage::Open, options.connect_timeout_ms * 2));
+    match tokio::time::timeout(limit, asked).await.unwrap_or_else(silent) {
+        Ok(answer) => answer,
+        Err(failure) if failure.is_busy() => (Probe::Busy, false),
         Err(failure) => {
             let error = failure.into_store_error(&address.to_string());
-            Probe::Unreachable(error.message)
+            (Probe::Unreachable(error.message), false)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(n: u16) -> ServerAddress {
-        ServerAddress { host: "db".to_owned(), port: n }
-    }
-
-    fn writable(version: &str) -> Probe {
-        Probe::Writable(ServerFacts::new(version, 1, false).expect("known"))
-    }
-
-    fn gone() -> Probe {
-        Probe::Unreachable("refused".to_owned())
-    }
-
-    fn judged(candidates: &[Probe], witnesses: &[Probe]) -> Standing {
-        let candidates: Vec<_> = (1..).map(address).zip(candidates.iter().cloned()).collect();
-        judge(&candidates, witnesses, None)
-    }
-
-    const MARIADB: &str = "10.11.4-MariaDB";
-
-    #[test]
-    fn one_writable_server_with_a_majority_is_the_primary() {
-        let found = judged(&[Probe::ReadOnly, writable(MARIADB)], &[]);
-        assert_eq!(found.primary().map(|p| p.address.port), Some(2));
-        let found = judged(&[writable(MARIADB), gone()], &[Probe::ReadOnly]);
-        assert_eq!(found.primary().map(|p| p.address.port), Some(1));
-        assert_eq!(judged(&[writable(MARIADB)], &[]).primary().map(|p| p.address.port), Some(1));
-    }
-
-    #[test]
-    fn a_cut_off_site_writes_to_nobody() {
-        let found = judged(&[writable(MARIADB), gone()], &[]);
-        assert_eq!(found, Standing::NoMajority { reached: 1, servers: 2 });
-        let found = judged(&[writable(MARIADB), gone()], &[gone()]);
-        assert!(found.primary().is_none() && found.why().contains("1 of its 3"), "{found:?}");
-        assert!(matches!(judged(&[gone()], &[]), Standing::NoMajority { .. }));
-    }
-
-    #[test]
-    fn two_writable_servers_are_a_split_brain_except_on_tidb() {
-        let both = [writable(MARIADB), writable("9.7.0")];
-        assert!(matches!(judged(&both, &[]), Standing::SplitBrain(all) if all.len() == 2));
-        let tidb = "8.0.11-TiDB-v8.5.4";
-        let found = judged(&[gone(), writable(tidb), writable(tidb)], &[]);
-        assert_eq!(found.primary().map(|p| p.address.port), Some(2));
-    }
-
-    #[test]
-    fn a_busy_server_stays_what_it_was() {
-        let known = judged(&[writable(MARIADB), Probe::ReadOnly], &[]);
-        let again = |probes: [Probe; 2], known: Option<&Primary>| {
-            let candidates: Vec<_> = (1..).map(address).zip(probes).collect();
-            judge(&candidates, &[], known)
-        };
-        assert_eq!(again([Probe::Busy, Probe::ReadOnly], known.primary()), known);
-        let other = again([Probe::ReadOnly, Probe::Busy], known.primary());
-        assert!(matches!(&other, Standing::NoneWritable(why) if why.contains("too many")));
-        let none = again([Probe::Busy, Probe::ReadOnly], None);
-        assert!(matches!(none, Standing::NoneWritable(_)), "{none:?}");
-        let both = again([Probe::Busy, writable(MARIADB)], known.primary());
-        assert!(matches!(both, Standing::SplitBrain(_)), "{both:?}");
-    }
-
-    #[test]
-    fn without_a_writable_server_each_is_named() {
-        let found = judged(&[Probe::ReadOnly, Probe::ReadOnly, gone()], &[]);
-        assert!(found.why().contains("db:1: read only; db:2: read only; db:3: refused"));
     }
 }

@@ -5,58 +5,79 @@ use std::sync::Arc;
 
 use seen_filter::history::{Answers, HistorySize, Page, PageRequest, Question, RecentRequest, Row};
 use seen_filter::{
-    CommitStamp, Item, NamespaceId, SnapshotId, StoreError, StoreErrorKind, UnixMillis, UserEpoch,
-    UserId,
+    Item, NamespaceId, SnapshotId, StoreError, StoreErrorKind, UnixMillis, UserEpoch, UserId,
 };
-use sqlx::mysql::{MySqlArguments, MySqlRow};
-use sqlx::{Arguments as _, Executor as _, Row as _};
+use sqlx::mysql::MySqlRow;
+use sqlx::{Executor as _, Row as _};
 
-use super::dialect::read_only;
+use super::arguments::{check_arguments, page_arguments, recent_arguments};
+use super::dialect::{Dialect, read_only};
 use super::errors::{Failure, Stage};
 use super::mapping::KindColumn;
 use super::pool::Session;
 use super::shard::ShardStore;
 use super::sql::{COUNT_ROWS_MAX, safe};
 use super::tables::Table;
-use crate::request::{self, TIME_MS_MAX};
+use crate::request;
 
-fn read_error(error: sqlx::Error) -> Failure {
+pub(super) fn read_error(error: sqlx::Error) -> Failure {
     Failure::Sql(Stage::Read, error)
 }
 
-fn encode_error(error: sqlx::error::BoxDynError) -> Failure {
+pub(super) fn encode_error(error: sqlx::error::BoxDynError) -> Failure {
     read_error(sqlx::Error::Encode(error))
 }
 
 /// Keys and which places of the answer they stand for.
 type Asked = HashMap<(UserId, Item), Vec<usize>>;
 
+/// Least rows of a page's later statements: what is missing of them may be many rows of one item.
+const LATER_ROWS_MIN: u64 = 100;
+
+/// What is known when a snapshot has begun.
+pub(super) struct Begun {
+    /// The server's clock.
+    pub server_now: UnixMillis,
+    /// The epoch of the user that was asked for.
+    pub user_epoch: UserEpoch,
+    pub id: SnapshotId,
+}
+
 /// What is known when a page's snapshot has begun.
-struct Begun<'s> {
+struct BegunPage<'s> {
     table: &'s Table,
     horizon: u32,
     storage_now: UnixMillis,
     user_epoch: UserEpoch,
+    snapshot: SnapshotId,
 }
 
 impl Session {
     /// Begins a transaction whose reads are one snapshot, and asks who the server is within it.
-    /// Returns its clock, and the user's epoch if one is asked for. The table is named with the first
-    /// statement: a transaction that begins before a partition is split and comes to the table
-    /// afterwards would miss the rows that were moved (TiDB), or fail (MariaDB).
-    async fn begin_snapshot(
+    /// The table is named with the first statement: a transaction that begins before a partition is split
+    /// and comes to the table afterwards would miss the rows that were moved (TiDB), or fail (MariaDB).
+    pub(super) async fn begin_snapshot(
         &mut self,
+        shard: &ShardStore,
         table: &Table,
         epoch_of: Option<(u16, UserId)>,
-    ) -> Result<(UnixMillis, UserEpoch), Failure> {
+    ) -> Result<Begun, Failure> {
+        let before = shard.numbered();
         let epoch = epoch_of.map_or("0".to_owned(), |(namespace, user)| {
             format!(
                 "(SELECT seq FROM seen_control WHERE user_id = {user} AND namespace = {namespace} \
                  AND writer = 0)"
             )
         });
+        // Its reads are as of this timestamp, which every commit in it is at or below and every other
+        // commit above. Elsewhere a snapshot has no number that can be compared with commits'.
+        let number = match self.facts.dialect {
+            Dialect::TiDb => "CAST(@@tidb_current_ts AS UNSIGNED)",
+            _ => "CAST(0 AS UNSIGNED)",
+        };
         let begin = safe(format!(
-            "START TRANSACTION; SELECT CAST(@@server_id AS UNSIGNED), {}, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), CAST({epoch} AS UNSIGNED), \
+            "START TRANSACTION; SELECT CAST(@@server_id AS UNSIGNED), {}, \
+             CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), CAST({epoch} AS UNSIGNED), {number}, \
              (SELECT 1 FROM {} LIMIT 0)",
             read_only!(),
             table.mapping.qualified()
@@ -68,7 +89,13 @@ impl Session {
         let now: u64 = row.try_get(2).map_err(read_error)?;
         let epoch: Option<u64> = row.try_get(3).map_err(read_error)?;
         let epoch = u32::try_from(epoch.unwrap_or(0)).unwrap_or(u32::MAX);
-        Ok((UnixMillis::new(now), UserEpoch::new(epoch)))
+        let number: u64 = row.try_get(4).map_err(read_error)?;
+        let lower_bound = (number > 0).then(|| shard.snapshot_stamp(number, before)).flatten();
+        Ok(Begun {
+            server_now: UnixMillis::new(now),
+            user_epoch: UserEpoch::new(epoch),
+            id: SnapshotId { primary: self.facts.primary_id(), lower_bound },
+        })
     }
 
     /// Begins the snapshot of a page of one user's rows.
@@ -77,15 +104,17 @@ impl Session {
         shard: &'s ShardStore,
         namespace: NamespaceId,
         user: UserId,
-    ) -> Result<Begun<'s>, Failure> {
+    ) -> Result<BegunPage<'s>, Failure> {
         let table = shard.tables.get(namespace).map_err(Failure::Store)?;
-        let id = shard.database_id(namespace);
-        let (server_now, user_epoch) = self.begin_snapshot(table, Some((id, user))).await?;
+        let of_user = Some((shard.database_id(namespace), user));
+        let Begun { server_now, user_epoch, id } =
+            self.begin_snapshot(shard, table, of_user).await?;
         let storage_now = shard.now_or(server_now);
-        Ok(Begun { table, horizon: table.horizon(storage_now), storage_now, user_epoch })
+        let horizon = table.horizon(storage_now);
+        Ok(BegunPage { table, horizon, storage_now, user_epoch, snapshot: id })
     }
 
-    async fn end_snapshot(&mut self) -> Result<(), Failure> {
+    pub(super) async fn end_snapshot(&mut self) -> Result<(), Failure> {
         self.connection.execute(sqlx::raw_sql("COMMIT")).await.map_err(read_error)?;
         Ok(())
     }
@@ -93,14 +122,16 @@ impl Session {
     /// Refuses a server that takes no writes, or is another than was connected to
     /// (coherence row 51).
     pub(crate) fn prove(&self, server_id: u64, read_only: bool) -> Result<(), Failure> {
-        if self.facts.dialect.any_server() || (!read_only && server_id == self.facts.server_id) {
+        let is_same = self.facts.dialect.any_server() || server_id == self.facts.server_id;
+        if is_same && !read_only {
             return Ok(());
         }
         Err(Failure::Store(self.demoted()))
     }
 
-    fn snapshot(&self) -> SnapshotId {
-        SnapshotId { primary: self.facts.primary_id(), lower_bound: None::<CommitStamp> }
+    /// What a statement without a transaction saw, which has no number that is known.
+    fn one_statement(&self) -> SnapshotId {
+        SnapshotId { primary: self.facts.primary_id(), lower_bound: None }
     }
 
     /// Marks which of the asked keys have rows, by statements of few sizes.
@@ -141,10 +172,13 @@ impl Session {
         request: &PageRequest,
         horizon: u32,
     ) -> Result<(Vec<Row>, bool), Failure> {
-        let limit = request.rows_max as u64 + 1;
+        let limit_max = self.facts.dialect.page_limit_max();
         let mut merged: Vec<Row> = Vec::new();
         let mut after = request.after.map(|item| (item, u32::MAX));
         loop {
+            let missing = (request.rows_max + 1).saturating_sub(merged.len()) as u64;
+            let least = if merged.is_empty() { 0 } else { LATER_ROWS_MIN };
+            let limit = missing.max(least).min(limit_max);
             let arguments = page_arguments(table, request.user, horizon, after, limit);
             let sql = if after.is_some() { &table.sql.page_after } else { &table.sql.page_first };
             let query = sqlx::query_with(sql.clone(), arguments.map_err(encode_error)?);
@@ -168,17 +202,20 @@ impl Session {
 /// Takes a row in, into the one before if that is of the same item. Buckets ascend.
 fn merge(merged: &mut Vec<Row>, row: Row, rule: seen_filter::TimeRule) {
     match merged.last_mut() {
-        Some(last) if last.item == row.item => {
-            last.bucket = row.bucket;
-            if rule == seen_filter::TimeRule::Last {
-                last.marked_at = row.marked_at;
-            }
-        }
+        Some(last) if last.item == row.item => join(last, row, rule),
         _ => merged.push(row),
     }
 }
 
-fn bad_kind(table: &Table, kind: u64) -> Failure {
+/// Makes one row of two of the same item, of which the second is of the later bucket.
+pub(super) fn join(last: &mut Row, row: Row, rule: seen_filter::TimeRule) {
+    last.bucket = row.bucket;
+    if rule == seen_filter::TimeRule::Last {
+        last.marked_at = row.marked_at;
+    }
+}
+
+pub(super) fn bad_kind(table: &Table, kind: u64) -> Failure {
     Failure::Store(StoreError::new(
         StoreErrorKind::Schema,
         format!(
@@ -211,110 +248,6 @@ fn row_of(table: &Table, row: &MySqlRow) -> Result<Row, Failure> {
     })
 }
 
-/// Binds an id as its column holds it.
-pub(crate) fn add_id(
-    arguments: &mut MySqlArguments,
-    id: u64,
-    signed: bool,
-) -> Result<(), sqlx::error::BoxDynError> {
-    if signed { arguments.add(id.cast_signed()) } else { arguments.add(id) }
-}
-
-/// Binds one key, as the table's key columns are.
-pub(crate) fn add_key(
-    arguments: &mut MySqlArguments,
-    table: &Table,
-    (user, item): (UserId, Item),
-) -> Result<(), sqlx::error::BoxDynError> {
-    add_id(arguments, user.get(), table.types.user_signed)?;
-    if matches!(table.mapping.kind, KindColumn::Column(_)) {
-        arguments.add(item.kind.get())?;
-    }
-    add_id(arguments, item.id.get(), table.types.item_signed)
-}
-
-/// Binds the asked keys, padded to the statement's size with keys that were not asked for: distinct
-/// ones, since repeats lose TiDB's plan cache. Their rows, if there are any, are ignored.
-fn check_arguments(
-    table: &Table,
-    keys: &[(UserId, Item)],
-    size: usize,
-    horizon: u32,
-) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
-    let mut arguments = MySqlArguments::default();
-    arguments.reserve(size * 3 + 1, size * 20);
-    for key in keys {
-        add_key(&mut arguments, table, *key)?;
-    }
-    let Some((user, like)) = keys.last() else { return Ok(arguments) };
-    // The keys are sorted.
-    let asked = |item: &Item| keys.binary_search(&(*user, *item)).is_ok();
-    let mut pads = (0..).map(|id| Item::new(like.kind.get(), id)).filter(|item| !asked(item));
-    for _ in keys.len()..size {
-        let Some(pad) = pads.next() else { break };
-        add_key(&mut arguments, table, (*user, pad))?;
-    }
-    if table.has_buckets() {
-        arguments.add(horizon)?;
-    }
-    Ok(arguments)
-}
-
-fn page_arguments(
-    table: &Table,
-    user: UserId,
-    horizon: u32,
-    after: Option<(Item, u32)>,
-    limit: u64,
-) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
-    let mut arguments = MySqlArguments::default();
-    add_id(&mut arguments, user.get(), table.types.user_signed)?;
-    if table.has_buckets() {
-        arguments.add(horizon)?;
-    }
-    if let Some((item, bucket)) = after {
-        if matches!(table.mapping.kind, KindColumn::Column(_)) {
-            arguments.add(item.kind.get())?;
-            arguments.add(item.kind.get())?;
-        }
-        add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
-        if table.has_buckets() {
-            add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
-            arguments.add(bucket)?;
-        }
-    }
-    arguments.add(limit)?;
-    Ok(arguments)
-}
-
-fn recent_arguments(
-    table: &Table,
-    request: &RecentRequest,
-    horizon: u32,
-) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
-    let bound = |time: UnixMillis| time.get().min(TIME_MS_MAX);
-    // No time lies after the last one, and no kind after 255: this key comes after every row.
-    let (time, kind, id) = match request.before {
-        Some((time, item)) => (bound(time), u16::from(item.kind.get()), item.id.get()),
-        None => (TIME_MS_MAX, 256, 0),
-    };
-    let mut arguments = MySqlArguments::default();
-    add_id(&mut arguments, request.user.get(), table.types.user_signed)?;
-    if table.has_buckets() {
-        arguments.add(horizon)?;
-        arguments.add(horizon)?;
-    }
-    arguments.add(bound(request.from))?;
-    arguments.add(bound(request.until))?;
-    arguments.add(time)?;
-    arguments.add(time)?;
-    arguments.add(kind)?;
-    arguments.add(kind)?;
-    add_id(&mut arguments, id, table.types.item_signed)?;
-    arguments.add(request.rows_max as u64 + 1)?;
-    Ok(arguments)
-}
-
 impl ShardStore {
     /// One page in key order.
     pub(crate) async fn page(self: &Arc<Self>, request: PageRequest) -> Result<Page, StoreError> {
@@ -323,11 +256,10 @@ impl ShardStore {
             .run(move |session| {
                 let shard = Arc::clone(&shard);
                 Box::pin(async move {
-                    let Begun { table, horizon, storage_now, user_epoch } =
+                    let BegunPage { table, horizon, storage_now, user_epoch, snapshot } =
                         session.begin_page(&shard, request.namespace, request.user).await?;
                     let (rows, more) = session.rows(table, &request, horizon).await?;
                     session.end_snapshot().await?;
-                    let snapshot = session.snapshot();
                     Ok(Page { rows, last: !more, user_epoch, snapshot, storage_now })
                 })
             })
@@ -344,7 +276,7 @@ impl ShardStore {
             .run(move |session| {
                 let shard = Arc::clone(&shard);
                 Box::pin(async move {
-                    let Begun { table, horizon, storage_now, user_epoch } =
+                    let BegunPage { table, horizon, storage_now, user_epoch, snapshot } =
                         session.begin_page(&shard, request.namespace, request.user).await?;
                     let arguments =
                         recent_arguments(table, &request, horizon).map_err(encode_error)?;
@@ -357,7 +289,6 @@ impl ShardStore {
                     let mut rows = rows?;
                     let last = rows.len() <= request.rows_max;
                     rows.truncate(request.rows_max);
-                    let snapshot = session.snapshot();
                     Ok(Page { rows, last, user_epoch, snapshot, storage_now })
                 })
             })
@@ -421,8 +352,10 @@ impl ShardStore {
                     let needs_time = table.has_buckets() && shard.clock.is_none();
                     let in_transaction = !is_one || needs_time;
                     let mut server_now = UnixMillis::new(0);
+                    let mut snapshot = session.one_statement();
                     if in_transaction {
-                        server_now = session.begin_snapshot(table, None).await?.0;
+                        let begun = session.begin_snapshot(&shard, table, None).await?;
+                        (server_now, snapshot) = (begun.server_now, begun.id);
                     }
                     let horizon = table.horizon(shard.now_or(server_now));
                     let mut found = Vec::new();
@@ -430,7 +363,7 @@ impl ShardStore {
                     if in_transaction {
                         session.end_snapshot().await?;
                     }
-                    Ok((found, session.snapshot()))
+                    Ok((found, snapshot))
                 })
             })
             .await

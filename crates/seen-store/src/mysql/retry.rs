@@ -1,13 +1,16 @@
-//! The retry budget: however storage fares, it is asked at most a tenth more often than callers ask.
-//! The idea is that of Finagle and gRPC: each call pays in a fraction of a retry, each retry takes a
-//! whole one out.
+//! The retry budget: however storage fares, it is asked at most one twenty-fifth more often than callers
+//! ask. Callers repeat one call in twenty at most (`seen-client`), so that of a client's calls storage
+//! sees 1.05 times 1.04 attempts, which is less than 1.1. The idea is that of Finagle and gRPC: each
+//! call pays in a fraction of a retry, each retry takes a whole one out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::metrics::{CALLS, RETRIES};
 
 /// What one call pays in, of what one retry costs.
 const DEPOSIT: u64 = 1;
 /// What one retry costs.
-const RETRY: u64 = 10;
+const RETRY: u64 = 25;
 /// Retries that can be saved up.
 const SAVED_MAX: u64 = 20;
 
@@ -29,6 +32,7 @@ impl RetryBudget {
     /// Counts a call.
     pub fn deposit(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!(CALLS).increment(1);
         let add = |saved: u64| Some((saved + DEPOSIT).min(SAVED_MAX * RETRY));
         let _ = self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
@@ -39,6 +43,7 @@ impl RetryBudget {
         let taken = self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
         if taken {
             self.retries.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!(RETRIES).increment(1);
         }
         taken
     }
@@ -54,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_stay_within_a_tenth_above_calls() {
+    fn attempts_stay_within_a_twenty_fifth_above_calls() {
         let budget = RetryBudget::default();
         for _ in 0..5_000 {
             budget.deposit();
@@ -62,7 +67,7 @@ mod tests {
             let _ = (budget.withdraw(), budget.withdraw());
         }
         let (calls, retries) = budget.counts();
-        assert!(retries <= calls / 10 && retries >= calls / 10 - SAVED_MAX, "{retries} of {calls}");
+        assert!(retries <= calls / 25 && retries >= calls / 25 - SAVED_MAX, "{retries} of {calls}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use sqlx::{MySqlConnection, Row as _};
 
 use super::ddl;
 use super::dialect::Dialect;
-use super::errors::{Failure, Stage};
+use super::errors::{Failure, Stage, number};
 use super::options::{Engine, MySqlOptions};
 use super::sql::safe;
 use super::tables::mapping_of;
@@ -75,6 +75,8 @@ pub(crate) struct Schema<'a> {
     pub shards: u16,
     pub engine: Engine,
     pub now: UnixMillis,
+    /// The age of the configured map of shards.
+    pub map_epoch: u32,
 }
 
 fn sql_failure(error: sqlx::Error) -> Failure {
@@ -207,12 +209,19 @@ impl Schema<'_> {
             known.insert(settings.name.clone(), (id, bucket_ms));
         }
         for step in plan.steps.iter().filter(|step| step.is_plain) {
-            sqlx::raw_sql(safe(step.sql.clone()))
-                .execute(&mut *self.connection)
-                .await
-                .map_err(sql_failure)?;
+            let made = sqlx::raw_sql(safe(step.sql.clone())).execute(&mut *self.connection).await;
+            made.map_err(|error| self.not_made(error))?;
         }
         Ok(plan)
+    }
+
+    /// What a table that could not be made is told by.
+    fn not_made(&self, error: sqlx::Error) -> Failure {
+        if number(&error) != Some(UNKNOWN_ENGINE) || self.engine != Engine::RocksDb {
+            return sql_failure(error);
+        }
+        let message = format!("mysql.engine = \"rocksdb\": {}", no_rocksdb(self.dialect).0);
+        Failure::Store(StoreError::new(StoreErrorKind::Schema, message))
     }
 
     async fn lock(&mut self) -> Result<(), Failure> {
@@ -319,6 +328,11 @@ impl Schema<'_> {
         .execute(&mut *self.connection)
         .await
         .map_err(sql_failure)?;
+        sqlx::query("UPDATE seen_map SET epoch = ? WHERE id = 1")
+            .bind(self.map_epoch)
+            .execute(&mut *self.connection)
+            .await
+            .map_err(sql_failure)?;
         Ok(())
     }
 
@@ -361,6 +375,23 @@ impl Schema<'_> {
         .await
         .map_err(sql_failure)?;
         Ok(found.is_some())
+    }
+}
+
+/// The server's number of the error for an engine that it does not have.
+const UNKNOWN_ENGINE: u16 = 1286;
+
+/// What is wrong where MyRocks is missing, and the statement that mends it, if there is one.
+pub(crate) fn no_rocksdb(dialect: Dialect) -> (&'static str, Option<&'static str>) {
+    match dialect {
+        Dialect::MariaDb => (
+            "the server has no MyRocks; install its plugin (Debian: apt-get install \
+             mariadb-plugin-rocksdb) and load it, or choose \"compressed\"",
+            Some("INSTALL SONAME 'ha_rocksdb'"),
+        ),
+        Dialect::MySql | Dialect::TiDb => {
+            ("MyRocks is a plugin of MariaDB, and this is none; choose \"compressed\"", None)
+        }
     }
 }
 

@@ -87,12 +87,23 @@ impl fmt::Debug for PasswordSource {
 pub enum Tls {
     /// It is not.
     Off,
-    /// It is, and the server's name is checked against this authority's certificates (PEM), or
-    /// against the system's where none is named.
+    /// It is, and the server's certificate must be for its name, and signed by an authority that the
+    /// system trusts or that is named here.
     Required {
-        /// The authority's certificates.
+        /// One more authority's certificates (PEM), beside the system's.
         ca: Option<PathBuf>,
+        /// What this side shows of itself, for servers that ask.
+        identity: Option<ClientIdentity>,
     },
+}
+
+/// A certificate of this side, and its key. Read again for every new connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The file of the certificate, with those between it and its authority (PEM).
+    pub certificate: PathBuf,
+    /// The file of its private key (PEM).
+    pub key: PathBuf,
 }
 
 /// Who one is at every server of a store, and how one gets there.

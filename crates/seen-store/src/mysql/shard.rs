@@ -6,22 +6,21 @@ use std::time::Duration;
 
 use seen_filter::history::{Forgotten, Write};
 use seen_filter::{
-    CommitStamp, Domain, NamespaceId, Shard, StoreError, StoreErrorKind, Timeline, UnixMillis,
-    UserEpoch, UserId,
+    CommitStamp, Domain, NamespaceId, Shard, StoreError, StoreErrorKind, UnixMillis, UserEpoch,
+    UserId,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::connection::Role;
-use super::dialect::Dialect;
 use super::errors::Failure;
+use super::home::Home;
+use super::numbering::{CommitNumber, Newest, NumberedBy, Numbering};
 use super::options::MySqlOptions;
 use super::plan::{FenceRow, Group, Plan};
-use super::pool::{CommitNumber, Pool, closed};
-use super::primary::PrimaryWatch;
+use super::pool::{Pool, closed};
 use super::retry::RetryBudget;
 use super::sql::FORGET_ROWS_MAX;
 use super::tables::Tables;
-use crate::binlog::{made_by, mariadb_timeline};
 use crate::metrics::{COMMIT_CALLS, COMMIT_ERRORS, COMMIT_ROWS, COMMIT_SECONDS, COMMITS};
 use crate::request::StorageClock;
 
@@ -67,42 +66,27 @@ struct Queue {
 pub(crate) struct ShardStore {
     pub shard: Shard,
     pub options: Arc<MySqlOptions>,
-    pub primary: Arc<PrimaryWatch>,
+    pub primary: Arc<Home>,
     pub checks: Arc<Pool>,
     pub pages: Arc<Pool>,
     pub writes: Arc<Pool>,
     pub tables: Arc<Tables>,
     pub clock: Option<StorageClock>,
-    dialect: Dialect,
-    timeline: Timeline,
     latest_ms: AtomicU64,
     numbering: parking_lot::Mutex<Numbering>,
-    /// The numbers of the namespaces in this database, by their configured number.
-    database_ids: Vec<u16>,
-}
-
-/// What is known of the numbers that commits get, and whether they still count one history.
-#[derive(Debug, Default)]
-struct Numbering {
-    highest: u64,
-    is_over: bool,
 }
 
 /// What a shard is made of.
 pub(crate) struct ShardParts {
     pub options: Arc<MySqlOptions>,
-    pub primary: Arc<PrimaryWatch>,
+    pub primary: Arc<Home>,
     pub budget: Arc<RetryBudget>,
     pub tables: Arc<Tables>,
-    pub dialect: Dialect,
-    pub timeline: Timeline,
-    pub database_ids: Vec<u16>,
 }
 
 impl ShardStore {
     pub(crate) fn new(parts: ShardParts) -> Arc<Self> {
-        let ShardParts { options, primary, budget, tables, dialect, timeline, database_ids } =
-            parts;
+        let ShardParts { options, primary, budget, tables } = parts;
         let pool = |role| {
             let (options, primary) = (Arc::clone(&options), Arc::clone(&primary));
             Pool::new(role, options, primary, Arc::clone(&budget))
@@ -116,17 +100,16 @@ impl ShardStore {
             options,
             primary,
             tables,
-            dialect,
-            timeline,
             latest_ms: AtomicU64::new(0),
             numbering: parking_lot::Mutex::default(),
-            database_ids,
         })
     }
 
-    /// The number of a configured namespace in this database.
+    /// The number of a configured namespace in this database; no number while that is not known.
     pub(crate) fn database_id(&self, namespace: NamespaceId) -> u16 {
-        self.database_ids.get(usize::from(namespace.get())).copied().unwrap_or(u16::MAX)
+        let known = self.primary.known();
+        let id = known.and_then(|k| k.database_ids.get(usize::from(namespace.get())).copied());
+        id.unwrap_or(u16::MAX)
     }
 
     /// The storage's time: the configured clock's, or what the server said.
@@ -142,38 +125,32 @@ impl ShardStore {
         UnixMillis::new(before.max(now))
     }
 
-    /// The highest number that a commit of this process was given.
-    fn numbered(&self) -> u64 {
-        self.numbering.lock().highest
+    /// The newest number that a commit of this process was given.
+    pub(crate) fn numbered(&self) -> Newest {
+        self.numbering.lock().newest()
     }
 
-    /// A commit's stamp, on the timeline that the binary log's reader gives it. `before` is what
+    /// A commit's stamp, on the timeline that the binary log's reader gives it. `began` is what
     /// [`numbered`](Self::numbered) said before the transaction began.
-    ///
-    /// A promoted replica that lacks its old primary's last commits gives their numbers again: its
-    /// stamps are on a timeline of their own. A restored backup gives its own numbers again, and whoever
-    /// has followed those would take the new ones for covered (coherence row 53). So no stamp is given
-    /// after numbers went back; fences do the rest.
-    fn stamp(&self, commit: Option<CommitNumber>, before: u64) -> Option<CommitStamp> {
-        let CommitNumber { domain, server, number } = commit?;
-        let mut numbering = self.numbering.lock();
-        if !numbering.is_over && number <= before {
-            numbering.is_over = true;
+    fn stamp(&self, commit: Option<CommitNumber>, began: Newest) -> Option<CommitStamp> {
+        let (commit, of_store) = (commit?, self.primary.known()?.timeline);
+        let (timeline, is_over) = self.numbering.lock().take(commit, began, of_store);
+        if is_over {
+            let CommitNumber { by, number } = commit;
             tracing::warn!(
-                shard = %self.shard, server, number, before,
+                shard = %self.shard, ?by, number, ?began,
                 "commits are numbered anew, after a lost primary or a restored backup"
             );
         }
-        numbering.highest = numbering.highest.max(number);
-        if numbering.is_over {
-            return None;
-        }
-        drop(numbering);
-        let timeline = match self.dialect {
-            Dialect::MariaDb => made_by(mariadb_timeline(self.timeline.get(), domain, 0), server),
-            _ => self.timeline,
-        };
-        Some(CommitStamp::new(Domain::new(self.shard.get().into()), timeline, number))
+        Some(CommitStamp::new(Domain::new(self.shard.get().into()), timeline?, commit.number))
+    }
+
+    /// The stamp of a snapshot, on a server whose snapshots are numbered as its commits are. `began` is
+    /// what [`numbered`](Self::numbered) said before the snapshot began: that commit's own number will
+    /// do.
+    pub(crate) fn snapshot_stamp(&self, number: u64, began: Newest) -> Option<CommitStamp> {
+        let number = CommitNumber { by: NumberedBy::Cluster, number };
+        self.stamp(Some(number), began.inclusive())
     }
 
     /// Starts the tasks that write. They end when the queue is closed and empty.
@@ -221,12 +198,12 @@ impl ShardStore {
         }
         let plan: Arc<Plan> = Arc::new(group.plan(&self.tables));
         let shard = Arc::clone(self);
-        let before = self.numbered();
+        let newest = self.numbered();
         let written = self.writes.run(move |session| {
             let (shard, plan) = (Arc::clone(&shard), Arc::clone(&plan));
             Box::pin(async move { session.write(&shard, &plan).await })
         });
-        let outcome = written.await.map(|number| self.stamp(number, before));
+        let outcome = written.await.map(|number| self.stamp(number, newest));
         match &outcome {
             Ok(_) => {
                 metrics::counter!(COMMITS).increment(1);
@@ -250,14 +227,18 @@ impl ShardStore {
         namespace: NamespaceId,
         user: UserId,
     ) -> Result<Forgotten, StoreError> {
-        let id = self.database_id(namespace);
         let shard = Arc::clone(self);
-        let before = self.numbered();
+        let newest = self.numbered();
         let raised = self.writes.run(move |session| {
             let shard = Arc::clone(&shard);
-            Box::pin(async move { session.raise_epoch(&shard, id, user).await })
+            Box::pin(async move {
+                // Once there is a session, the shard is known.
+                let id = shard.database_id(namespace);
+                session.raise_epoch(&shard, id, user).await
+            })
         });
-        let (epoch, mut last) = raised.await?;
+        let (epoch, number) = raised.await?;
+        let mut last = LastOf(number);
         // The epoch is raised: whatever fails from here on was done in part.
         let in_part = |error: StoreError| {
             let message = format!("forgotten in part, do it again: {}", error.message);
@@ -268,14 +249,14 @@ impl ShardStore {
         tokio::time::sleep(Duration::from_millis(Role::Write.patience_ms(&self.options))).await;
         rows += self.remove_all(namespace, user, &mut last).await.map_err(in_part)?;
         let epoch = UserEpoch::new(u32::try_from(epoch).unwrap_or(u32::MAX));
-        Ok(Forgotten { epoch, stamp: self.stamp(last, before), rows })
+        Ok(Forgotten { epoch, stamp: self.stamp(last.0, newest), rows })
     }
 
     async fn remove_all(
         self: &Arc<Self>,
         namespace: NamespaceId,
         user: UserId,
-        last: &mut Option<CommitNumber>,
+        last: &mut LastOf,
     ) -> Result<u64, StoreError> {
         let mut rows = 0;
         loop {
@@ -289,7 +270,7 @@ impl ShardStore {
             });
             let (removed, number) = removed.await?;
             rows += removed;
-            *last = number.or(*last);
+            last.then(removed > 0, number);
             if removed < FORGET_ROWS_MAX {
                 return Ok(rows);
             }
@@ -300,6 +281,19 @@ impl ShardStore {
     pub(crate) async fn close(&self) {
         for pool in [&self.checks, &self.pages, &self.writes] {
             pool.close().await;
+        }
+    }
+}
+
+/// The number of the last of several commits, as long as each one that changed something has told its.
+#[derive(Clone, Copy, Debug)]
+struct LastOf(Option<CommitNumber>);
+
+impl LastOf {
+    /// Another commit followed.
+    fn then(&mut self, changed: bool, number: Option<CommitNumber>) {
+        if changed {
+            self.0 = self.0.and(number);
         }
     }
 }

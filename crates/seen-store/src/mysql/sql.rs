@@ -8,15 +8,17 @@ use std::sync::Arc;
 use seen_filter::{NamespaceSettings, TimeRule};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::dialect::{Dialect, read_only};
+use super::dialect::{Dialect, Priority, read_only};
 use super::foreign::ColumnTypes;
 use super::mapping::{KindColumn, TableMapping, TimeUnit};
 use super::verify::users_text;
 
 /// Rows of the largest insert statement.
 pub(crate) const INSERT_ROWS_MAX: usize = 1_024;
-/// Keys of the largest delete statement.
-pub(crate) const REMOVE_KEYS_MAX: usize = 256;
+/// TiDB keeps no plan of an insert of more values, so that one of its sizes is just below.
+const PLAN_VALUES_MAX_TIDB: usize = 200;
+/// Keys of the largest delete statement. For more than 200 TiDB keeps no plan.
+pub(crate) const REMOVE_KEYS_MAX: usize = 200;
 /// Rows that one transaction of a forget removes: some 10 ms, so that other calls get a turn.
 pub(crate) const FORGET_ROWS_MAX: u64 = 5_000;
 /// Rows that are counted one by one; of larger tables the server's estimate is taken.
@@ -35,6 +37,8 @@ pub(crate) struct TableSql {
     pub forget: SqlStr,
     pub count: SqlStr,
     pub probe: SqlStr,
+    pub scan_first: SqlStr,
+    pub scan_after: SqlStr,
     pub users_first: SqlStr,
     pub users_after: SqlStr,
 }
@@ -48,7 +52,7 @@ impl TableSql {
         dialect: Dialect,
     ) -> Self {
         let text = Text { settings, mapping, types, dialect };
-        let inserts = sizes(INSERT_ROWS_MAX);
+        let inserts = text.insert_sizes();
         let removes = sizes(REMOVE_KEYS_MAX);
         let checks = dialect.check_sizes().iter();
         let all = |sizes: &[usize], one: &dyn Fn(usize) -> String| {
@@ -65,6 +69,8 @@ impl TableSql {
             forget: safe(text.forget()),
             count: safe(text.count()),
             probe: safe(text.probe()),
+            scan_first: safe(text.scan(false)),
+            scan_after: safe(text.scan(true)),
             users_first: safe(text.users(false)),
             users_after: safe(text.users(true)),
         }
@@ -181,7 +187,7 @@ impl Text<'_> {
         let table = self.mapping.qualified();
         let TableMapping { user, item, .. } = self.mapping;
         let (kind, key) = (self.kind(), self.key());
-        let urgent = if self.dialect == Dialect::TiDb { "HIGH_PRIORITY " } else { "" };
+        let urgent = self.dialect.priority(Priority::High);
         let (keys, visible) = (self.keys(keys), self.visible());
         // No more than the columns: that is what TiDB takes for a batch point get at first sight.
         let rest = format!("FROM {table} WHERE ({key}) IN ({keys}){visible}");
@@ -200,6 +206,24 @@ impl Text<'_> {
              CAST(0 AS {of_item}), 1",
             read_only!()
         )
+    }
+
+    /// The columns that an insert names.
+    fn columns(&self) -> usize {
+        let TableMapping { time, bucket, .. } = self.mapping;
+        2 + [self.has_kind(), time.is_some(), bucket.is_some()].into_iter().filter(|is| *is).count()
+    }
+
+    /// How many rows an insert statement may hold, ascending.
+    fn insert_sizes(&self) -> Vec<usize> {
+        let mut sizes = sizes(INSERT_ROWS_MAX);
+        if self.dialect == Dialect::TiDb {
+            let kept = PLAN_VALUES_MAX_TIDB / self.columns();
+            if let Some(last) = sizes.iter_mut().find(|size| **size * 2 > kept) {
+                *last = kept;
+            }
+        }
+        sizes
     }
 
     fn insert(&self, rows: usize, replace: bool) -> String {
@@ -230,17 +254,21 @@ impl Text<'_> {
         }
         row += ")";
         let rows = vec![row; rows].join(",");
-        format!("INSERT INTO {table} ({columns}) VALUES {rows} ON DUPLICATE KEY UPDATE {update}")
+        let urgent = self.dialect.priority(Priority::High);
+        format!(
+            "INSERT {urgent}INTO {table} ({columns}) VALUES {rows} ON DUPLICATE KEY UPDATE {update}"
+        )
     }
 
     fn remove(&self, keys: usize) -> String {
         let table = self.mapping.qualified();
         let (key, keys) = (self.key(), self.keys(keys));
+        let urgent = self.dialect.priority(Priority::High);
         match &self.mapping.deleted {
-            None => format!("DELETE FROM {table} WHERE ({key}) IN ({keys})"),
+            None => format!("DELETE {urgent}FROM {table} WHERE ({key}) IN ({keys})"),
             Some(deleted) => {
                 let gone = if self.types.deleted_is_time { "UTC_TIMESTAMP()" } else { "1" };
-                format!("UPDATE {table} SET {deleted} = {gone} WHERE ({key}) IN ({keys})")
+                format!("UPDATE {urgent}{table} SET {deleted} = {gone} WHERE ({key}) IN ({keys})")
             }
         }
     }
@@ -278,6 +306,46 @@ impl Text<'_> {
         }
         if let Some(bucket) = bucket {
             let _ = write!(order, ", {bucket}");
+        }
+        let _ = write!(text, " ORDER BY {order} LIMIT ?");
+        text
+    }
+
+    /// All rows in key order: user, kind, item, time, bucket, and whether the row counts as removed. Binds
+    /// (the horizon), then after: user, user, (kind, kind,) item and, with buckets, item and bucket
+    /// once more; then the number of rows.
+    fn scan(&self, after: bool) -> String {
+        let table = self.mapping.qualified();
+        let TableMapping { user, item, bucket, deleted, .. } = self.mapping;
+        let (kind, key, millis) = (self.kind(), self.key(), self.millis());
+        let of_bucket = bucket.as_ref().map_or("0".to_owned(), ToString::to_string);
+        let gone = match deleted {
+            None => "0".to_owned(),
+            Some(time) if self.types.deleted_is_time => format!("{time} IS NOT NULL"),
+            Some(flag) => format!("COALESCE({flag}, 0) <> 0"),
+        };
+        // Rows without an id are nobody's; they are possible in tables of others only.
+        let low = self.dialect.priority(Priority::Low);
+        let mut text = format!(
+            "SELECT {low}{user}, {kind}, {item}, CAST({millis} AS SIGNED), CAST({of_bucket} AS UNSIGNED), \
+             CAST({gone} AS SIGNED) FROM {table} WHERE {user} IS NOT NULL AND {kind} IS NOT NULL AND \
+             {item} IS NOT NULL"
+        );
+        let mut order = key;
+        if let Some(bucket) = bucket {
+            let _ = write!(text, " AND {bucket} >= ?");
+            let _ = write!(order, ", {bucket}");
+        }
+        if after {
+            let after_item = match bucket {
+                None => format!("{item} > ?"),
+                Some(bucket) => format!("({item} > ? OR ({item} = ? AND {bucket} > ?))"),
+            };
+            let after_kind = match self.has_kind() {
+                true => format!("({kind} > ? OR ({kind} = ? AND {after_item}))"),
+                false => after_item,
+            };
+            let _ = write!(text, " AND ({user} > ? OR ({user} = ? AND {after_kind}))");
         }
         let _ = write!(text, " ORDER BY {order} LIMIT ?");
         text
@@ -324,14 +392,15 @@ impl Text<'_> {
     /// Rows, at most one more than [`COUNT_ROWS_MAX`].
     fn count(&self) -> String {
         let table = self.mapping.qualified();
-        let most = COUNT_ROWS_MAX + 1;
-        format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {most}) AS some")
+        let (most, low) = (COUNT_ROWS_MAX + 1, self.dialect.priority(Priority::Low));
+        format!("SELECT {low}COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {most}) AS some")
     }
 
     /// Users with rows, in the column's order.
     fn users(&self, after: bool) -> String {
         let user = self.mapping.user.to_string();
-        users_text(&self.mapping.qualified(), &user, after)
+        let low = self.dialect.priority(Priority::Low);
+        users_text(low, &self.mapping.qualified(), &user, after)
     }
 
     /// Fails if a table or column that the statements name is missing.
@@ -345,11 +414,35 @@ impl Text<'_> {
 
 #[cfg(test)]
 mod tests {
+    use seen_filter::{NamespaceId, Retention};
+
     use super::*;
 
     #[test]
     fn sizes_are_few_and_reach_the_largest() {
         assert_eq!(sizes(1_024), [1, 4, 16, 64, 256, 1_024]);
         assert_eq!(sizes(1), [1]);
+    }
+
+    #[test]
+    fn tidb_has_a_size_of_inserts_that_its_plan_cache_just_takes() {
+        let mut settings = NamespaceSettings::new(NamespaceId::new(0), "a");
+        for (retention, dialect, expected) in [
+            (None, Dialect::MariaDb, [1, 4, 16, 64, 256, 1_024]),
+            (None, Dialect::TiDb, [1, 4, 16, 50, 256, 1_024]),
+            (
+                Some(Retention { span_ms: 30_000, bucket_ms: 10_000 }),
+                Dialect::TiDb,
+                [1, 4, 16, 40, 256, 1_024],
+            ),
+        ] {
+            settings.retention = retention;
+            let mapping = TableMapping::own(&settings).expect("a mapping");
+            let types = ColumnTypes::default();
+            let text = Text { settings: &settings, mapping: &mapping, types, dialect };
+            assert_eq!(text.insert_sizes(), expected);
+            let columns = text.insert(1, false).matches('?').count();
+            assert_eq!(text.columns(), columns);
+        }
     }
 }

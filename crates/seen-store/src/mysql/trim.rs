@@ -13,7 +13,7 @@ use std::sync::Arc;
 use seen_filter::{StoreError, UnixMillis, UserId};
 use sqlx::{Executor as _, Row as _};
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Priority};
 use super::errors::{Failure, Stage};
 use super::mapping::KindColumn;
 use super::pool::Session;
@@ -120,7 +120,7 @@ async fn trim_user(
             let own = Arc::clone(&own);
             Box::pin(async move {
                 let Some(table) = own.tables.iter().nth(number) else { return Ok(0) };
-                session.trim_some(table, user).await
+                session.trim_some(&own, table, user).await
             })
         });
         let gone = step.await?;
@@ -145,8 +145,9 @@ impl Session {
     /// rows than those: it is left for the next stretch, or counted by itself.
     async fn count_users(&mut self, table: &Table, from: u64) -> Result<Stretch, Failure> {
         let (name, user) = (&table.mapping.table, &table.mapping.user);
+        let low = self.facts.dialect.priority(Priority::Low);
         let sql = safe(format!(
-            "SELECT CAST(u AS UNSIGNED), CAST(COUNT(*) AS UNSIGNED) FROM (SELECT {user} AS u \
+            "SELECT {low}CAST(u AS UNSIGNED), CAST(COUNT(*) AS UNSIGNED) FROM (SELECT {user} AS u \
              FROM {name} WHERE {user} >= {from} ORDER BY {user} LIMIT {STRETCH_ROWS}) AS s \
              GROUP BY u ORDER BY u"
         ));
@@ -159,7 +160,7 @@ impl Session {
         if all >= STRETCH_ROWS {
             if let [(only, rows)] = counted.as_mut_slice() {
                 let sql = safe(format!(
-                    "SELECT CAST(COUNT(*) AS UNSIGNED) FROM {name} WHERE {user} = {only}"
+                    "SELECT {low}CAST(COUNT(*) AS UNSIGNED) FROM {name} WHERE {user} = {only}"
                 ));
                 let row =
                     self.connection.fetch_one(sqlx::raw_sql(sql)).await.map_err(read_error)?;
@@ -174,7 +175,12 @@ impl Session {
     }
 
     /// Removes some of a user's rows beyond the newest ones, in a transaction of their own.
-    async fn trim_some(&mut self, table: &Table, user: UserId) -> Result<u64, Failure> {
+    async fn trim_some(
+        &mut self,
+        shard: &ShardStore,
+        table: &Table,
+        user: UserId,
+    ) -> Result<u64, Failure> {
         let Some(newest_max) = kept(table) else { return Ok(0) };
         let (Some((time, _)), KindColumn::Column(kind)) =
             (&table.mapping.time, &table.mapping.kind)
@@ -183,16 +189,16 @@ impl Session {
         };
         let (name, by, item) = (&table.mapping.table, &table.mapping.user, &table.mapping.item);
         // Rows that are looked at and stay need not stay locked; TiDB locks none of them anyway.
-        let begin = match self.facts.dialect {
-            Dialect::TiDb => "START TRANSACTION",
-            _ => "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION",
-        };
-        self.stage = Stage::Write;
-        self.connection.execute(sqlx::raw_sql(begin)).await.map_err(write_error)?;
+        if self.facts.dialect != Dialect::TiDb {
+            let level = sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED");
+            self.connection.execute(level).await.map_err(write_error)?;
+        }
+        self.begin_write(shard).await?;
+        let low = self.facts.dialect.priority(Priority::Low);
         let oldest = safe(format!(
-            "SELECT CAST({time} AS UNSIGNED), CAST({kind} AS UNSIGNED), CAST({item} AS UNSIGNED) \
-             FROM {name} WHERE {by} = {user} ORDER BY {time} DESC, {kind} DESC, {item} DESC \
-             LIMIT 1 OFFSET {}",
+            "SELECT {low}CAST({time} AS UNSIGNED), CAST({kind} AS UNSIGNED), \
+             CAST({item} AS UNSIGNED) FROM {name} WHERE {by} = {user} \
+             ORDER BY {time} DESC, {kind} DESC, {item} DESC LIMIT 1 OFFSET {}",
             newest_max.saturating_sub(1)
         ));
         let found = self.connection.fetch_optional(sqlx::raw_sql(oldest)).await;
@@ -201,16 +207,13 @@ impl Session {
             let number = |n: usize| row.try_get::<u64, _>(n).map_err(write_error);
             let (t, k, i) = (number(0)?, number(1)?, number(2)?);
             let sql = safe(format!(
-                "DELETE FROM {name} WHERE {by} = {user} AND ({time} < {t} OR ({time} = {t} AND \
-                 ({kind} < {k} OR ({kind} = {k} AND {item} < {i})))) LIMIT {FORGET_ROWS_MAX}"
+                "DELETE {low}FROM {name} WHERE {by} = {user} AND ({time} < {t} OR ({time} = {t} \
+                 AND ({kind} < {k} OR ({kind} = {k} AND {item} < {i})))) LIMIT {FORGET_ROWS_MAX}"
             ));
             let done = self.connection.execute(sqlx::raw_sql(sql)).await.map_err(write_error)?;
             removed = done.rows_affected();
         }
-        self.stage = Stage::Commit;
-        let committed = self.connection.execute(sqlx::raw_sql("COMMIT")).await;
-        committed.map_err(|error| Failure::Sql(Stage::Commit, error))?;
-        self.stage = Stage::Read;
+        self.commit().await?;
         Ok(removed)
     }
 }

@@ -217,9 +217,10 @@ impl Upkeep {
         tracing::info!(shard = %self.shard.shard, table, what, took_ms, "partitions changed");
         let text: String =
             format!("{table}: {what}, {took_ms} ms").chars().take(LOG_TEXT_MAX).collect();
+        let shard = Arc::clone(&self.shard);
         let logged = self.shard.pages.run(move |session| {
-            let text = text.clone();
-            Box::pin(async move { session.log_upkeep(now, &text).await })
+            let (shard, text) = (Arc::clone(&shard), text.clone());
+            Box::pin(async move { session.log_upkeep(&shard, now, &text).await })
         });
         logged.await
     }
@@ -261,7 +262,7 @@ impl Upkeep {
                         return Ok((now, None));
                     }
                     let before_ms = now.get().saturating_sub(keep_ms);
-                    Ok((now, Some(session.remove_fences(before_ms).await?)))
+                    Ok((now, Some(session.remove_fences(&shard, before_ms).await?)))
                 })
             });
             let (now, removed) = removed.await?;
@@ -285,7 +286,11 @@ impl Session {
     /// how many are gone: one that was written anew meanwhile stays.
     ///
     /// They are found without a lock, as the table also holds every forget there ever was.
-    async fn remove_fences(&mut self, before_ms: u64) -> Result<(u64, u64), Failure> {
+    async fn remove_fences(
+        &mut self,
+        shard: &ShardStore,
+        before_ms: u64,
+    ) -> Result<(u64, u64), Failure> {
         let rows = sqlx::query(
             "SELECT user_id, namespace, writer FROM seen_control \
              WHERE writer <> 0 AND at_ms < ? LIMIT ?",
@@ -305,22 +310,26 @@ impl Session {
         if keys.is_empty() {
             return Ok((0, 0));
         }
-        self.stage = Stage::Write;
+        self.begin_write(shard).await?;
         let sql = safe(format!(
             "DELETE FROM seen_control WHERE (user_id, namespace, writer) IN ({}) \
              AND writer <> 0 AND at_ms < {before_ms}",
             keys.join(",")
         ));
         let done = self.connection.execute(sqlx::raw_sql(sql)).await.map_err(write_error)?;
+        self.commit().await?;
         Ok((keys.len() as u64, done.rows_affected()))
     }
 
     /// Writes an entry, and removes those that are too many. The numbers are counted here: they have
     /// no holes, so that exactly the newest entries stay.
-    async fn log_upkeep(&mut self, at: UnixMillis, what: &str) -> Result<(), Failure> {
-        self.stage = Stage::Write;
-        let begin = sqlx::raw_sql("START TRANSACTION");
-        self.connection.execute(begin).await.map_err(write_error)?;
+    async fn log_upkeep(
+        &mut self,
+        shard: &ShardStore,
+        at: UnixMillis,
+        what: &str,
+    ) -> Result<(), Failure> {
+        self.begin_write(shard).await?;
         let newest: Option<u64> = sqlx::query_scalar(
             "SELECT id FROM seen_upkeep_log ORDER BY id DESC LIMIT 1 FOR UPDATE",
         )
@@ -340,10 +349,7 @@ impl Session {
             .execute(&mut self.connection)
             .await
             .map_err(write_error)?;
-        self.stage = Stage::Commit;
-        let commit = sqlx::raw_sql("COMMIT").execute(&mut self.connection).await;
-        commit.map_err(|error| Failure::Sql(Stage::Commit, error))?;
-        self.stage = Stage::Read;
+        self.commit().await?;
         Ok(())
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use seen_filter::{NamespaceId, Shard, StoreError, UserId};
 use sqlx::mysql::MySqlArguments;
 
+use super::arguments::add_id;
 use super::errors::{Failure, Stage};
 use super::pool::closed;
-use super::read::{add_id, number};
+use super::read::number;
 use super::{MySqlStore, ShardStore};
 
 /// Users of one statement.
@@ -97,7 +98,7 @@ async fn users_after(
 }
 
 /// The statement: users with rows, from the first or after one.
-pub(crate) fn users_text(table: &str, user: &str, after: bool) -> String {
+pub(crate) fn users_text(low: &str, table: &str, user: &str, after: bool) -> String {
     let from = if after { format!(" WHERE {user} > ?") } else { String::new() };
-    format!("SELECT DISTINCT {user} FROM {table}{from} ORDER BY {user} LIMIT {USERS_MAX}")
+    format!("SELECT {low}DISTINCT {user} FROM {table}{from} ORDER BY {user} LIMIT {USERS_MAX}")
 }

@@ -4,14 +4,19 @@ use seen_filter::{UnixMillis, UserId};
 use sqlx::mysql::MySqlArguments;
 use sqlx::{Arguments as _, Executor as _, Row as _};
 
-use super::dialect::{Dialect, read_only};
+use super::arguments::{add_id, add_key};
+use super::dialect::{Dialect, read_only, read_only_held};
 use super::errors::{Failure, Stage};
+use super::numbering::CommitNumber;
 use super::plan::{AT_COMMIT, FenceRow, Key, Plan};
-use super::pool::{CommitNumber, Session};
-use super::read::{add_id, add_key};
+use super::pool::Session;
 use super::shard::ShardStore;
 use super::sql::{FORGET_ROWS_MAX, INSERT_ROWS_MAX, REMOVE_KEYS_MAX};
 use super::tables::Table;
+
+/// The GTID of a connection's own last transaction at a MySQL server; `AUTOMATIC` where it has none.
+const OWN_GTID: &str = "SELECT gtid FROM performance_schema.events_transactions_current \
+                        WHERE thread_id = PS_CURRENT_THREAD_ID()";
 
 fn write_error(error: sqlx::Error) -> Failure {
     Failure::Sql(Stage::Write, error)
@@ -47,17 +52,22 @@ impl Session {
         self.commit().await
     }
 
-    async fn begin_write(&mut self, shard: &ShardStore) -> Result<UnixMillis, Failure> {
+    pub(super) async fn begin_write(&mut self, shard: &ShardStore) -> Result<UnixMillis, Failure> {
         self.stage = Stage::Write;
-        let row = self
-            .connection
-            .fetch_one(sqlx::raw_sql(concat!(
+        let begin = match self.facts.dialect {
+            // Has no shared locks.
+            Dialect::TiDb => concat!(
                 "START TRANSACTION; SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), ",
                 "CAST(@@server_id AS UNSIGNED), ",
                 read_only!()
-            )))
-            .await
-            .map_err(write_error)?;
+            ),
+            _ => concat!(
+                "START TRANSACTION; SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED), ",
+                "CAST(@@server_id AS UNSIGNED), ",
+                read_only_held!()
+            ),
+        };
+        let row = self.connection.fetch_one(sqlx::raw_sql(begin)).await.map_err(write_error)?;
         let server_now: u64 = row.try_get(0).map_err(write_error)?;
         let server_id: u64 = row.try_get(1).map_err(write_error)?;
         let read_only: i64 = row.try_get(2).map_err(write_error)?;
@@ -69,28 +79,61 @@ impl Session {
 
     /// Makes the transaction durable. The number is `None` where the server tells none, or tells the
     /// same as after this connection's last commit: then this one changed nothing.
-    async fn commit(&mut self) -> Result<Option<CommitNumber>, Failure> {
+    pub(super) async fn commit(&mut self) -> Result<Option<CommitNumber>, Failure> {
         self.stage = Stage::Commit;
         let failed = |error| Failure::Sql(Stage::Commit, error);
         let sql = match self.facts.dialect {
+            // Its nodes number commits each by itself, unless they are told otherwise.
+            Dialect::MariaDb if self.facts.is_galera => {
+                self.connection.execute(sqlx::raw_sql("COMMIT")).await.map_err(failed)?;
+                self.stage = Stage::Read;
+                return Ok(None);
+            }
             Dialect::MariaDb => "COMMIT; SELECT @@last_gtid",
             Dialect::TiDb => "COMMIT; SELECT @@tidb_last_txn_info",
             Dialect::MySql => {
                 self.connection.execute(sqlx::raw_sql("COMMIT")).await.map_err(failed)?;
+                let number = self.own_gtid().await;
                 self.stage = Stage::Read;
-                return Ok(None);
+                return Ok(number);
             }
         };
         let row = self.connection.fetch_one(sqlx::raw_sql(sql)).await.map_err(failed)?;
         self.stage = Stage::Read;
         let said: String = row.try_get(0).map_err(failed)?;
-        let number = match self.facts.dialect {
-            Dialect::MariaDb => gtid_number(&said),
-            _ => commit_ts(&said),
-        };
+        Ok(self.changed(CommitNumber::read(self.facts.dialect, &said)))
+    }
+
+    /// The number of the last commit of this connection to a MySQL server. It is told by the
+    /// performance schema, where that is on and may be read; once it is not, it is not asked again.
+    ///
+    /// A statement of its own: its error must not be taken for the commit's. Where the server falls
+    /// silent over it, the call's limit ends it as one of unknown outcome.
+    async fn own_gtid(&mut self) -> Option<CommitNumber> {
+        if !self.tells_gtid {
+            return None;
+        }
+        let asked = sqlx::query_scalar::<_, Option<String>>(OWN_GTID);
+        match asked.fetch_optional(&mut self.connection).await {
+            Ok(said) => {
+                let number =
+                    said.flatten().and_then(|said| CommitNumber::read(Dialect::MySql, &said));
+                self.changed(number)
+            }
+            Err(error) => {
+                self.tells_gtid = false;
+                self.is_spent = !matches!(error, sqlx::Error::Database(_));
+                None
+            }
+        }
+    }
+
+    /// The number of a commit, unless it is that of the connection's last one: also a server that has
+    /// stopped to keep account shows that.
+    fn changed(&mut self, number: Option<CommitNumber>) -> Option<CommitNumber> {
         let changed = number.is_some() && number != self.last_number;
-        self.last_number = number;
-        Ok(number.filter(|_| changed))
+        self.last_number = number.or(self.last_number);
+        number.filter(|_| changed)
     }
 
     /// Inserts at most [`INSERT_ROWS_MAX`] rows. The statement's spare places repeat the last row,
@@ -205,41 +248,5 @@ impl Session {
             .rows_affected();
         debug_assert!(removed <= FORGET_ROWS_MAX);
         Ok((removed, self.commit().await?))
-    }
-}
-
-/// The sequence number of a MariaDB GTID, `domain-server-sequence`. A list of several domains has no
-/// single number.
-fn gtid_number(gtid: &str) -> Option<CommitNumber> {
-    let mut parts = gtid.split('-');
-    let mut part = || parts.next()?.parse::<u64>().ok();
-    let (domain, server, number) = (part()?, part()?, part()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    let small = |part: u64| u32::try_from(part).ok();
-    Some(CommitNumber { domain: small(domain)?, server: small(server)?, number })
-}
-
-/// The commit timestamp in TiDB's description of the last transaction.
-fn commit_ts(info: &str) -> Option<CommitNumber> {
-    let after = info.split("\"commit_ts\":").nth(1)?;
-    let digits: String = after.trim_start().chars().take_while(char::is_ascii_digit).collect();
-    let number = digits.parse().ok().filter(|ts| *ts > 0)?;
-    Some(CommitNumber { domain: 0, server: 0, number })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commit_numbers_are_read() {
-        assert_eq!(gtid_number("3-1-42"), Some(CommitNumber { domain: 3, server: 1, number: 42 }));
-        assert_eq!(gtid_number(""), None);
-        assert_eq!(gtid_number("0-1-42,1-1-7"), None);
-        let info = r#"{"txn_scope":"global","start_ts":45,"commit_ts":462912,"mode":"2pc"}"#;
-        assert_eq!(commit_ts(info), Some(CommitNumber { domain: 0, server: 0, number: 462_912 }));
-        assert_eq!(commit_ts("{}"), None);
     }
 }

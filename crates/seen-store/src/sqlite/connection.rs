@@ -44,6 +44,9 @@ pub(crate) fn connect_options(options: &SqliteOptions, role: Role) -> SqliteConn
         .pragma("temp_store", "MEMORY")
         .foreign_keys(false)
         .disable_statement_logging();
+    if options.read_only && options.beside_writers {
+        return connect.create_if_missing(false).pragma("query_only", "true");
+    }
     if options.read_only {
         // Without a write-ahead log beside it nobody writes to the file, and a reader that may not
         // create one can still read it.

@@ -16,6 +16,10 @@ pub struct SqliteOptions {
     pub create: bool,
     /// True to open for reading only: every write is refused with `ReadOnly`.
     pub read_only: bool,
+    /// With `read_only`: true if another process may write meanwhile, or begin to. Then the file's locks
+    /// are kept, for which a folder that may be written in is needed where nobody writes yet. False
+    /// takes a file without a write-ahead log beside it for one that nobody changes.
+    pub beside_writers: bool,
     /// True to begin a new timeline even if the file does not look like a restored copy. Needed
     /// after a restore that cannot be told from the original: a snapshot of the whole disk.
     pub new_timeline: bool,
@@ -63,6 +67,7 @@ impl Default for SqliteOptions {
             path: PathBuf::from("seen.db"),
             create: true,
             read_only: false,
+            beside_writers: false,
             new_timeline: false,
             partitions: 4,
             pending_writes_max: 8_192,

@@ -206,7 +206,7 @@ impl Inner {
     }
 
     /// The head in columns 0 and 1.
-    fn head_of(&self, row: &SqliteRow) -> Result<Head, StoreError> {
+    pub(crate) fn head_of(&self, row: &SqliteRow) -> Result<Head, StoreError> {
         let timeline: i64 = self.column(row, 0)?;
         let position: i64 = self.column(row, 1)?;
         Ok(Head { timeline: timeline.cast_unsigned(), position: position.cast_unsigned() })

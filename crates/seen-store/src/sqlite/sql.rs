@@ -12,6 +12,7 @@ use seen_filter::settings::valid_name;
 use seen_filter::{NamespaceSettings, StoreError, TimeRule};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::scan::scan_text;
 use crate::request::invalid;
 
 /// Rows of the largest insert statement. Larger ones are no cheaper per row.
@@ -33,6 +34,7 @@ pub(crate) struct TableSql {
     pub create_time_index: SqlStr,
     pub drop_time_index: SqlStr,
     pub page: SqlStr,
+    pub scan: SqlStr,
     pub recent: SqlStr,
     pub check_user: SqlStr,
     pub check_many: SqlStr,
@@ -69,6 +71,7 @@ impl TableSql {
             )),
             drop_time_index: safe(format!("DROP INDEX IF EXISTS {t}_by_time")),
             page: safe(page_text(&t)),
+            scan: safe(scan_text(&t, POSITION)),
             recent: safe(recent_text(&t)),
             check_user: safe(format!(
                 "SELECT {POSITION}, (SELECT group_concat(j.key) FROM json_each(?3) AS j \

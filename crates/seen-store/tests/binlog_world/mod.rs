@@ -152,7 +152,7 @@ pub fn options(
         shard: Shard::new(0),
         database: Name::new("database", database).expect("a name"),
         primary: primary.subscribe(),
-        namespace_ids: HashMap::from([(NUMBER, namespace)]),
+        namespace_ids: watch::channel(HashMap::from([(NUMBER, namespace)])).1,
     };
     let password = PasswordSource::None;
     BinlogOptions {

@@ -1,4 +1,4 @@
-//! MariaDB servers of a test's own, and stores on them that are to feel what befalls the servers.
+//! Servers of a test's own, and stores on them that are to feel what befalls the servers.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -9,7 +9,7 @@ use seen_filter::history::{PAGE_ROWS_MAX, PageRequest, Question, Write, WriteOp}
 use seen_filter::{History, Item, NamespaceId, NamespaceSettings, StoreError, UserId};
 use seen_store::mysql::{Login, Name, PasswordSource, ServerAddress, ShardServers, Tls};
 use seen_store::{MySqlOptions, MySqlStore};
-use seen_testbed::MariaDb;
+use seen_testbed::{MariaDb, Mysql, Server, Tidb, or_skip};
 
 pub const NS: NamespaceId = NamespaceId::new(0);
 /// The database that all stores are in.
@@ -24,7 +24,7 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// How long to rest between two looks at a server or a store.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A server with the database in it, and the user.
+/// A MariaDB with the database in it, and the user.
 pub fn server(arguments: &[&str]) -> MariaDb {
     let server = MariaDb::builder().arguments(arguments).start().expect("a MariaDB");
     prepare(&server);
@@ -34,8 +34,62 @@ pub fn server(arguments: &[&str]) -> MariaDb {
 /// Makes the database and the user.
 pub fn prepare(server: &MariaDb) {
     server.create_user(USER, PASSWORD).expect("a user");
+    make_database(server);
+}
+
+/// A MySQL with the database in it, and the user; `None`, loudly, where there is none.
+pub fn mysql() -> Option<Mysql> {
+    let server = or_skip(Mysql::start())?;
+    server.create_user(USER, PASSWORD).expect("a user");
+    make_database(&server);
+    Some(server)
+}
+
+/// A TiDB with the database in it, and the user; `None`, loudly, where it has not been built.
+pub fn tidb() -> Option<Tidb> {
+    tidb_with(&[])
+}
+
+/// The same, with more arguments.
+pub fn tidb_with(arguments: &[&str]) -> Option<Tidb> {
+    let server = or_skip(Tidb::start_with(arguments))?;
+    server.create_user(USER, PASSWORD).expect("a user");
+    make_database(&server);
+    Some(server)
+}
+
+fn make_database(server: &Server) {
     server.sql(&format!("CREATE DATABASE {DATABASE}")).expect("a database");
 }
+
+/// Tests of what a function does to a server, one for each kind of server.
+#[allow(unused_macros, reason = "each test file uses its own part")]
+macro_rules! on_each_server {
+    ($($what:ident),+ $(,)?) => {$(
+        mod $what {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn mariadb() {
+                super::$what(&crate::faults::server(&[])).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn mysql() {
+                if let Some(server) = crate::faults::mysql() {
+                    super::$what(&server).await;
+                }
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn tidb() {
+                if let Some(server) = crate::faults::tidb() {
+                    super::$what(&server).await;
+                }
+            }
+        }
+    )+};
+}
+#[allow(unused_imports, reason = "each test file uses its own part")]
+pub(crate) use on_each_server;
 
 pub fn address(port: u16) -> ServerAddress {
     ServerAddress { host: "127.0.0.1".to_owned(), port }
@@ -137,14 +191,14 @@ pub async fn found(
 }
 
 /// The ids of a user's items, as the server itself has them.
-pub fn ids_at(server: &MariaDb, user: u64) -> Vec<u64> {
+pub fn ids_at(server: &Server, user: u64) -> Vec<u64> {
     let sql = format!("SELECT item_id FROM {TABLE} WHERE user_id = {user} ORDER BY item_id");
     let rows = server.sql(&sql).expect("rows");
     rows.lines().map(|line| line.parse().expect("a number")).collect()
 }
 
 /// One of the server's own counters.
-pub fn counter(server: &MariaDb, name: &str) -> u64 {
+pub fn counter(server: &Server, name: &str) -> u64 {
     let rows = server.sql(&format!("SHOW GLOBAL STATUS LIKE '{name}'")).expect("a counter");
     rows.trim().rsplit('\t').next().and_then(|text| text.parse().ok()).expect("a number")
 }

@@ -7,7 +7,8 @@ use seen_filter::history::{
 };
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedError, FeedId, FeedReader, FeedStart, FenceSeq, History,
-    Incarnation, NamespaceId, NamespaceSettings, StoreError, UserId,
+    Incarnation, NamespaceId, NamespaceSettings, Scan, ScanPage, ScanRequest, Shard,
+    SourcePosition, StoreError, UserId,
 };
 use seen_store::conformance::Fixture;
 use seen_store::{BinlogFeed, MySqlStore, StorageClock};
@@ -75,6 +76,20 @@ impl History for Both {
     }
 }
 
+impl Scan for Both {
+    fn parts(&self) -> u16 {
+        self.store.parts()
+    }
+
+    fn position(&self, part: Shard) -> SeamFuture<'_, Result<Option<SourcePosition>, StoreError>> {
+        self.store.position(part)
+    }
+
+    fn scan(&self, request: ScanRequest) -> SeamFuture<'_, Result<ScanPage, StoreError>> {
+        self.store.scan(request)
+    }
+}
+
 impl ChangeFeed for Both {
     fn feeds(&self) -> Vec<FeedId> {
         self.feed.feeds()
@@ -82,6 +97,10 @@ impl ChangeFeed for Both {
 
     fn feed_of(&self, namespace: NamespaceId, user: UserId) -> FeedId {
         self.feed.feed_of(namespace, user)
+    }
+
+    fn shards(&self) -> u16 {
+        self.feed.shards()
     }
 
     fn open(

@@ -25,7 +25,10 @@ pub fn tidb() -> Option<OnServer> {
 /// The program's MySQL, or `None`, loudly, where there is none.
 pub fn mysql() -> Option<OnServer> {
     static SERVER: OnceLock<Option<Mysql>> = OnceLock::new();
-    SERVER.get_or_init(|| or_skip(Mysql::start())).as_deref().map(OnServer)
+    SERVER
+        .get_or_init(|| or_skip(Mysql::start_with(&["--performance-schema=ON"])))
+        .as_deref()
+        .map(OnServer)
 }
 
 /// Makes stores on a server.

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::checkpoint::Checkpoint;
 use super::sample::Sample;
+use super::token::Written;
 use super::{ImportArgs, MARK_TIMEOUT};
 use crate::cli::CliError;
 use crate::cli::calls::described;
@@ -61,8 +62,8 @@ struct Chunk {
 /// A part on its way, with what stands for its acknowledgement.
 struct Sent {
     tickets: Vec<MarkTicket>,
-    /// One of its sessions; its token names the cluster.
-    session: Session,
+    /// Its users' sessions, whose tokens name the cluster.
+    sessions: Vec<Session>,
     end: Position,
     events: u64,
 }
@@ -84,6 +85,7 @@ pub(super) async fn load(
     path: &Path,
     place: Option<PathBuf>,
     sample: &mut Sample,
+    written: &mut Written,
     stop: &Stop,
 ) -> Result<Loaded, CliError> {
     let before = match &place {
@@ -92,9 +94,9 @@ pub(super) async fn load(
     };
     let (chunks, mut parts) = mpsc::channel(CHUNKS_MAX);
     let from = before.as_ref().map(|checkpoint| checkpoint.position);
-    let file = HistoryFile::open(path, args.malformed_max)?;
+    let file = HistoryFile::open_named(path, args.malformed_max, args.columns.as_ref())?;
     let reading = tokio::task::spawn_blocking(move || read(file, from, &chunks));
-    let mut loader = Loader::new(args, client, place, before, path)?;
+    let mut loader = Loader::new(args, client, place, before, path, written)?;
     let mut interrupted = false;
     loop {
         let chunk = tokio::select! {
@@ -171,6 +173,7 @@ struct Loader<'a> {
     sent: VecDeque<Sent>,
     place: Option<PathBuf>,
     checkpoint: Option<Checkpoint>,
+    token: &'a mut Written,
     written: Instant,
     next_start: Instant,
     bar: ProgressBar,
@@ -188,6 +191,7 @@ impl<'a> Loader<'a> {
         place: Option<PathBuf>,
         checkpoint: Option<Checkpoint>,
         path: &Path,
+        written: &'a mut Written,
     ) -> Result<Self, CliError> {
         let streams = usize::from(args.streams);
         let options = BatcherOptions {
@@ -208,6 +212,7 @@ impl<'a> Loader<'a> {
             sent: VecDeque::new(),
             place,
             checkpoint,
+            token: written,
             written: now,
             next_start: now,
             bar: bar(),
@@ -235,9 +240,9 @@ impl<'a> Loader<'a> {
             by_user.entry(event.user.get()).or_default().push(event);
         }
         let mut tickets = Vec::with_capacity(by_user.len());
-        let mut session = Session::new(0);
+        let mut sessions = Vec::with_capacity(by_user.len());
         for (user, events) in by_user {
-            session = Session::new(user);
+            let session = Session::new(user);
             // A user's marks stay on one stream, and so in their order.
             let batcher = &self.batchers[(user % self.batchers.len() as u64) as usize];
             for part in events.chunks(MARK_ITEMS_MAX) {
@@ -247,14 +252,15 @@ impl<'a> Loader<'a> {
                 });
                 tickets.push(batcher.mark(&session, call).await.map_err(described)?);
             }
+            sessions.push(session);
         }
-        self.sent.push_back(Sent { tickets, session, end, events: count });
+        self.sent.push_back(Sent { tickets, sessions, end, events: count });
         Ok(())
     }
 
     /// Waits for the oldest part, and moves the checkpoint behind it.
     async fn acknowledge_first(&mut self) -> Result<(), CliError> {
-        let Some(Sent { tickets, session, end, events }) = self.sent.pop_front() else {
+        let Some(Sent { tickets, sessions, end, events }) = self.sent.pop_front() else {
             return Ok(());
         };
         let acknowledged: Result<Vec<()>, ApiError> = try_join_all(tickets).await;
@@ -269,7 +275,12 @@ impl<'a> Loader<'a> {
             );
             return Err(what.into());
         }
-        self.same_cluster(&session)?;
+        for session in &sessions {
+            self.token.take(session)?;
+        }
+        if let Some(session) = sessions.last() {
+            self.same_cluster(session)?;
+        }
         self.events += events;
         if let Some(checkpoint) = &mut self.checkpoint {
             checkpoint.position = end;

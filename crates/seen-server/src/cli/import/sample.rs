@@ -7,7 +7,7 @@ use crate::history_file::Event;
 
 /// A reservoir (Vitter: Random Sampling with a Reservoir, 1985, algorithm R).
 #[derive(Debug)]
-pub(super) struct Sample {
+pub(in crate::cli) struct Sample {
     events: Vec<Event>,
     events_max: usize,
     offered: u64,
@@ -15,12 +15,12 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    pub(super) fn new(events_max: usize) -> Self {
+    pub(in crate::cli) fn new(events_max: usize) -> Self {
         Self { events: Vec::new(), events_max, offered: 0, random: StdRng::seed_from_u64(1) }
     }
 
     /// Every event offered so far is in the sample with the same probability.
-    pub(super) fn offer(&mut self, event: Event) {
+    pub(in crate::cli) fn offer(&mut self, event: Event) {
         self.offered += 1;
         if self.events.len() < self.events_max {
             self.events.push(event);
@@ -33,7 +33,7 @@ impl Sample {
         }
     }
 
-    pub(super) fn into_events(self) -> Vec<Event> {
+    pub(in crate::cli) fn into_events(self) -> Vec<Event> {
         self.events
     }
 }

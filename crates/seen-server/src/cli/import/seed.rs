@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use seen_client::Client;
 
 use super::sample::Sample;
+use super::token::Written;
 use super::verify;
 use super::{HowMany, ImportArgs, load, malformed_text, options};
-use crate::cli::CliError;
 use crate::cli::calls::table::grouped;
+use crate::cli::{CliError, ConfigSources};
 use crate::config::{Config, NamespaceConfig};
 use crate::history_file::MALFORMED_MAX_DEFAULT;
 use crate::shutdown::Stop;
@@ -38,7 +39,8 @@ pub(crate) async fn seed(
     eprintln!("seen: loading {} into {}, before it is ready", file.display(), namespace.name);
     let mut sample = Sample::new(looked_up(namespace));
     let work = async {
-        let loaded = load::load(&args, &client, file, None, &mut sample, stop).await?;
+        let loaded =
+            load::load(&args, &client, file, None, &mut sample, &mut Written::new(), stop).await?;
         eprint!("{}", malformed_text(file, loaded.malformed, &loaded.first_malformed));
         let verified = verify::sample(&args, &client, sample.into_events()).await?;
         Ok::<_, CliError>((loaded, verified))
@@ -66,7 +68,10 @@ fn arguments(file: PathBuf, server: String, namespace: String, streams: u16) -> 
     ImportArgs {
         files: vec![file],
         server,
+        direct: false,
+        sources: ConfigSources::default(),
         namespace,
+        columns: None,
         rate: None,
         streams,
         checkpoint_dir: None,

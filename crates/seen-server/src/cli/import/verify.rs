@@ -41,7 +41,7 @@ pub(super) struct Verified {
 pub(super) async fn all(args: &ImportArgs, client: &Client) -> Result<Verified, CliError> {
     let mut verified = Verified::default();
     for path in &args.files {
-        let mut file = HistoryFile::open(path, args.malformed_max)?;
+        let mut file = HistoryFile::open_named(path, args.malformed_max, args.columns.as_ref())?;
         let (windows, mut parts) = mpsc::channel(1);
         let reading = tokio::task::spawn_blocking(move || -> Result<(), HistoryFileError> {
             loop {

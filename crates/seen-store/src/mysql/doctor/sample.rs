@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rand::Rng as _;
 use sqlx::MySqlConnection;
 
+use super::super::dialect::Priority;
 use super::super::errors::Failure;
 use super::super::finding::Finding;
 use super::super::mapping::{KindColumn, TableMapping, TimeUnit};
@@ -45,7 +46,7 @@ impl Doctor {
         };
         if sound.mapping.foreign {
             let most = self.how.rows_max;
-            let odd = odd_rows(connection, &options, &sound.mapping, range, most).await;
+            let odd = odd_rows(connection, &options, sound, range, most).await;
             let Some(odd) = self.had(&subject, server, odd) else { return };
             self.findings.extend(odd.findings(&subject));
         }
@@ -103,13 +104,14 @@ async fn is_indexed(
 }
 
 /// The lowest and the highest user; `None` without rows. Of signed columns they may be negative.
-async fn range(
+pub(super) async fn range(
     connection: &mut MySqlConnection,
     options: &MySqlOptions,
     sound: &Sound,
 ) -> Result<Option<(i128, i128)>, Failure> {
     let (table, user) = (sound.mapping.qualified(), &sound.mapping.user);
-    let sql = format!("SELECT MIN({user}), MAX({user}) FROM {table}");
+    let low = sound.dialect.priority(Priority::Low);
+    let sql = format!("SELECT {low}MIN({user}), MAX({user}) FROM {table}");
     let rows = ask(connection, options, sql).await?;
     let read = |place| rows.first().and_then(|row| text(row, place).parse().ok());
     Ok(read(0).zip(read(1)))
@@ -126,6 +128,7 @@ async fn count(
 ) -> Result<bool, Failure> {
     let (table, user) = (sound.mapping.qualified(), &sound.mapping.user);
     let (visible, each) = (visible(sound), users_max.div_ceil(PLACES));
+    let low = sound.dialect.priority(Priority::Low);
     let is_small = table_rows(connection, options, &sound.mapping).await? <= SMALL_TABLE_ROWS;
     for place in 0..PLACES {
         // At first it is found out whether these are all. If not, users of old must not prevail.
@@ -135,7 +138,7 @@ async fn count(
             _ => (rand::rng().random_range(lowest..=highest), each),
         };
         let sql = format!(
-            "SELECT {user}, COUNT(*) FROM {table} WHERE {user} >= {from}{visible} \
+            "SELECT {low}{user}, COUNT(*) FROM {table} WHERE {user} >= {from}{visible} \
              GROUP BY {user} ORDER BY {user} LIMIT {most}"
         );
         let rows = ask(connection, options, sql).await?;
@@ -203,10 +206,12 @@ impl OddRows {
 async fn odd_rows(
     connection: &mut MySqlConnection,
     options: &MySqlOptions,
-    mapping: &TableMapping,
+    sound: &Sound,
     range: Option<(i128, i128)>,
     rows_max: u64,
 ) -> Result<OddRows, Failure> {
+    let mapping = &sound.mapping;
+    let low = sound.dialect.priority(Priority::Low);
     let TableMapping { user, item, .. } = mapping;
     let table = mapping.qualified();
     let kind = match &mapping.kind {
@@ -234,7 +239,7 @@ async fn odd_rows(
             }
         };
         let sql = format!(
-            "SELECT COUNT(*), SUM(u IS NULL), SUM(i IS NULL), \
+            "SELECT {low}COUNT(*), SUM(u IS NULL), SUM(i IS NULL), \
              SUM(k IS NULL OR k < 0 OR k > 255), SUM(t IS NULL), SUM({zero}) \
              FROM (SELECT {user} AS u, {item} AS i, {kind} AS k, {time} AS t \
              FROM {table}{from} LIMIT {most}) AS looked_at"

@@ -10,8 +10,9 @@ use super::super::connection::{Role, connect};
 use super::super::dialect::ServerFacts;
 use super::super::errors::{self, Failure};
 use super::super::finding::Finding;
-use super::super::primary::{PrimaryWatch, Standing};
+use super::super::primary::{PrimaryWatch, group_of};
 use super::super::server::ServerAddress;
+use super::super::standing::Standing;
 use super::settings::{Duties, Variables};
 use super::{Doctor, WantedFeed, settings};
 
@@ -98,9 +99,13 @@ impl Doctor {
                 duties,
                 options: &self.options,
                 feed: self.how.feed,
+                snapshot_lag_ms: self.how.snapshot_lag_ms,
             });
             self.findings.extend(found);
             self.zones.insert(address.clone(), variables.zone());
+        }
+        if duties.may_be_primary {
+            self.statements(&mut connection, address, facts).await;
         }
         let _ = connection.close().await;
     }
@@ -166,7 +171,7 @@ impl Doctor {
         servers: &Servers,
     ) -> Option<ServerAddress> {
         let of_shard = self.options.shards.get(usize::from(shard.get()))?.clone();
-        let watch = PrimaryWatch::new(shard, Arc::clone(&self.options), of_shard.clone());
+        let watch = PrimaryWatch::new(Arc::clone(&self.options), group_of(&of_shard));
         let subject = format!("primary of shard {shard}");
         let standing = watch.look().await;
         let mut answering = of_shard.candidates.iter().filter(|one| servers.contains_key(one));

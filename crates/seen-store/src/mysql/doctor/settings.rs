@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use sqlx::MySqlConnection;
 
 use super::super::connection::Role;
+use super::super::ddl::ROCKSDB_CF_OPTIONS;
 use super::super::dialect::{Dialect, ServerFacts};
 use super::super::errors::Failure;
 use super::super::finding::Finding;
-use super::super::options::MySqlOptions;
+use super::super::options::{Engine, MySqlOptions};
+use super::super::schema::no_rocksdb;
 use super::super::server::ServerAddress;
 use super::{WantedFeed, ask, text};
 
@@ -39,6 +41,8 @@ pub(super) struct Server<'a> {
     pub duties: &'a Duties,
     pub options: &'a MySqlOptions,
     pub feed: WantedFeed,
+    /// S of rule R2, in milliseconds.
+    pub snapshot_lag_ms: u64,
 }
 
 /// A server's global variables. One that is not there belongs to another kind of server.
@@ -50,7 +54,11 @@ impl Variables {
         connection: &mut MySqlConnection,
         options: &MySqlOptions,
     ) -> Result<Self, Failure> {
-        let rows = ask(connection, options, "SHOW GLOBAL VARIABLES".to_owned()).await?;
+        let mut rows = ask(connection, options, "SHOW GLOBAL VARIABLES".to_owned()).await?;
+        // What replicas and clusters do is told by counters, of other names.
+        let counters = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'rpl_semi_sync%' OR Variable_name \
+                        IN ('wsrep_cluster_status', 'wsrep_ready', 'wsrep_local_state')";
+        rows.extend(ask(connection, options, counters.to_owned()).await?);
         let one = |row| (text(row, 0).to_ascii_lowercase(), text(row, 1).to_owned());
         Ok(Self(rows.iter().map(one).collect()))
     }
@@ -86,7 +94,9 @@ pub(super) fn examine(server: &Server<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if server.facts.dialect != Dialect::TiDb {
         server.durability(&mut findings);
+        server.rocksdb(&mut findings);
         server.semi_sync(&mut findings);
+        server.galera(&mut findings);
     }
     if server.feed.follows(server.facts.dialect) {
         server.binlog(&mut findings);
@@ -151,6 +161,35 @@ impl Server<'_> {
         }
     }
 
+    /// MyRocks, where the server has it or should have it.
+    fn rocksdb(&self, findings: &mut Vec<Finding>) {
+        let is_wanted = self.options.engine == Engine::RocksDb;
+        let flush = "rocksdb_flush_log_at_trx_commit";
+        if self.variables.get(flush).is_none() {
+            if is_wanted && self.duties.may_be_primary {
+                let (what, mend) = no_rocksdb(self.facts.dialect);
+                let finding = Finding::error(self.subject("mysql.engine"), what);
+                findings.push(mend.into_iter().fold(finding, Finding::mended_by));
+            }
+            return;
+        }
+        if !is_wanted {
+            return;
+        }
+        let why = "acknowledged marks can be lost when the server's machine crashes";
+        findings.extend(self.want(flush, "1", why, error));
+        let why = "after a crash the tables and the binary log may differ";
+        findings.extend(self.want("rocksdb_enable_2pc", "ON", why, error));
+        let cf = "rocksdb_default_cf_options";
+        if !self.variables.get(cf).unwrap_or_default().contains("ZSTD") {
+            let what = format!(
+                "does not ask for Zstandard: rows take more of the disk than they have to; start the \
+                 server with {cf}=\"{ROCKSDB_CF_OPTIONS}\""
+            );
+            findings.push(Finding::note(self.subject(cf), what));
+        }
+    }
+
     fn binlog(&self, findings: &mut Vec<Finding>) {
         if self.variables.is_on("log_bin") == Some(false) {
             let what = "is OFF, so that nobody tells of changes: start the server with --log-bin, or \
@@ -171,6 +210,14 @@ impl Server<'_> {
         let why = "compressed transactions are not read: after each one all that is cached is doubted, \
                    and asked of the servers again";
         findings.extend(self.want("binlog_transaction_compression", "OFF", why, warning));
+        if self.variables.is_on("performance_schema") == Some(false)
+            && self.facts.dialect == Dialect::MySql
+        {
+            let what = "is OFF, so that the server does not tell the numbers of commits: every mark is \
+                        kept for a fence, a second or so, before the log is known to have it; start \
+                        the server with it ON";
+            findings.push(Finding::note(self.subject("performance_schema"), what));
+        }
         self.gtids(findings);
         self.log_kept(findings);
         if self.duties.has_peers {
@@ -323,6 +370,61 @@ impl Server<'_> {
         let why =
             "a commit is shown before a replica has it, so that a failover may lose what was read";
         findings.extend(self.want(point, "AFTER_SYNC", why, note));
+        self.semi_sync_works(findings);
+    }
+
+    /// Where semi-synchronous replication is switched on: does a replica answer, and how long is waited
+    /// for it? While a commit waits, followers of the log have been told of it and reads do not show it.
+    fn semi_sync_works(&self, findings: &mut Vec<Finding>) {
+        for name in ["master", "source"] {
+            let on = format!("rpl_semi_sync_{name}_enabled");
+            if self.variables.is_on(&on) != Some(true) {
+                continue;
+            }
+            let status = format!("rpl_semi_sync_{name}_status");
+            if !self.facts.read_only && self.variables.is_on(&status) == Some(false) {
+                let what = "is OFF though it is switched on: no replica answered in time, commits wait \
+                            for nobody, and a failover may lose acknowledged marks; mend the replicas";
+                findings.push(Finding::warning(self.subject(&status), what));
+            }
+            let timeout = format!("rpl_semi_sync_{name}_timeout");
+            let waits_ms = self.variables.number(&timeout).unwrap_or(0.0);
+            let lag_ms = self.snapshot_lag_ms;
+            if self.feed.follows(self.facts.dialect) && waits_ms >= lag_ms as f64 {
+                let what = format!(
+                    "is {waits_ms} ms, and mysql.snapshot_lag is {lag_ms} ms: for so long a commit may be \
+                     told to followers and not be seen by reads, and what is built from such a read misses \
+                     it; make it shorter, or mysql.snapshot_lag longer{}",
+                    self.lasting()
+                );
+                let finding = Finding::error(self.subject(&timeout), what);
+                findings.push(self.mended(finding, &timeout, &(lag_ms / 2).to_string()));
+            }
+        }
+    }
+
+    /// A node of a Galera cluster: every node takes writes, and numbers of its own.
+    fn galera(&self, findings: &mut Vec<Finding>) {
+        let provider = self.variables.get("wsrep_provider").unwrap_or("none");
+        if self.variables.is_on("wsrep_on") != Some(true) || matches!(provider, "" | "none") {
+            return;
+        }
+        let status = self.variables.get("wsrep_cluster_status").unwrap_or_default();
+        if !status.eq_ignore_ascii_case("primary") {
+            let what = format!("is {status}: the node has lost its cluster, and takes no work");
+            findings.push(Finding::error(self.subject("wsrep_cluster_status"), what));
+        }
+        if self.feed.follows(self.facts.dialect) {
+            let why = "each node numbers its log in its own way: after a move to another node the \
+                       change feed cannot tell where it was (give all nodes one server_id and one \
+                       wsrep_gtid_domain_id, too)";
+            findings.extend(self.want("wsrep_gtid_mode", "ON", why, error));
+            if self.variables.is_on("log_slave_updates") == Some(false) {
+                let what = "is OFF: the node's log lacks what was written through others; start it with \
+                            this setting ON";
+                findings.push(Finding::error(self.subject("log_slave_updates"), what));
+            }
+        }
     }
 }
 

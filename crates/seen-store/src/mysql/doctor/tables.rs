@@ -30,6 +30,7 @@ pub(super) struct Sound {
     pub mapping: TableMapping,
     pub types: ColumnTypes,
     pub now: UnixMillis,
+    pub dialect: Dialect,
 }
 
 /// One column as it is: its type in lower case, and whether it may be NULL.
@@ -93,6 +94,7 @@ impl Doctor {
                 shards,
                 engine: options.engine,
                 now,
+                map_epoch: self.options.map_epoch,
             };
             let plan = schema.plan(&options, &namespaces).await?;
             // Where all is new there is no table to ask.
@@ -142,6 +144,7 @@ impl Doctor {
     ) {
         let options = Arc::clone(&self.options);
         let (subject, server) = (format!("table {}", mapping.qualified()), place.server);
+        let dialect = place.facts.dialect;
         let sound = if mapping.foreign {
             let looked = within(&options, foreign::look(&mut connection, &mapping)).await;
             let Some((mapping, types, findings)) = self.had(&subject, server, looked) else {
@@ -153,13 +156,13 @@ impl Doctor {
             if let Some(true) = self.had(&subject, server, zones) {
                 self.zone(&mapping, server);
             }
-            let sound = Sound { settings, mapping, types, now };
+            let sound = Sound { settings, mapping, types, now, dialect };
             // A missing key hinders nobody from looking at rows; a missing column does.
             let probe = super::super::sql::TableSql::new(
                 &sound.settings,
                 &sound.mapping,
                 sound.types,
-                place.facts.dialect,
+                dialect,
             );
             let readable = sqlx::query(probe.probe).fetch_optional(&mut connection).await.is_ok();
             if is_refused && !readable {
@@ -176,14 +179,15 @@ impl Doctor {
             let is_whole = self.own_columns(&mapping, &columns);
             let form = form(&mut connection, &options, &mapping).await;
             if let Some((engine, key)) = self.had(&subject, server, form) {
-                self.own_form(&mapping, &engine, &key, place.facts.dialect);
+                self.own_form(&mapping, &engine, &key, dialect);
             }
             if !is_whole {
                 return;
             }
-            Sound { settings, mapping, types: ColumnTypes::default(), now }
+            Sound { settings, mapping, types: ColumnTypes::default(), now, dialect }
         };
         self.rows(&mut connection, server, &sound).await;
+        self.regions(&mut connection, server, &sound).await;
         let _ = connection.close().await;
     }
 

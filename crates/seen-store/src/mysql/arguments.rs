@@ -1,0 +1,116 @@
+//! What the statements of reads and writes are given, in the order in which they take it.
+
+use seen_filter::history::RecentRequest;
+use seen_filter::{Item, UnixMillis, UserId};
+use sqlx::Arguments as _;
+use sqlx::mysql::MySqlArguments;
+
+use super::mapping::KindColumn;
+use super::tables::Table;
+use crate::request::TIME_MS_MAX;
+
+/// Binds an id as its column holds it.
+pub(crate) fn add_id(
+    arguments: &mut MySqlArguments,
+    id: u64,
+    signed: bool,
+) -> Result<(), sqlx::error::BoxDynError> {
+    if signed { arguments.add(id.cast_signed()) } else { arguments.add(id) }
+}
+
+/// Binds one key, as the table's key columns are.
+pub(crate) fn add_key(
+    arguments: &mut MySqlArguments,
+    table: &Table,
+    (user, item): (UserId, Item),
+) -> Result<(), sqlx::error::BoxDynError> {
+    add_id(arguments, user.get(), table.types.user_signed)?;
+    if matches!(table.mapping.kind, KindColumn::Column(_)) {
+        arguments.add(item.kind.get())?;
+    }
+    add_id(arguments, item.id.get(), table.types.item_signed)
+}
+
+/// Binds the asked keys, padded to the statement's size with keys that were not asked for: distinct
+/// ones, since repeats lose TiDB's plan cache. Their rows, if there are any, are ignored.
+pub(super) fn check_arguments(
+    table: &Table,
+    keys: &[(UserId, Item)],
+    size: usize,
+    horizon: u32,
+) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
+    let mut arguments = MySqlArguments::default();
+    arguments.reserve(size * 3 + 1, size * 20);
+    for key in keys {
+        add_key(&mut arguments, table, *key)?;
+    }
+    let Some((user, like)) = keys.last() else { return Ok(arguments) };
+    // The keys are sorted.
+    let asked = |item: &Item| keys.binary_search(&(*user, *item)).is_ok();
+    let mut pads = (0..).map(|id| Item::new(like.kind.get(), id)).filter(|item| !asked(item));
+    for _ in keys.len()..size {
+        let Some(pad) = pads.next() else { break };
+        add_key(&mut arguments, table, (*user, pad))?;
+    }
+    if table.has_buckets() {
+        arguments.add(horizon)?;
+    }
+    Ok(arguments)
+}
+
+/// Binds what a page's statement takes: see `page` of the statements' texts.
+pub(super) fn page_arguments(
+    table: &Table,
+    user: UserId,
+    horizon: u32,
+    after: Option<(Item, u32)>,
+    limit: u64,
+) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
+    let mut arguments = MySqlArguments::default();
+    add_id(&mut arguments, user.get(), table.types.user_signed)?;
+    if table.has_buckets() {
+        arguments.add(horizon)?;
+    }
+    if let Some((item, bucket)) = after {
+        if matches!(table.mapping.kind, KindColumn::Column(_)) {
+            arguments.add(item.kind.get())?;
+            arguments.add(item.kind.get())?;
+        }
+        add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
+        if table.has_buckets() {
+            add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
+            arguments.add(bucket)?;
+        }
+    }
+    arguments.add(limit)?;
+    Ok(arguments)
+}
+
+/// Binds what a listing's statement takes: see `recent` of the statements' texts.
+pub(super) fn recent_arguments(
+    table: &Table,
+    request: &RecentRequest,
+    horizon: u32,
+) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
+    let bound = |time: UnixMillis| time.get().min(TIME_MS_MAX);
+    // No time lies after the last one, and no kind after 255: this key comes after every row.
+    let (time, kind, id) = match request.before {
+        Some((time, item)) => (bound(time), u16::from(item.kind.get()), item.id.get()),
+        None => (TIME_MS_MAX, 256, 0),
+    };
+    let mut arguments = MySqlArguments::default();
+    add_id(&mut arguments, request.user.get(), table.types.user_signed)?;
+    if table.has_buckets() {
+        arguments.add(horizon)?;
+        arguments.add(horizon)?;
+    }
+    arguments.add(bound(request.from))?;
+    arguments.add(bound(request.until))?;
+    arguments.add(time)?;
+    arguments.add(time)?;
+    arguments.add(kind)?;
+    arguments.add(kind)?;
+    add_id(&mut arguments, id, table.types.item_signed)?;
+    arguments.add(request.rows_max as u64 + 1)?;
+    Ok(arguments)
+}
