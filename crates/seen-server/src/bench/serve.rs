@@ -8,6 +8,7 @@ use clap::Args;
 use seen_filter::UserId;
 use seen_replica::Replica;
 use seen_replica::preload::PreloadError;
+use seen_replica::rules::Refusal;
 
 use super::synthetic::{HISTORIES, NAMESPACE, state};
 use crate::cli::{CliError, ConfigSources};
@@ -19,6 +20,10 @@ use crate::telemetry::{Logs, MetricsHandle};
 
 /// Memory for users while measuring: nobody is to be evicted.
 const CACHE_BYTES: u64 = 8 << 30;
+
+/// The longest that it may take until builds are admitted, and how often that is tried.
+const ADMITTED_WITHIN: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How the node is started.
 #[derive(Clone, Debug, Args)]
@@ -75,6 +80,7 @@ pub fn run(spec: &ServeSpec) -> Result<(), CliError> {
         let options = NodeOptions { config, ephemeral: false };
         let node = Node::start_with(options, metrics, stop, &[]).await?;
         node.ready().await;
+        builds_are_admitted(node.replica()).await?;
         preload(node.replica(), spec.users, spec.items)?;
         let at = node.addresses();
         let said = serde_json::json!({
@@ -96,6 +102,23 @@ pub(super) fn stop_at_end_of_input(stop: Stop) -> io::Result<()> {
         stop.request();
     };
     std::thread::Builder::new().name("bench-parent".to_owned()).spawn(wait).map(|_| ())
+}
+
+/// Waits until what is read now may be put into memory: storage that tells no positions has to be
+/// followed for `mysql.snapshot_lag` first (rule R2).
+async fn builds_are_admitted(replica: &Replica) -> Result<(), PreloadError> {
+    let nobody = UserId::new(u64::MAX);
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let until = tokio::time::Instant::now() + ADMITTED_WITHIN;
+    loop {
+        looks.tick().await;
+        let builder = replica.builder(NAMESPACE).ok_or(PreloadError::UnknownNamespace)?;
+        match replica.preload(NAMESPACE, nobody, state(builder, 0, 0)) {
+            Err(PreloadError::Refused(Refusal::StaleSnapshot))
+                if tokio::time::Instant::now() < until => {}
+            done => return done,
+        }
+    }
 }
 
 fn preload(replica: &Replica, users: u64, items: u64) -> Result<(), PreloadError> {

@@ -39,12 +39,18 @@ impl Checkpoint {
         Self { version: VERSION, cluster, namespace, position, events: 0 }
     }
 
-    /// Where the checkpoint of a file lies; `None` for stdin, which cannot be gone on with.
+    /// Where the checkpoint of a file lies; `None` for stdin, which cannot be gone on with. In a folder of
+    /// its own its name begins with that of the file's folder: files of two exports are called alike.
     pub(super) fn path(file: &Path, folder: Option<&Path>) -> Option<PathBuf> {
-        let mut name = file.file_name()?.to_owned();
         if file == Path::new("-") {
             return None;
         }
+        let mut name = std::ffi::OsString::new();
+        if let (Some(_), Some(from)) = (folder, file.parent().and_then(Path::file_name)) {
+            name.push(from);
+            name.push("-");
+        }
+        name.push(file.file_name()?);
         name.push(SUFFIX);
         let folder = folder.or(file.parent()).unwrap_or(Path::new("."));
         Some(folder.join(name))
