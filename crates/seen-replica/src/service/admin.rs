@@ -15,6 +15,8 @@ use crate::rules::{Input, Outcome, RING_EVENT_BYTES};
 
 /// How often a rebuild that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often one that came to nothing is begun again.
+const TRY_EVERY: Duration = Duration::from_millis(100);
 /// How long Status waits for storage.
 const SIZES_WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -176,11 +178,7 @@ impl Replica {
         let began = Instant::now();
         let rows_before = self.metrics.rows_reread.total();
         let before = self.namespaces[namespace].rules.entry(call.user, None).generation;
-        let now = self.ticker.now();
-        if let Outcome::Refused(_) = self.step(namespace, now, Input::Rebuild { user: call.user }) {
-            let what = "the user's feed partition is not followed yet; try again";
-            return Err(ApiError::new(ErrorKind::Unavailable, what));
-        }
+        let mut tried: Option<Instant> = None;
         loop {
             let view = self.namespaces[namespace].rules.entry(call.user, None);
             if view.generation != before && !view.building {
@@ -191,8 +189,18 @@ impl Replica {
                 });
             }
             if began.elapsed() >= allowed {
-                let what = "the build did not end in time; it goes on behind";
+                let what = "no build ended in time; one that is under way goes on behind";
                 return Err(ApiError::new(ErrorKind::DeadlineExceeded, what));
+            }
+            // The first time, and where it came to nothing: storage did not answer, or what it showed may
+            // be too old (rule R2).
+            if !view.building && tried.is_none_or(|at| at.elapsed() >= TRY_EVERY) {
+                tried = Some(Instant::now());
+                let input = Input::Rebuild { user: call.user };
+                if let Outcome::Refused(_) = self.step(namespace, self.ticker.now(), input) {
+                    let what = "the user's feed partition is not followed yet; try again";
+                    return Err(ApiError::new(ErrorKind::Unavailable, what));
+                }
             }
             sleep(LOOK_EVERY).await;
         }

@@ -296,3 +296,13 @@ async fn what_only_storage_can_tell_is_refused_in_time() {
     let request = v1::RebuildUserRequest { user: 1, namespace: READ.to_owned() };
     blocked.admin.rebuild_user(patient(request)).await.expect("rebuilt");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_that_came_to_nothing_is_begun_again_within_its_time() {
+    let mut blocked = Blocked::open().await;
+    blocked.api.mark(mark(1, READ, [1])).await;
+    blocked.store.fail_reads(ReadFault::Refuse(StoreErrorKind::Unavailable), Some(3));
+    let rebuild = v1::RebuildUserRequest { user: 1, namespace: READ.to_owned() };
+    blocked.admin.rebuild_user(patient(rebuild)).await.expect("rebuilt");
+    assert_eq!(blocked.api.unread(1, READ, &[1, 2]).await, [2]);
+}
