@@ -191,10 +191,11 @@ async fn conflicts_end_in_success_or_a_clear_error(server: &Server) {
         move || contend(port, &stop, ROWS)
     });
     let refused = Arc::new(AtomicU64::new(0));
+    let written = Arc::new(AtomicU64::new(0));
     let mut tasks = Vec::new();
     for (number, store) in [&one, &one, &other, &other].into_iter().enumerate() {
         let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
-        let refused = Arc::clone(&refused);
+        let (refused, written) = (Arc::clone(&refused), Arc::clone(&written));
         tasks.push(tokio::spawn(async move {
             let mut acknowledged = BTreeSet::new();
             for call in 0.. {
@@ -210,10 +211,16 @@ async fn conflicts_end_in_success_or_a_clear_error(server: &Server) {
                     calls.extend(mark(1, [own]));
                 }
                 match answered("a write", store.write(calls)).await {
-                    Ok(_) => drop(acknowledged.insert(own)),
+                    Ok(_) => {
+                        acknowledged.insert(own);
+                        written.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(error) => {
                         assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
-                        assert!(error.message.contains("conflict"), "{error}");
+                        // TiDB lets some wait for a lock until their time is over.
+                        let ends = ["conflict", "nothing was changed", "the connection failed"];
+                        let is_clear = ends.iter().any(|end| error.message.contains(end));
+                        assert!(is_clear, "{error}");
                         refused.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -222,10 +229,11 @@ async fn conflicts_end_in_success_or_a_clear_error(server: &Server) {
         }));
     }
     // Of those that the store met; the others' are no business of ours.
-    eventually("some conflicts", async || {
+    eventually("some conflicts, and some success", async || {
         let again = one.attempts().1 + other.attempts().1;
         let met = refused.load(Ordering::Relaxed) + again;
-        (met >= 5).then_some(()).ok_or_else(|| format!("{met}"))
+        let written = written.load(Ordering::Relaxed);
+        (met >= 5 && written > 0).then_some(()).ok_or_else(|| format!("{met}, {written} written"))
     })
     .await;
     stop.store(true, Ordering::Relaxed);
@@ -236,13 +244,14 @@ async fn conflicts_end_in_success_or_a_clear_error(server: &Server) {
         }
         somebody.join().expect("the other transactions");
         let stored: BTreeSet<u64> = ids_at(server, 1).into_iter().collect();
-        assert!(!told.is_empty() && told.is_subset(&stored), "acknowledged and lost");
+        let lost: Vec<&u64> = told.difference(&stored).collect();
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?} of {told:?}");
         stored.difference(&told).copied().filter(|id| *id >= 10_000).collect()
     };
     assert!(stored_after.is_empty(), "refused for certain and there: {stored_after:?}");
     for store in [&one, &other] {
         let (calls, retries) = store.attempts();
-        assert!(retries <= calls / 10, "{retries} of {calls}");
+        assert!(retries <= calls / 25, "{retries} of {calls}");
         works_again(store, 2).await;
         all_free(store, [2; 3]).await;
     }

@@ -2,7 +2,6 @@
 //! it is looked up for each connection, so that a hand-over is followed though no candidate changes. A
 //! proxy that leads new connections elsewhere, and keeps the open ones, stands for the name.
 
-#[allow(dead_code, reason = "shared by test programs")]
 mod faults;
 
 use faults::{eventually, found, ids_at, mark, migrate, open, options, server, works_again};

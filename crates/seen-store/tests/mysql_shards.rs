@@ -2,46 +2,19 @@
 
 #[allow(dead_code, reason = "shared by test programs, which use different parts")]
 mod servers;
+mod shard_world;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use seen_filter::history::{PageRequest, Question, Write, WriteOp};
-use seen_filter::{
-    History, Item, NamespaceId, NamespaceSettings, Shard, StoreErrorKind, UnixMillis, UserId,
-};
+use seen_filter::history::{PageRequest, Write, WriteOp};
+use seen_filter::{History, Item, Shard, StoreErrorKind, UserId};
 use seen_store::{MySqlOptions, MySqlStore};
 use seen_testbed::MariaDb;
 use servers::{OnServer, sharded_options};
+use shard_world::{NS, has, mark, opened, server, settings};
 
-const NS: NamespaceId = NamespaceId::new(0);
 const USERS: u64 = 200;
-
-fn settings() -> Vec<NamespaceSettings> {
-    vec![NamespaceSettings::new(NS, "reads")]
-}
-
-fn mark(user: u64, item: u64) -> Write {
-    let items = vec![(Item::new(1, item), Some(UnixMillis::new(5)))];
-    Write { namespace: NS, user: UserId::new(user), op: WriteOp::Append, items }
-}
-
-async fn opened(options: &MySqlOptions) -> Arc<MySqlStore> {
-    MySqlStore::apply_schema(options.clone(), settings()).await.expect("a schema");
-    MySqlStore::open(options.clone(), settings()).await.expect("a store")
-}
-
-async fn has(store: &MySqlStore, user: u64, item: u64) -> Result<bool, StoreErrorKind> {
-    let question = Question { user: UserId::new(user), items: vec![Item::new(1, item)] };
-    let answers = store.check(NS, vec![question]).await.map_err(|error| error.kind)?;
-    Ok(answers.found[0][0])
-}
-
-/// The `mariadb` of this program, always there.
-fn server() -> OnServer {
-    servers::mariadb().expect("always there")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_shard_degrades_its_own_users_only() {

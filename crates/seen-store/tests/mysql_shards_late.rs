@@ -3,48 +3,23 @@
 
 #[allow(dead_code, reason = "shared by test programs, which use different parts")]
 mod servers;
+mod shard_world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use seen_filter::history::{PageRequest, Question, Write, WriteOp};
+use seen_filter::history::PageRequest;
 use seen_filter::{
-    ChangeFeed, FeedEvent, FeedId, FeedStart, FenceSeq, History, Incarnation, Item, NamespaceId,
-    NamespaceSettings, Partition, Shard, StoreErrorKind, UnixMillis, UserId,
+    ChangeFeed, FeedEvent, FeedId, FeedStart, FenceSeq, History, Incarnation, Partition, Shard,
+    StoreErrorKind, UserId,
 };
 use seen_store::{BinlogFeed, MySqlOptions, MySqlStore};
 use seen_testbed::MariaDb;
 use servers::{OnServer, sharded_options};
+use shard_world::{NS, has, mark, opened, server, settings};
 
-const NS: NamespaceId = NamespaceId::new(0);
 const USERS: u64 = 100;
 /// How long anything awaited may take.
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn settings() -> Vec<NamespaceSettings> {
-    vec![NamespaceSettings::new(NS, "reads")]
-}
-
-fn mark(user: u64, item: u64) -> Write {
-    let items = vec![(Item::new(1, item), Some(UnixMillis::new(5)))];
-    Write { namespace: NS, user: UserId::new(user), op: WriteOp::Append, items }
-}
-
-async fn opened(options: &MySqlOptions) -> Arc<MySqlStore> {
-    MySqlStore::apply_schema(options.clone(), settings()).await.expect("a schema");
-    MySqlStore::open(options.clone(), settings()).await.expect("a store")
-}
-
-async fn has(store: &MySqlStore, user: u64, item: u64) -> Result<bool, StoreErrorKind> {
-    let question = Question { user: UserId::new(user), items: vec![Item::new(1, item)] };
-    let answers = store.check(NS, vec![question]).await.map_err(|error| error.kind)?;
-    Ok(answers.found[0][0])
-}
-
-/// The `mariadb` of this program, always there.
-fn server() -> OnServer {
-    servers::mariadb().expect("always there")
-}
 
 /// A store of four shards with marks in it, closed again; shards 1 and 3 are on the second server.
 async fn closed_store(alive: &OnServer, other: &MariaDb) -> MySqlOptions {

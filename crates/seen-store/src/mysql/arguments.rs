@@ -58,6 +58,25 @@ pub(super) fn check_arguments(
     Ok(arguments)
 }
 
+/// Binds the rest of a key, below its user, after which rows are wanted.
+pub(super) fn add_after(
+    arguments: &mut MySqlArguments,
+    table: &Table,
+    item: Item,
+    bucket: u32,
+) -> Result<(), sqlx::error::BoxDynError> {
+    if matches!(table.mapping.kind, KindColumn::Column(_)) {
+        arguments.add(item.kind.get())?;
+        arguments.add(item.kind.get())?;
+    }
+    add_id(arguments, item.id.get(), table.types.item_signed)?;
+    if table.has_buckets() {
+        add_id(arguments, item.id.get(), table.types.item_signed)?;
+        arguments.add(bucket)?;
+    }
+    Ok(())
+}
+
 /// Binds what a page's statement takes: see `page` of the statements' texts.
 pub(super) fn page_arguments(
     table: &Table,
@@ -72,15 +91,7 @@ pub(super) fn page_arguments(
         arguments.add(horizon)?;
     }
     if let Some((item, bucket)) = after {
-        if matches!(table.mapping.kind, KindColumn::Column(_)) {
-            arguments.add(item.kind.get())?;
-            arguments.add(item.kind.get())?;
-        }
-        add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
-        if table.has_buckets() {
-            add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
-            arguments.add(bucket)?;
-        }
+        add_after(&mut arguments, table, item, bucket)?;
     }
     arguments.add(limit)?;
     Ok(arguments)

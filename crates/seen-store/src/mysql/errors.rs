@@ -53,8 +53,12 @@ fn meaning(error: &sqlx::Error) -> Option<Meaning> {
 /// TiDB's number of errors that have none.
 const NAMELESS: u16 = 1105;
 /// What those say among them that are conflicts.
-const NAMELESS_CONFLICTS: [&str; 3] =
-    ["lock wait timeout", "Information schema is out of date", "Information schema is changed"];
+const NAMELESS_CONFLICTS: [&str; 4] = [
+    "lock wait timeout",
+    "pessimistic lock retry limit reached",
+    "Information schema is out of date",
+    "Information schema is changed",
+];
 
 /// What a server says by an error's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -406,6 +410,8 @@ mod tests {
 
     #[test]
     fn what_has_no_number_is_told_by_its_words() {
+        let limit = Meaning::of_words(1105, "pessimistic lock retry limit reached");
+        assert_eq!(limit, Meaning::NamelessConflict);
         let conflict = Meaning::of_words(1105, "lock wait timeout");
         assert!(conflict.consequence(false).again);
         assert_eq!(classify(Some(conflict), Stage::Write), Meaning::Conflict.told());

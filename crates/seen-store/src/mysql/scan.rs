@@ -12,10 +12,9 @@ use sqlx::mysql::{MySqlArguments, MySqlRow};
 use sqlx::{Arguments as _, Executor as _, Row as _};
 
 use super::MySqlStore;
-use super::arguments::add_id;
+use super::arguments::{add_after, add_id};
 use super::dialect::{Dialect, read_only};
 use super::errors::Failure;
-use super::mapping::KindColumn;
 use super::pool::{Session, closed};
 use super::read::{bad_kind, encode_error, join, number, read_error};
 use super::shard::ShardStore;
@@ -201,15 +200,7 @@ fn arguments(
     if let Some(((user, item), bucket)) = after {
         add_id(&mut arguments, user.get(), table.types.user_signed)?;
         add_id(&mut arguments, user.get(), table.types.user_signed)?;
-        if matches!(table.mapping.kind, KindColumn::Column(_)) {
-            arguments.add(item.kind.get())?;
-            arguments.add(item.kind.get())?;
-        }
-        add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
-        if table.has_buckets() {
-            add_id(&mut arguments, item.id.get(), table.types.item_signed)?;
-            arguments.add(bucket)?;
-        }
+        add_after(&mut arguments, table, item, bucket)?;
     }
     arguments.add(limit)?;
     Ok(arguments)
