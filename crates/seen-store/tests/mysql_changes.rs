@@ -178,6 +178,52 @@ async fn an_id_that_its_column_does_not_hold_is_refused() {
     all_free(&store, [2; 3]).await;
 }
 
+/// What became of calls that others' transactions met.
+#[derive(Default)]
+struct Met {
+    refused: AtomicU64,
+    written: AtomicU64,
+}
+
+/// Writes rows that all contend for, and one of its own with each call, until told to stop. Gives the
+/// own ones that were acknowledged.
+async fn write_amid_conflicts(
+    store: &MySqlStore,
+    number: u64,
+    rows: u64,
+    met: &Met,
+    stop: &AtomicBool,
+) -> BTreeSet<u64> {
+    let mut acknowledged = BTreeSet::new();
+    for call in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let own = 10_000 + call * 10 + number;
+        let mut calls = mark(1, (0..rows).chain([own]));
+        if call % 2 == 1 {
+            calls[0].items.truncate(rows as usize / 2);
+            calls[0].op = WriteOp::Remove;
+            calls.extend(mark(1, [own]));
+        }
+        match answered("a write", store.write(calls)).await {
+            Ok(_) => {
+                acknowledged.insert(own);
+                met.written.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
+                // TiDB lets some wait for a lock until their time is over.
+                let ends = ["conflict", "nothing was changed", "the connection failed"];
+                let is_clear = ends.iter().any(|end| error.message.contains(end));
+                assert!(is_clear, "{error}");
+                met.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    acknowledged
+}
+
 /// Two stores and somebody else's transactions write the same rows, the latter in the opposite order
 /// and many at once, so that the server ends the stores' transactions rather than those.
 async fn conflicts_end_in_success_or_a_clear_error(server: &Server) {
@@ -190,50 +236,20 @@ async fn conflicts_end_in_success_or_a_clear_error(server: &Server) {
         let stop = Arc::clone(&stop);
         move || contend(port, &stop, ROWS)
     });
-    let refused = Arc::new(AtomicU64::new(0));
-    let written = Arc::new(AtomicU64::new(0));
+    let met = Arc::new(Met::default());
     let mut tasks = Vec::new();
-    for (number, store) in [&one, &one, &other, &other].into_iter().enumerate() {
-        let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
-        let (refused, written) = (Arc::clone(&refused), Arc::clone(&written));
-        tasks.push(tokio::spawn(async move {
-            let mut acknowledged = BTreeSet::new();
-            for call in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                // Rows that all contend for, and one of its own.
-                let own = 10_000 + call * 10 + number as u64;
-                let mut calls = mark(1, (0..ROWS).chain([own]));
-                if call % 2 == 1 {
-                    calls[0].items.truncate(ROWS as usize / 2);
-                    calls[0].op = WriteOp::Remove;
-                    calls.extend(mark(1, [own]));
-                }
-                match answered("a write", store.write(calls)).await {
-                    Ok(_) => {
-                        acknowledged.insert(own);
-                        written.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Err(error) => {
-                        assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
-                        // TiDB lets some wait for a lock until their time is over.
-                        let ends = ["conflict", "nothing was changed", "the connection failed"];
-                        let is_clear = ends.iter().any(|end| error.message.contains(end));
-                        assert!(is_clear, "{error}");
-                        refused.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-            acknowledged
-        }));
+    for (number, store) in (0..).zip([&one, &one, &other, &other]) {
+        let (store, met, stop) = (Arc::clone(store), Arc::clone(&met), Arc::clone(&stop));
+        let writing = async move { write_amid_conflicts(&store, number, ROWS, &met, &stop).await };
+        tasks.push(tokio::spawn(writing));
     }
     // Of those that the store met; the others' are no business of ours.
     eventually("some conflicts, and some success", async || {
         let again = one.attempts().1 + other.attempts().1;
-        let met = refused.load(Ordering::Relaxed) + again;
-        let written = written.load(Ordering::Relaxed);
-        (met >= 5 && written > 0).then_some(()).ok_or_else(|| format!("{met}, {written} written"))
+        let conflicts = met.refused.load(Ordering::Relaxed) + again;
+        let written = met.written.load(Ordering::Relaxed);
+        let enough = conflicts >= 5 && written > 0;
+        enough.then_some(()).ok_or_else(|| format!("{conflicts}, {written} written"))
     })
     .await;
     stop.store(true, Ordering::Relaxed);
