@@ -177,7 +177,10 @@ async fn writes_follow_a_crash_with_a_witness() {
     let witness = MariaDb::start().expect("a witness");
     witness.create_user(USER, faults::PASSWORD).expect("a user");
     let (old, new) = pair().await;
-    let store = open(&voted(&[old.port(), new.port()], witness.port())).await;
+    // At the pace of the defaults.
+    let probe_interval_ms = MySqlOptions::default().probe_interval_ms;
+    let options = voted(&[old.port(), new.port()], witness.port());
+    let store = open(&MySqlOptions { probe_interval_ms, ..options }).await;
     primary_at(&store, old.port()).await;
     let before: Vec<u64> = (0..=200).collect();
     store.write(mark(1, 0..200)).await.expect("marks");
@@ -196,7 +199,9 @@ async fn writes_follow_a_crash_with_a_witness() {
     standing(&store, "no server takes writes", |s| matches!(s, Standing::NoneWritable(_))).await;
     assert!(refused(&store, 2).await.contains("none of its servers takes writes"));
     new.promote().expect("promoted");
+    let began = std::time::Instant::now();
     works_again(&store, 3).await;
+    eprintln!("writes go on {} ms after the promotion", began.elapsed().as_millis());
     primary_at(&store, new.port()).await;
     let promoted = answered("a mark", store.write(mark(4, 0..100))).await;
     // The new primary gives numbers again that lost commits had, whose events may be known (row 53).
