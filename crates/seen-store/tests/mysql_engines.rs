@@ -46,12 +46,6 @@ impl Laid {
     }
 }
 
-async fn store(options: MySqlOptions, namespaces: Vec<NamespaceSettings>) -> Arc<MySqlStore> {
-    let made = MySqlStore::apply_schema(options.clone(), namespaces.clone()).await;
-    made.expect("a schema");
-    MySqlStore::open(options, namespaces).await.expect("a store")
-}
-
 impl Fixture for Laid {
     type Store = MySqlStore;
 
@@ -63,7 +57,7 @@ impl Fixture for Laid {
         // A forget waits for the limit of a write.
         let options =
             MySqlOptions { clock: Some(clock), write_timeout_ms: 1_000, ..self.options() };
-        store(options, namespaces).await
+        servers::store(options, namespaces).await
     }
 }
 
@@ -118,7 +112,8 @@ mod doings {
     use seen_testbed::{MariaDb, or_skip};
     use sqlx::{Connection as _, Executor as _, MySqlConnection};
 
-    use crate::{servers, store};
+    use crate::servers;
+    use crate::servers::store;
 
     const NS: NamespaceId = NamespaceId::new(0);
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use faults::{
-    DATABASE, LIMIT, TABLE, USER, address, all_free, answered, eventually, found, ids_at, mark,
-    migrate, open, options, page, server, works_again,
+    DATABASE, LIMIT, Marking, TABLE, USER, address, all_free, answered, eventually, found, ids_at,
+    mark, marking, migrate, open, options, page, server, works_again,
 };
 use seen_filter::{History, StoreErrorKind};
 use seen_store::mysql::{Login, PasswordSource, Standing};
@@ -143,34 +143,6 @@ async fn a_demoted_server_is_not_kept_up_by_a_superuser() {
     assert_eq!(lease().expect("a lease"), held, "the demoted server took it");
     primary_at(&store, new.port()).await;
 }
-
-/// Marks one item after another until told to stop. Gives the acknowledged ones.
-fn marking(store: &Arc<MySqlStore>, user: u64, stop: &Arc<AtomicBool>) -> Marking {
-    let (store, stop) = (Arc::clone(store), Arc::clone(stop));
-    tokio::spawn(async move {
-        let mut acknowledged = Vec::new();
-        for id in 0.. {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            match store.write(mark(user, [id])).await {
-                Ok(_) => acknowledged.push(id),
-                Err(error) => assert!(
-                    matches!(
-                        error.kind,
-                        StoreErrorKind::Unavailable
-                            | StoreErrorKind::OutcomeUnknown
-                            | StoreErrorKind::ReadOnly
-                    ),
-                    "{error}"
-                ),
-            }
-        }
-        acknowledged
-    })
-}
-
-type Marking = tokio::task::JoinHandle<Vec<u64>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_follow_a_crash_with_a_witness() {

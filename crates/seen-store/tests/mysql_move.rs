@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use faults::{
-    LIMIT, PASSWORD, TABLE, USER, address, answered, eventually, found, ids_at, mark, migrate,
-    open, options, page, server, works_again,
+    LIMIT, PASSWORD, TABLE, USER, address, answered, eventually, found, ids_at, mark, marking,
+    migrate, open, options, page, server, works_again,
 };
 use seen_filter::{
     ChangeFeed, FeedEvent, FeedStart, History, Shard, StoreError, StoreErrorKind, UserId,
@@ -26,23 +26,6 @@ fn map(epoch: u32, ports: &[u16]) -> MySqlOptions {
 fn is_outdated(error: &StoreError) -> Result<(), String> {
     assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
     error.message.contains("newer map").then_some(()).ok_or_else(|| error.to_string())
-}
-
-/// Marks one item of user 2 after another until told to stop. Gives the acknowledged ones.
-fn marking(store: &Arc<MySqlStore>, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<u64>> {
-    let (store, stop) = (Arc::clone(store), Arc::clone(stop));
-    tokio::spawn(async move {
-        let mut acknowledged = Vec::new();
-        for id in 0.. {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            if store.write(mark(2, [id])).await.is_ok() {
-                acknowledged.push(id);
-            }
-        }
-        acknowledged
-    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +47,7 @@ async fn a_shard_moves_to_another_server() {
 
     // Marks go on until the shard is told.
     let stop = Arc::new(AtomicBool::new(false));
-    let marking = marking(&before, &stop);
+    let marking = marking(&before, 2, &stop);
     eventually("marks", async || match ids_at(&old, 2).len() {
         0..20 => Err("too few".to_owned()),
         _ => Ok(()),

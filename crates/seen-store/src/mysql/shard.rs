@@ -363,3 +363,20 @@ impl Queue {
         group.push(job);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_was_not_told_is_not_replaced_by_an_earlier_one() {
+        let number = |number| Some(CommitNumber { by: NumberedBy::Cluster, number });
+        let mut last = LastOf(number(1));
+        last.then(true, number(2));
+        last.then(false, None);
+        assert_eq!(last.0, number(2), "what changed nothing has no number");
+        last.then(true, None);
+        last.then(true, number(4));
+        assert_eq!(last.0, None, "one in between may be the last to come by");
+    }
+}

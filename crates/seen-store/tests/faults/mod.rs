@@ -3,10 +3,13 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use seen_filter::history::{PAGE_ROWS_MAX, PageRequest, Question, Write, WriteOp};
-use seen_filter::{History, Item, NamespaceId, NamespaceSettings, StoreError, UserId};
+use seen_filter::{
+    History, Item, NamespaceId, NamespaceSettings, StoreError, StoreErrorKind, UserId,
+};
 use seen_store::mysql::{Login, Name, PasswordSource, ServerAddress, ShardServers, Tls};
 use seen_store::{MySqlOptions, MySqlStore};
 use seen_testbed::{MariaDb, Mysql, Server, Tidb, or_skip};
@@ -222,4 +225,33 @@ pub async fn all_free(store: &MySqlStore, all: [usize; 3]) {
         (free == all).then_some(()).ok_or_else(|| format!("{free:?} of {all:?}"))
     })
     .await;
+}
+
+/// The acknowledged ones, once it was told to stop.
+pub type Marking = tokio::task::JoinHandle<Vec<u64>>;
+
+/// Marks one item after another until told to stop. Gives the acknowledged ones.
+pub fn marking(store: &Arc<MySqlStore>, user: u64, stop: &Arc<AtomicBool>) -> Marking {
+    let (store, stop) = (Arc::clone(store), Arc::clone(stop));
+    tokio::spawn(async move {
+        let mut acknowledged = Vec::new();
+        for id in 0.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            match store.write(mark(user, [id])).await {
+                Ok(_) => acknowledged.push(id),
+                Err(error) => assert!(
+                    matches!(
+                        error.kind,
+                        StoreErrorKind::Unavailable
+                            | StoreErrorKind::OutcomeUnknown
+                            | StoreErrorKind::ReadOnly
+                    ),
+                    "{error}"
+                ),
+            }
+        }
+        acknowledged
+    })
 }

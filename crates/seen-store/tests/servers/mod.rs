@@ -84,10 +84,15 @@ impl OnServer {
         options: MySqlOptions,
         namespaces: Vec<NamespaceSettings>,
     ) -> Arc<MySqlStore> {
-        let made = MySqlStore::apply_schema(options.clone(), namespaces.clone()).await;
-        made.expect("a schema");
-        MySqlStore::open(options, namespaces).await.expect("a store")
+        store(options, namespaces).await
     }
+}
+
+/// A new store, its schema made.
+pub async fn store(options: MySqlOptions, namespaces: Vec<NamespaceSettings>) -> Arc<MySqlStore> {
+    let made = MySqlStore::apply_schema(options.clone(), namespaces.clone()).await;
+    made.expect("a schema");
+    MySqlStore::open(options, namespaces).await.expect("a store")
 }
 
 /// Options for a store of so many shards, spread over these servers in turn.
