@@ -7,6 +7,9 @@ use crate::history::SeamFuture;
 use crate::ids::{Item, UserId};
 use crate::position::{CommitStamp, FeedCursor, FeedId, FenceSeq, Incarnation, UserEpoch};
 
+/// Most ids under which one fence is written.
+pub const FENCE_USERS_MAX: usize = 1_024;
+
 /// Where to begin reading a feed partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedStart {
@@ -69,6 +72,9 @@ pub enum FeedEvent {
     Fence {
         /// The commit it belongs to.
         stamp: CommitStamp,
+        /// Under whose id it was written, which led it through this partition; 0 where the feed does
+        /// not say.
+        user: UserId,
         /// Who wrote it.
         writer: Incarnation,
         /// Its number among that writer's fences of this feed partition.
@@ -133,6 +139,15 @@ pub trait ChangeFeed: Send + Sync + 'static {
     /// Work at storage is kept apart by shard, so that one that fails degrades its own users only.
     fn shards(&self) -> u16 {
         1
+    }
+
+    /// The ids under which a fence of this feed partition is to be written, at most
+    /// [`FENCE_USERS_MAX`], so that its rows take the same ways as the rows of the partition's users; the
+    /// fence has come back when all of them have, which the feed waits for. None if no fence can prove
+    /// anything here.
+    fn fence_users(&self, feed: FeedId) -> Vec<UserId> {
+        let _ = feed;
+        vec![UserId::new(0)]
     }
 
     /// Opens a reader. With [`FeedStart::Head`] the reader's first event is a `Complete` that names

@@ -191,14 +191,17 @@ pub trait History: Send + Sync + 'static {
         user: UserId,
     ) -> SeamFuture<'_, Result<Forgotten, StoreError>>;
 
-    /// Writes a fence row that comes back through `feed` after everything committed before this call
-    /// began (rule R9).
+    /// Writes a fence that comes back through `feed` after everything committed before this call
+    /// began (rule R9): one row under each of `users`, in one commit. Which users lead through which
+    /// partition is the feed's business ([`ChangeFeed::fence_users`](crate::ChangeFeed::fence_users)).
     ///
     /// # Errors
-    /// As [`History::write`].
+    /// As [`History::write`]; `InvalidRequest` if `users` is empty or has more than
+    /// [`FENCE_USERS_MAX`](crate::feed::FENCE_USERS_MAX).
     fn fence(
         &self,
         feed: FeedId,
+        users: Vec<UserId>,
         writer: Incarnation,
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>>;

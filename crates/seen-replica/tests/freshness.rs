@@ -48,7 +48,12 @@ fn quiet_us(rules: &Rules, now: Tick) -> u64 {
 fn a_busy_feed_is_as_fresh_as_its_last_fence() {
     let rules = beating();
     let own = Incarnation::new(1);
-    let fence = |writer, position, seq| FeedEvent::Fence { stamp: stamp(position), writer, seq };
+    let fence = |writer, position, seq| FeedEvent::Fence {
+        stamp: stamp(position),
+        user: seen_filter::UserId::new(0),
+        writer,
+        seq,
+    };
     let first = told(&rules, NOW, FeedEvent::Complete { stamp: stamp(1) }).expect("a fence");
     let second = told(&rules, after(1), fence(own, 2, first)).expect("the next one");
     assert_eq!(quiet_us(&rules, after(4)), 4 * SECOND_US, "the first one's beginning");

@@ -235,7 +235,7 @@ pub(crate) async fn drain<S: History + ChangeFeed>(
     static WRITER: AtomicU64 = AtomicU64::new(1);
     let writer = Incarnation::new(WRITER.fetch_add(1, Ordering::SeqCst));
     let seq = FenceSeq::new(1);
-    store.fence(feed, writer, seq).await.expect("a fence");
+    store.fence(feed, store.fence_users(feed), writer, seq).await.expect("a fence");
     let mut events = Vec::new();
     loop {
         for event in next(reader, 1_000).await.events {

@@ -61,7 +61,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::binlog::{BinlogOptions, BinlogShard};
-use crate::request::{self, invalid, partition_of};
+use crate::request::{self, fence_users, invalid, partition_of};
 use plan::FenceRow;
 use shard::{Job, ShardStore, submit};
 use tables::Tables;
@@ -347,19 +347,21 @@ impl History for MySqlStore {
     fn fence(
         &self,
         feed: FeedId,
+        users: Vec<UserId>,
         writer: Incarnation,
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
         Box::pin(async move {
             self.tables.get(feed.namespace)?;
-            if usize::from(feed.shard.get()) >= self.shards.len() || feed.partition.get() != 0 {
+            if usize::from(feed.shard.get()) >= self.shards.len() {
                 return Err(invalid(format!(
-                    "feed {feed} is unknown (this store has shards 0 to {}, of one partition each)",
+                    "feed {feed} is unknown (this store has shards 0 to {})",
                     self.shards.len() - 1
                 )));
             }
+            fence_users(&users)?;
             let jobs = self.jobs(feed.shard)?;
-            let fence = FenceRow { feed, writer, seq };
+            let fence = FenceRow { feed, users, writer, seq };
             submit(&jobs, self.options.pending_writes_max, |ack| Job::Fence { fence, ack }).await
         })
     }

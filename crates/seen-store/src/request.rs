@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use seen_filter::feed::FENCE_USERS_MAX;
 use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
 use seen_filter::history::{ITEMS_PER_CALL_MAX, PAGE_ROWS_MAX, Question, SeamFuture, Write};
 use seen_filter::{
@@ -83,6 +84,15 @@ pub(crate) fn namespaces(settings: &[NamespaceSettings]) -> Result<(), StoreErro
 /// An error that names a namespace number which is not configured.
 pub(crate) fn unknown_namespace(namespace: NamespaceId, count: usize) -> StoreError {
     invalid(format!("namespace = {namespace} is unknown (this store has {count}, from 0)"))
+}
+
+/// Refuses a fence under no id, or under too many.
+pub(crate) fn fence_users(users: &[UserId]) -> Result<(), StoreError> {
+    if (1..=FENCE_USERS_MAX).contains(&users.len()) {
+        return Ok(());
+    }
+    let count = users.len();
+    Err(invalid(format!("a fence under {count} ids (allowed: 1 to {FENCE_USERS_MAX})")))
 }
 
 /// Refuses a page size out of range.

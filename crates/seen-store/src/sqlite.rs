@@ -44,7 +44,7 @@ use seen_filter::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::request::{self, invalid, partition_of};
+use crate::request::{self, fence_users, invalid, partition_of};
 use commit::MarkerKeeper;
 use connection::closed;
 use inner::Inner;
@@ -259,6 +259,7 @@ impl History for SqliteStore {
     fn fence(
         &self,
         feed: FeedId,
+        users: Vec<UserId>,
         writer: Incarnation,
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
@@ -270,6 +271,7 @@ impl History for SqliteStore {
                     self.inner.partitions - 1
                 )));
             }
+            fence_users(&users)?;
             self.submit(|ack| Job::Fence { feed, writer, seq, ack }).await.map(Some)
         })
     }

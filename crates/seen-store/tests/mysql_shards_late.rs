@@ -87,7 +87,7 @@ async fn absent_at_the_start(leave: impl Fn(&MariaDb), come: impl Fn(&MariaDb)) 
     store.write(vec![mark(of_one, 3)]).await.expect("a mark");
     // Fences come by only if the numbers of the shard's namespaces are known.
     let (writer, seq) = (Incarnation::new(7), FenceSeq::new(9));
-    store.fence(fed, writer, seq).await.expect("a fence");
+    store.fence(fed, vec![UserId::new(0)], writer, seq).await.expect("a fence");
     let mut told = (false, false);
     while told != (true, true) {
         let next = tokio::time::timeout(LIMIT, reader.next(100)).await.expect("in time");

@@ -196,7 +196,8 @@ async fn old_fences_go_and_nothing_else(server: OnServer) {
     place.sql(&rows(10, 9_000_001, now - day_ms));
     place.sql(&rows(20, 0, 1));
     let feed = FeedId { namespace: NS, shard: Shard::new(0), partition: Partition::new(0) };
-    let fence = store.fence(feed, Incarnation::new(u64::MAX), FenceSeq::new(3));
+    let fence =
+        store.fence(feed, vec![UserId::new(0)], Incarnation::new(u64::MAX), FenceSeq::new(3));
     fence.await.expect("a fence");
     assert_eq!(upkeep(&store).await.fences_removed, 2_345);
     let kept = "SELECT CONCAT(SUM(writer = 0), ' ', SUM(writer <> 0), ' ', MAX(writer)) \

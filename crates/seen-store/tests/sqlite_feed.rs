@@ -65,7 +65,10 @@ async fn another_process_follows_and_is_followed() {
         }
     }
     for feed in store.feeds() {
-        store.fence(feed, Incarnation::new(1), FenceSeq::new(1)).await.expect("a fence");
+        store
+            .fence(feed, vec![UserId::new(0)], Incarnation::new(1), FenceSeq::new(1))
+            .await
+            .expect("a fence");
     }
     let expected = (USERS * 5).to_string();
     assert_eq!(other.line().await, Some(expected), "what the other process saw added");

@@ -56,7 +56,10 @@ async fn expired_rows_are_removed_and_no_others() {
         assert_eq!(ids(&*store, user).await, (300..700).collect::<Vec<_>>());
     }
     assert_eq!(store.stats().head, head, "expiry is no commit");
-    store.fence(feed, Incarnation::new(1), FenceSeq::new(1)).await.expect("a fence");
+    store
+        .fence(feed, vec![UserId::new(0)], Incarnation::new(1), FenceSeq::new(1))
+        .await
+        .expect("a fence");
     let told = events(&mut reader).await;
     assert!(matches!(told[0], FeedEvent::Fence { .. }), "expiry makes no events: {told:?}");
     store.close().await;

@@ -10,8 +10,12 @@ use crate::replica::Replica;
 
 pub(super) async fn serve(replica: Arc<Replica>, mut jobs: mpsc::Receiver<FenceJob>) {
     while let Some(job) = jobs.recv().await {
-        let written = replica.history.fence(job.feed, replica.incarnation, job.seq).await;
-        match written {
+        let users = replica.feed.fence_users(job.feed);
+        if users.is_empty() {
+            // Nothing that could come back would prove anything.
+            continue;
+        }
+        match replica.history.fence(job.feed, users, replica.incarnation, job.seq).await {
             Ok(_) => replica.metrics.fences.increment(1),
             Err(error) => {
                 tracing::debug!(error = %error, feed = %job.feed, "a fence could not be written");

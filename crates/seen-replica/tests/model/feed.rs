@@ -186,7 +186,7 @@ fn brief(event: &FeedEvent) -> String {
         FeedEvent::Forgotten { stamp, user, epoch } => {
             format!("u{user} forgotten {epoch} @{}", stamp.position)
         }
-        FeedEvent::Fence { stamp, writer, seq } => {
+        FeedEvent::Fence { stamp, writer, seq, .. } => {
             format!("fence {seq} of {writer} @{}", stamp.position)
         }
         FeedEvent::Complete { stamp } => format!("complete @{}", stamp.position),

@@ -180,6 +180,7 @@ impl Storage {
             }
             Row::Fence { writer, seq } => FeedEvent::Fence {
                 stamp,
+                user: UserId::new(0),
                 writer: Incarnation::new(writer),
                 seq: FenceSeq::new(seq),
             },

@@ -84,11 +84,12 @@ impl History for Shards {
     fn fence(
         &self,
         feed: FeedId,
+        users: Vec<UserId>,
         writer: Incarnation,
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
         let (store, feed) = self.within(feed);
-        store.fence(feed, writer, seq)
+        store.fence(feed, users, writer, seq)
     }
 
     fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>> {

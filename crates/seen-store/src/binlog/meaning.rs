@@ -17,7 +17,7 @@ pub(super) enum Told {
     Add(UserId, Item),
     Remove(UserId, Item),
     Forgotten(UserId, UserEpoch),
-    Fence(Incarnation, FenceSeq),
+    Fence(UserId, Incarnation, FenceSeq),
     Gap(GapScope, &'static str),
 }
 
@@ -180,7 +180,10 @@ impl Subject {
         let told = match (row.writer, u32::try_from(row.seq)) {
             (0, Ok(epoch)) => Told::Forgotten(UserId::new(row.user), UserEpoch::new(epoch)),
             (0, Err(_)) => return Some(Err("value_range")),
-            (writer, _) => Told::Fence(Incarnation::new(writer), FenceSeq::new(row.seq)),
+            (writer, _) => {
+                let (user, seq) = (UserId::new(row.user), FenceSeq::new(row.seq));
+                Told::Fence(user, Incarnation::new(writer), seq)
+            }
         };
         Some(Ok((row, told)))
     }
@@ -320,7 +323,7 @@ pub(super) mod tests {
         let told = |numbers: &[i128]| {
             subject.control(&cells(numbers)).map(|read| read.map(|(_, told)| told))
         };
-        let fence = Told::Fence(Incarnation::new(5), FenceSeq::new(u64::MAX));
+        let fence = Told::Fence(UserId::new(1), Incarnation::new(5), FenceSeq::new(u64::MAX));
         assert_eq!(told(&[1, 9, 5, u64::MAX.into()]), Some(Ok(fence)));
         let forgotten = Told::Forgotten(UserId::new(1), UserEpoch::new(2));
         assert_eq!(told(&[1, 9, 0, 2]), Some(Ok(forgotten)));

@@ -345,7 +345,7 @@ impl Translator {
             Told::Add(user, item) => FeedEvent::Add { stamp, user, item },
             Told::Remove(user, item) => FeedEvent::Remove { stamp, user, item },
             Told::Forgotten(user, epoch) => FeedEvent::Forgotten { stamp, user, epoch },
-            Told::Fence(writer, seq) => FeedEvent::Fence { stamp, writer, seq },
+            Told::Fence(user, writer, seq) => FeedEvent::Fence { stamp, user, writer, seq },
             Told::Gap(scope, reason) => FeedEvent::Gap { scope, reason },
         };
         self.out.push((event, self.place.cursor()));

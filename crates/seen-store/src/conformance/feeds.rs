@@ -136,7 +136,7 @@ pub async fn a_fence_comes_after_all_before_it(fixture: &impl Fixture<Store: Cha
     for id in 0..20 {
         store.write(vec![mark(NS, 7, &items([id]))]).await.expect("a write");
     }
-    store.fence(feed, writer, seq).await.expect("a fence");
+    store.fence(feed, store.fence_users(feed), writer, seq).await.expect("a fence");
     let mut added = 0;
     'reading: loop {
         for event in next(&mut reader, 3).await.events {
@@ -154,7 +154,7 @@ pub async fn a_fence_comes_after_all_before_it(fixture: &impl Fixture<Store: Cha
     let others = drain(&*store, &mut elsewhere, other).await;
     assert!(!others.iter().any(|e| matches!(e, FeedEvent::Fence { .. })), "{others:?}");
     let unknown = FeedId { partition: Partition::new(u16::MAX), ..feed };
-    let refused = kind(store.fence(unknown, writer, seq).await);
+    let refused = kind(store.fence(unknown, vec![user(0)], writer, seq).await);
     assert_eq!(refused, Some(StoreErrorKind::InvalidRequest));
 }
 

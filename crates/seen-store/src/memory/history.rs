@@ -14,7 +14,7 @@ use seen_filter::{
 use super::faults::{Planned, ReadFault, WriteFault};
 use super::state::State;
 use super::{MemoryStore, Stalled};
-use crate::request::{self, invalid, unknown_namespace};
+use crate::request::{self, fence_users, invalid, unknown_namespace};
 
 /// How a read sees the store.
 pub(super) struct View {
@@ -244,6 +244,7 @@ impl History for MemoryStore {
     fn fence(
         &self,
         feed: FeedId,
+        users: Vec<UserId>,
         writer: Incarnation,
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
@@ -253,7 +254,9 @@ impl History for MemoryStore {
             if feed.shard.get() != 0 || feed.partition.get() >= partitions {
                 return Err(invalid(format!("feed {feed} is unknown")));
             }
-            let position = self.commit(move |state| state.fence(feed, writer, seq)).await?;
+            fence_users(&users)?;
+            let user = users[0];
+            let position = self.commit(move |state| state.fence(feed, user, writer, seq)).await?;
             Ok(self.stamped(position))
         })
     }

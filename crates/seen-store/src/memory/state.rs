@@ -133,10 +133,16 @@ impl State {
     }
 
     /// Commits a fence.
-    pub(crate) fn fence(&mut self, feed: FeedId, writer: Incarnation, seq: FenceSeq) -> u64 {
+    pub(crate) fn fence(
+        &mut self,
+        feed: FeedId,
+        user: UserId,
+        writer: Incarnation,
+        seq: FenceSeq,
+    ) -> u64 {
         let position = self.head() + 1;
         let stamp = self.stamp(position);
-        let fence = FeedEvent::Fence { stamp, writer, seq };
+        let fence = FeedEvent::Fence { stamp, user, writer, seq };
         self.log.push(BTreeMap::from([(feed, vec![fence])]));
         position
     }

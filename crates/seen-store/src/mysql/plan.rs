@@ -27,9 +27,11 @@ pub(crate) struct TablePlan {
 }
 
 /// A fence to write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FenceRow {
     pub feed: FeedId,
+    /// The ids under which it is written.
+    pub users: Vec<UserId>,
     pub writer: Incarnation,
     pub seq: FenceSeq,
 }

@@ -186,18 +186,21 @@ impl Session {
         fence: &FenceRow,
         now: UnixMillis,
     ) -> Result<(), Failure> {
-        sqlx::query(
-            "INSERT INTO seen_control (user_id, namespace, writer, seq, at_ms) \
-             VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE seq = VALUES(seq), at_ms = VALUES(at_ms)",
-        )
-        .bind(0_u64)
-        .bind(shard.database_id(fence.feed.namespace))
-        .bind(fence.writer.get())
-        .bind(fence.seq.get())
-        .bind(now.get())
-        .execute(&mut self.connection)
-        .await
-        .map_err(write_error)?;
+        for user in &fence.users {
+            sqlx::query(
+                "INSERT INTO seen_control (user_id, namespace, writer, seq, at_ms) \
+                 VALUES (?, ?, ?, ?, ?) \
+                 ON DUPLICATE KEY UPDATE seq = VALUES(seq), at_ms = VALUES(at_ms)",
+            )
+            .bind(user.get())
+            .bind(shard.database_id(fence.feed.namespace))
+            .bind(fence.writer.get())
+            .bind(fence.seq.get())
+            .bind(now.get())
+            .execute(&mut self.connection)
+            .await
+            .map_err(write_error)?;
+        }
         Ok(())
     }
 

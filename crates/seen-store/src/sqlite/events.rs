@@ -111,6 +111,7 @@ pub(crate) fn decode(bytes: &[u8], stamp: CommitStamp) -> Option<Vec<FeedEvent>>
             }),
             FENCE => events.push(FeedEvent::Fence {
                 stamp,
+                user: UserId::new(0),
                 writer: Incarnation::new(input.u64()?),
                 seq: FenceSeq::new(input.u64()?),
             }),
@@ -174,7 +175,12 @@ mod tests {
             FeedEvent::RemoveAll { stamp, user: ann },
             FeedEvent::Forgotten { stamp, user: ann, epoch: UserEpoch::new(3) },
             FeedEvent::Add { stamp, user: ann, item: x },
-            FeedEvent::Fence { stamp, writer: Incarnation::new(9), seq: FenceSeq::new(4) },
+            FeedEvent::Fence {
+                stamp,
+                user: UserId::new(0),
+                writer: Incarnation::new(9),
+                seq: FenceSeq::new(4),
+            },
         ];
         assert_eq!(decode(&blob.into_bytes(), stamp), Some(expected));
     }

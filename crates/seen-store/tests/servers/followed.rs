@@ -8,7 +8,7 @@ use seen_filter::history::{
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedError, FeedId, FeedReader, FeedStart, FenceSeq, History,
     Incarnation, NamespaceId, NamespaceSettings, Scan, ScanPage, ScanRequest, Shard,
-    SourcePosition, StoreError, UserId,
+    SourcePosition, StoreError, StoreErrorKind, UserId,
 };
 use seen_store::conformance::Fixture;
 use seen_store::{BinlogFeed, MySqlStore, StorageClock};
@@ -65,10 +65,17 @@ impl History for Both {
     fn fence(
         &self,
         feed: FeedId,
+        users: Vec<UserId>,
         writer: Incarnation,
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
-        self.store.fence(feed, writer, seq)
+        Box::pin(async move {
+            if !self.feed.feeds().contains(&feed) {
+                let message = format!("feed {feed} is unknown");
+                return Err(StoreError::new(StoreErrorKind::InvalidRequest, message));
+            }
+            self.store.fence(feed, users, writer, seq).await
+        })
     }
 
     fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>> {
