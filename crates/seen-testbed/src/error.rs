@@ -32,6 +32,16 @@ pub enum Error {
         /// What the client said: the server's number and words, where it answered.
         message: String,
     },
+    /// Kafka refused something.
+    #[error("{what}: Kafka answers with error {code} {message}")]
+    Kafka {
+        /// What was asked for.
+        what: String,
+        /// The protocol's number for it.
+        code: i16,
+        /// The broker's own words, where it has some.
+        message: String,
+    },
     /// Something took longer than its limit.
     #[error("{what} took longer than {limit:?}")]
     TooLate {

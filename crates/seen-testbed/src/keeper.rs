@@ -165,6 +165,8 @@ impl Keeper {
         // The name before it stands in brackets and may hold anything.
         let letter = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
         match letter {
+            // The first thread of a killed process may be dead while others still hold its sockets.
+            Some('Z') if threads(pid) > 1 => State::Running,
             None | Some('Z' | 'X' | 'x') => State::Gone,
             Some('T' | 't') => State::Frozen,
             Some(_) => State::Running,
@@ -185,6 +187,10 @@ impl Keeper {
         let seen = wait::until(SIGNAL_LIMIT, || (self.state() == wanted).then_some(()));
         seen.ok_or_else(|| Error::TooLate { what: what.to_owned(), limit: SIGNAL_LIMIT })
     }
+}
+
+fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 impl Drop for Keeper {
