@@ -1989,6 +1989,32 @@ pub struct PartitionStatus {
     /// Events kept in memory for builds, in bytes.
     #[prost(uint64, tag = "6")]
     pub ring_bytes: u64,
+    /// What these may take at most, in bytes.
+    #[prost(uint64, tag = "7")]
+    pub ring_bytes_max: u64,
+    /// What the writes that the feed has not yet brought back take, in bytes.
+    #[prost(uint64, tag = "8")]
+    pub journal_bytes: u64,
+    /// What these may take at most, in bytes.
+    #[prost(uint64, tag = "9")]
+    pub journal_bytes_max: u64,
+    /// False until the feed has said where it begins.
+    #[prost(bool, tag = "10")]
+    pub following: bool,
+    /// The highest commit applied; absent before the first, and where the source does not number commits.
+    #[prost(message, optional, tag = "11")]
+    pub applied: ::core::option::Option<Stamp>,
+    /// The place of the next record that will be read, as the source numbers records: a topic's offset.
+    /// Absent, as the next two, where the source does not tell.
+    #[prost(uint64, optional, tag = "12")]
+    pub source_position: ::core::option::Option<u64>,
+    /// Records that follow in the source.
+    #[prost(uint64, optional, tag = "13")]
+    pub lag_records: ::core::option::Option<u64>,
+    /// The age of the newest record read while others follow, in milliseconds; 0 = none follows. Absent
+    /// also before a record was read.
+    #[prost(uint64, optional, tag = "14")]
+    pub lag_ms: ::core::option::Option<u64>,
 }
 /// What is held in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2645,5 +2671,149 @@ pub mod admin_service_server {
     pub const SERVICE_NAME: &str = "seen.v1.AdminService";
     impl<T> tonic::server::NamedService for AdminServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// The events of one partition, in their order. At most 1,024 events and 64 KiB. A reader refuses a
+/// record that it cannot read whole, and holds its partition for doubtful then.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeRecord {
+    /// Always 0x4e454553, and always written first: a record begins with the bytes 0d 53 45 45 4e (the
+    /// last four are "SEEN"), which no other format of change events does.
+    #[prost(fixed32, tag = "1")]
+    pub magic: u32,
+    /// The format's version, 1. A reader refuses those that it does not know.
+    #[prost(uint32, tag = "2")]
+    pub format: u32,
+    /// Name of the history, 1 to 48 bytes. Never absent.
+    #[prost(string, tag = "3")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The storage shard that the events come from, 0 to 65,535. Absent = 0.
+    #[prost(uint32, tag = "4")]
+    pub shard: u32,
+    /// The topic's partition, from 0, at most 65,535. Absent = 0.
+    #[prost(uint32, tag = "5")]
+    pub partition: u32,
+    /// How many partitions users were spread over when this was written, 1 to 65,536. If it is not the
+    /// same as in the record before, the topic was divided anew, and nothing may be taken for granted.
+    #[prost(uint32, tag = "6")]
+    pub partitions: u32,
+    /// What numbers the commits of this record's events. Absent = 0.
+    #[prost(uint32, tag = "7")]
+    pub domain: u32,
+    /// The unbroken run of that numbering. Events of another one begin another record. Absent = 0.
+    #[prost(fixed64, tag = "8")]
+    pub timeline: u64,
+    /// What each event is; one for each event, in order. None = the record only says how far `source` is.
+    #[prost(enumeration = "ChangeOp", repeated, tag = "9")]
+    pub ops: ::prost::alloc::vec::Vec<i32>,
+    /// The number of each event's commit, as the difference from that of the event before (from 0 for the
+    /// first), modulo 2^64. One for each event that is not a gap.
+    #[prost(sint64, repeated, tag = "10")]
+    pub positions: ::prost::alloc::vec::Vec<i64>,
+    /// Whose. One for each event that is neither CHANGE_OP_COMPLETE nor CHANGE_OP_GAP_PARTITION; all 2^64
+    /// values are valid.
+    #[prost(fixed64, repeated, tag = "11")]
+    pub users: ::prost::alloc::vec::Vec<u64>,
+    /// The item's kind, one byte each. One for each row added or removed.
+    #[prost(bytes = "vec", tag = "12")]
+    pub item_kinds: ::prost::alloc::vec::Vec<u8>,
+    /// The item's id within the kind; all 2^64 values are valid. One for each row added or removed.
+    #[prost(fixed64, repeated, tag = "13")]
+    pub item_ids: ::prost::alloc::vec::Vec<u64>,
+    /// When the item was read, in milliseconds since 1970-01-01 UTC, as the difference from that of the
+    /// CHANGE_OP_ADD_TIMED before (from 0 for the first), modulo 2^64. One for each of those.
+    #[prost(sint64, repeated, tag = "14")]
+    pub marked_at_ms: ::prost::alloc::vec::Vec<i64>,
+    /// How often the user has been forgotten now. One for each CHANGE_OP_FORGOTTEN.
+    #[prost(uint32, repeated, tag = "15")]
+    pub epochs: ::prost::alloc::vec::Vec<u32>,
+    /// The life of the process that wrote the fence. One for each CHANGE_OP_FENCE.
+    #[prost(fixed64, repeated, tag = "16")]
+    pub fence_writers: ::prost::alloc::vec::Vec<u64>,
+    /// The fence's number among those of its writer for one partition. One for each CHANGE_OP_FENCE.
+    #[prost(uint64, repeated, tag = "17")]
+    pub fence_seqs: ::prost::alloc::vec::Vec<u64>,
+    /// Why events may be missing: a short stable name, at most 64 bytes. One for each gap.
+    #[prost(string, repeated, tag = "18")]
+    pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where in its source the writer goes on after this record. Always present, and always written last, so
+    /// that a record of which an end is missing is never taken for a shorter one.
+    #[prost(message, optional, tag = "19")]
+    pub source: ::core::option::Option<ChangeSource>,
+}
+/// A place in the sequence that a writer reads from. Opaque to everyone but that writer, who resumes
+/// there after a restart: what it then writes again is what followed this record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeSource {
+    /// The partition of the writer's own source, 0 to 65,535. Absent = 0.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The numbering that `offset` belongs to. Absent = 0.
+    #[prost(fixed64, tag = "2")]
+    pub timeline: u64,
+    /// The first event of the source that is not contained in this record or one before it. Absent = 0.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+/// What an event is, and so which columns hold a value for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ChangeOp {
+    /// Never written; a record that holds it is refused.
+    Unspecified = 0,
+    /// A row was added: positions, users, item_kinds, item_ids.
+    Add = 1,
+    /// A row was added, and when it was marked is known: as CHANGE_OP_ADD, and marked_at_ms.
+    AddTimed = 2,
+    /// A row was removed: positions, users, item_kinds, item_ids.
+    Remove = 3,
+    /// All rows that the user had at this commit were removed: positions, users.
+    RemoveAll = 4,
+    /// The user was forgotten: positions, users, epochs.
+    Forgotten = 5,
+    /// A fence came back: positions, users (under whose id it was written; 0 where that is not known),
+    /// fence_writers, fence_seqs.
+    Fence = 6,
+    /// Everything of the partition up to and including this commit has been sent: positions.
+    Complete = 7,
+    /// Events of one user may be missing: users, reasons.
+    GapUser = 8,
+    /// Any event of the partition may be missing: reasons.
+    GapPartition = 9,
+}
+impl ChangeOp {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CHANGE_OP_UNSPECIFIED",
+            Self::Add => "CHANGE_OP_ADD",
+            Self::AddTimed => "CHANGE_OP_ADD_TIMED",
+            Self::Remove => "CHANGE_OP_REMOVE",
+            Self::RemoveAll => "CHANGE_OP_REMOVE_ALL",
+            Self::Forgotten => "CHANGE_OP_FORGOTTEN",
+            Self::Fence => "CHANGE_OP_FENCE",
+            Self::Complete => "CHANGE_OP_COMPLETE",
+            Self::GapUser => "CHANGE_OP_GAP_USER",
+            Self::GapPartition => "CHANGE_OP_GAP_PARTITION",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CHANGE_OP_UNSPECIFIED" => Some(Self::Unspecified),
+            "CHANGE_OP_ADD" => Some(Self::Add),
+            "CHANGE_OP_ADD_TIMED" => Some(Self::AddTimed),
+            "CHANGE_OP_REMOVE" => Some(Self::Remove),
+            "CHANGE_OP_REMOVE_ALL" => Some(Self::RemoveAll),
+            "CHANGE_OP_FORGOTTEN" => Some(Self::Forgotten),
+            "CHANGE_OP_FENCE" => Some(Self::Fence),
+            "CHANGE_OP_COMPLETE" => Some(Self::Complete),
+            "CHANGE_OP_GAP_USER" => Some(Self::GapUser),
+            "CHANGE_OP_GAP_PARTITION" => Some(Self::GapPartition),
+            _ => None,
+        }
     }
 }
