@@ -106,6 +106,18 @@ pub struct FeedBatch {
     pub caught_up: bool,
 }
 
+/// How far the reading of a feed partition is behind what its source holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedLag {
+    /// The place of the next record that will be read, as the source numbers records.
+    pub position: u64,
+    /// Records that follow.
+    pub records: u64,
+    /// The age of the newest record read while others follow, in milliseconds: 0 where none does, `None`
+    /// where it is not known.
+    pub behind_ms: Option<u64>,
+}
+
 /// Why a feed cannot be read now.
 #[derive(Clone, Debug, Error)]
 #[error("{message}")]
@@ -127,6 +139,17 @@ pub trait FeedReader: Send {
     fn next(&mut self, events_max: usize) -> SeamFuture<'_, Result<FeedBatch, FeedError>>;
 }
 
+/// What proves that everything up to some moment has been delivered (rule R9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedProof {
+    /// A fence of one's own that comes back.
+    Fences,
+    /// A complete commit as new as the newest one that storage had at that moment
+    /// ([`History::head`](crate::History::head)): where a fence cannot be written, or says nothing
+    /// about rows of other tables.
+    Positions,
+}
+
 /// A source of change events.
 pub trait ChangeFeed: Send + Sync + 'static {
     /// The feed partitions of all namespaces.
@@ -141,6 +164,19 @@ pub trait ChangeFeed: Send + Sync + 'static {
         1
     }
 
+    /// False if the feed is a copy of its source that somebody else fills, such as a topic: that nothing
+    /// follows in it says nothing about the source then, and only fences that come back prove that the
+    /// feed is fresh (coherence row 25).
+    fn is_source(&self) -> bool {
+        true
+    }
+
+    /// What proves how far this feed partition is.
+    fn proof(&self, feed: FeedId) -> FeedProof {
+        let _ = feed;
+        FeedProof::Fences
+    }
+
     /// The ids under which a fence of this feed partition is to be written, at most
     /// [`FENCE_USERS_MAX`], so that its rows take the same ways as the rows of the partition's users; the
     /// fence has come back when all of them have, which the feed waits for. None if no fence can prove
@@ -148,6 +184,12 @@ pub trait ChangeFeed: Send + Sync + 'static {
     fn fence_users(&self, feed: FeedId) -> Vec<UserId> {
         let _ = feed;
         vec![UserId::new(0)]
+    }
+
+    /// How far the reading of this feed partition is behind, where the source tells.
+    fn lag(&self, feed: FeedId) -> Option<FeedLag> {
+        let _ = feed;
+        None
     }
 
     /// Opens a reader. With [`FeedStart::Head`] the reader's first event is a `Complete` that names

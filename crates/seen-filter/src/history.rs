@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use thiserror::Error;
 
-use crate::ids::{Item, NamespaceId, UnixMillis, UserId};
+use crate::ids::{Item, NamespaceId, Shard, UnixMillis, UserId};
 use crate::position::{CommitStamp, FeedId, FenceSeq, Incarnation, SnapshotId, UserEpoch};
 
 /// A boxed future of a seam's method. Storage calls take at least tens of microseconds, so that the
@@ -205,6 +205,16 @@ pub trait History: Send + Sync + 'static {
         writer: Incarnation,
         seq: FenceSeq,
     ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>>;
+
+    /// The newest commit of a shard, whoever made it: everything acknowledged before the call is at or
+    /// before it. `None` where commits are not numbered, or where their numbers prove nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `InvalidRequest` for an unknown shard.
+    fn head(&self, shard: Shard) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
+        let _ = shard;
+        Box::pin(async { Ok(None) })
+    }
 
     /// What a namespace takes in storage. Looks at a bounded part of it, so that it costs little
     /// however large the namespace is.

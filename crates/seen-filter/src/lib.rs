@@ -25,7 +25,10 @@ pub mod transfer;
 pub mod verdicts;
 
 pub use build::Builder;
-pub use feed::{ChangeFeed, FeedBatch, FeedError, FeedEvent, FeedReader, FeedStart, GapScope};
+pub use feed::{
+    ChangeFeed, FeedBatch, FeedError, FeedEvent, FeedLag, FeedProof, FeedReader, FeedStart,
+    GapScope,
+};
 pub use hash::{HASH_VERSION, HashKey, VirtualSlot};
 pub use history::{Forgotten, History, Question, StoreError, StoreErrorKind};
 pub use ids::{Item, ItemId, Kind, NamespaceId, Partition, Shard, Tick, UnixMillis, UserId};

@@ -305,5 +305,6 @@ fn rule_settings(
         snapshot_lag_us_max: limits.snapshot_lag_us_max,
         feed_stale_us_max: limits.feed_stale_us_max,
         heartbeat_fences: limits.heartbeat_fences,
+        quiet_is_fresh: options.feed.is_source(),
     }
 }

@@ -176,6 +176,15 @@ impl Rules {
             Input::Evict { user } => self.evict_user(user),
             Input::Rebuild { user } => self.rebuild(now, user, &mut effects),
             Input::Shed { entries_max } => self.shed(entries_max),
+            Input::FenceWritten { feed, seq } => {
+                if let Some(lane) = self.lanes.get(&feed) {
+                    lane.state.lock().fences.written(seq);
+                }
+                Outcome::Done
+            }
+            Input::FenceStands { feed, seq, at } => {
+                self.fence_stands(now, feed, seq, at, &mut effects)
+            }
             Input::Heartbeat => self.heartbeat(now, &mut effects),
             Input::StorageClock(at) => self.storage_clock(at),
             Input::VerifiedUnread { user, item, found } => {

@@ -7,7 +7,7 @@ mod lone;
 use std::sync::Arc;
 
 use seen_filter::hash::HashKey;
-use seen_filter::{FeedBatch, FeedCursor, FeedEvent, FeedId, FenceSeq, Incarnation, Tick};
+use seen_filter::{FeedBatch, FeedCursor, FeedEvent, FeedId, FenceSeq, Incarnation, Tick, UserId};
 use seen_replica::rules::{CacheBudget, Effect, Input, Rules, Settings};
 
 use lone::{NOW, namespace, stamp};
@@ -44,16 +44,99 @@ fn quiet_us(rules: &Rules, now: Tick) -> u64 {
     rules.lanes(now)[0].quiet_us
 }
 
+/// A fence that comes back passes an earlier one that was committed: what came between was lost on the
+/// way, whoever lost it, and the partition is in doubt (rule R8).
+#[test]
+fn a_fence_that_was_passed_tells_of_lost_events() {
+    let own = Incarnation::new(1);
+    let written = |rules: &Rules, now, seq| {
+        let feed = FeedId { namespace: rules.settings().namespace.id, ..FeedId::default() };
+        rules.step(now, Input::FenceWritten { feed, seq });
+    };
+    // (which fences are committed, which come back) -> how many doubts.
+    for (committed, came, doubts) in [
+        (vec![1, 2], vec![1, 2], 0),
+        (vec![1, 2], vec![2], 1),
+        // Without an outcome it may never have been committed.
+        (vec![2], vec![2], 0),
+        // It comes before its acknowledgement.
+        (vec![1], vec![1, 2], 0),
+        // A producer says again what it has said.
+        (vec![1, 2, 3], vec![1, 2, 1, 2, 3], 0),
+        (vec![1, 2, 3], vec![1, 3, 1, 2, 3], 1),
+    ] {
+        let rules = beating();
+        told(&rules, NOW, FeedEvent::Complete { stamp: stamp(1) });
+        let before = rules.lanes(NOW)[0].epoch;
+        for seq in &committed {
+            written(&rules, after(1), FenceSeq::new(*seq));
+        }
+        for (position, seq) in (2..).zip(&came) {
+            told(&rules, after(1), fence(own, position, FenceSeq::new(*seq)));
+        }
+        let raised = rules.lanes(NOW)[0].epoch.get() - before.get();
+        assert_eq!(raised, doubts, "committed {committed:?}, came {came:?}");
+    }
+    // What was written before the feed began may lie before its beginning.
+    let rules = beating();
+    written(&rules, NOW, FenceSeq::new(1));
+    told(&rules, NOW, FeedEvent::Complete { stamp: stamp(1) });
+    let before = rules.lanes(NOW)[0].epoch;
+    told(&rules, after(1), fence(own, 2, FenceSeq::new(2)));
+    assert_eq!(rules.lanes(NOW)[0].epoch, before);
+}
+
+/// Where no fence can be written storage's newest commit stands for it: the feed is as fresh as when it
+/// was asked for, once everything up to it is complete (rule R9).
+#[test]
+fn a_commit_may_stand_for_a_fence() {
+    let rules = beating();
+    let feed = FeedId { namespace: rules.settings().namespace.id, ..FeedId::default() };
+    let complete = |position| FeedEvent::Complete { stamp: stamp(position) };
+    let seq = told(&rules, NOW, complete(1)).expect("a fence");
+    rules.step(after(1), Input::FenceStands { feed, seq, at: stamp(5) });
+    told(&rules, after(2), complete(4));
+    assert!(quiet_us(&rules, after(2)) > 2 * SECOND_US, "not complete yet");
+    let seq = told(&rules, after(3), complete(5)).expect("the next one");
+    assert_eq!(quiet_us(&rules, after(3)), 3 * SECOND_US, "as of its beginning");
+    // Nothing has been committed since, and nothing more comes.
+    rules.step(after(4), Input::FenceStands { feed, seq, at: stamp(5) });
+    assert_eq!(quiet_us(&rules, after(4)), SECOND_US);
+    // An older question's answer, and numbers that cannot be compared, prove nothing.
+    let another = seen_filter::CommitStamp { timeline: seen_filter::Timeline::new(99), ..stamp(1) };
+    let next = FenceSeq::new(seq.get() + 1);
+    rules.step(after(5), Input::FenceStands { feed, seq, at: stamp(5) });
+    rules.step(after(5), Input::FenceStands { feed, seq: next, at: another });
+    assert_eq!(quiet_us(&rules, after(5)), 2 * SECOND_US);
+}
+
+/// Row 25: that nothing follows in a topic says nothing about the source that fills it.
+#[test]
+fn a_quiet_topic_is_as_fresh_as_its_last_fence() {
+    let settings = |quiet_is_fresh| Settings { quiet_is_fresh, ..beating().settings().clone() };
+    for (quiet_is_fresh, expected_us) in [(true, 0), (false, 4 * SECOND_US)] {
+        let settings = settings(quiet_is_fresh);
+        let feed = FeedId { namespace: settings.namespace.id, ..FeedId::default() };
+        let of = Box::new(move |_| feed);
+        let rules = Rules::new(settings, HashKey::new(1, [7; 16]), &[feed], of, NOW);
+        let first = told(&rules, NOW, FeedEvent::Complete { stamp: stamp(1) }).expect("a fence");
+        told(&rules, after(1), fence(Incarnation::new(1), 2, first));
+        let resume = FeedCursor::default();
+        let batch = FeedBatch { events: Vec::new(), resume, caught_up: true };
+        rules.step(after(4), Input::Feed { feed, batch: &batch });
+        assert_eq!(quiet_us(&rules, after(4)), expected_us, "{quiet_is_fresh}");
+    }
+}
+
+fn fence(writer: Incarnation, position: u64, seq: FenceSeq) -> FeedEvent {
+    let user = UserId::new(0);
+    FeedEvent::Fence { stamp: stamp(position), user, writer, seq }
+}
+
 #[test]
 fn a_busy_feed_is_as_fresh_as_its_last_fence() {
     let rules = beating();
     let own = Incarnation::new(1);
-    let fence = |writer, position, seq| FeedEvent::Fence {
-        stamp: stamp(position),
-        user: seen_filter::UserId::new(0),
-        writer,
-        seq,
-    };
     let first = told(&rules, NOW, FeedEvent::Complete { stamp: stamp(1) }).expect("a fence");
     let second = told(&rules, after(1), fence(own, 2, first)).expect("the next one");
     assert_eq!(quiet_us(&rules, after(4)), 4 * SECOND_US, "the first one's beginning");

@@ -9,8 +9,9 @@
 //! A position is the sequence number of a global transaction id, so that it means the same on a
 //! promoted replica. Its timeline is made of the store's own one (`seen_store.timeline`, or the
 //! database's name where there is no such table) and of whatever else numbers the transactions:
-//! MariaDB's GTID domain, MySQL's server uuid. The stamps of what a MariaDB server made are on a
-//! timeline of that server's. What is found to have been rewound (a restored copy,
+//! MariaDB's GTID domain, MySQL's server uuid or the name of its group. The stamps of what a MariaDB
+//! server made are on a timeline of that server's. Where MySQL's numbers have no order, positions are the
+//! reader's own count, on a timeline of its own. What is found to have been rewound (a restored copy,
 //! `RESET MASTER`) is another timeline for the rest of the process.
 //!
 //! Not noticed: a copy that was restored and has reached the old position again before the reader
@@ -51,7 +52,7 @@ use crate::request::{invalid, partition_of};
 
 pub(crate) use gtid::SourceId;
 use meaning::Subject;
-pub(crate) use place::{made_by, mariadb_timeline, mysql_timeline};
+pub(crate) use place::{cursor_after, made_by, mariadb_timeline, mysql_timeline};
 use reader::BinlogReader;
 use source::{ShardState, Shared};
 

@@ -54,8 +54,8 @@ use seen_filter::history::{
     Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
 };
 use seen_filter::{
-    CommitStamp, FeedId, FenceSeq, HashKey, History, Incarnation, NamespaceId, Shard, SnapshotId,
-    StoreError, StoreErrorKind, UserId,
+    CommitStamp, FeedId, FenceSeq, HashKey, History, Incarnation, NamespaceId, Scan, Shard,
+    SnapshotId, StoreError, StoreErrorKind, UserId,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -186,22 +186,40 @@ impl MySqlStore {
         self.budget.counts()
     }
 
-    /// How the servers' binary logs are followed; `None` on servers that keep none (TiDB).
-    pub fn binlog_options(&self) -> Option<BinlogOptions> {
-        if self.dialect == Dialect::TiDb {
-            return None;
-        }
+    /// The shards, as whoever tells of their changes has to know them.
+    pub fn change_sources(&self) -> Vec<BinlogShard> {
         let of_shard = |shard: &Arc<ShardStore>| BinlogShard {
             shard: shard.shard,
             database: shard.primary.database.clone(),
             primary: shard.primary.address(),
             namespace_ids: shard.primary.numbers(),
         };
+        self.shards.iter().map(of_shard).collect()
+    }
+
+    /// The tables, one a namespace.
+    pub fn mappings(&self) -> Vec<TableMapping> {
+        self.tables.iter().map(|table| table.mapping.clone()).collect()
+    }
+
+    /// The stamp of a commit of a TiDB cluster; `None` on other servers, or once numbers have gone back.
+    pub fn cluster_stamp(&self, shard: Shard, commit_ts: u64) -> Option<CommitStamp> {
+        if self.dialect != Dialect::TiDb {
+            return None;
+        }
+        self.shards.get(usize::from(shard.get()))?.cluster_stamp(commit_ts)
+    }
+
+    /// How the servers' binary logs are followed; `None` on servers that keep none (TiDB).
+    pub fn binlog_options(&self) -> Option<BinlogOptions> {
+        if self.dialect == Dialect::TiDb {
+            return None;
+        }
         Some(BinlogOptions {
             login: self.options.login.clone(),
             hash_key: self.hash_key,
-            shards: self.shards.iter().map(of_shard).collect(),
-            tables: self.tables.iter().map(|table| table.mapping.clone()).collect(),
+            shards: self.change_sources(),
+            tables: self.mappings(),
             heartbeat_ms: FEED_HEARTBEAT_MS,
             connect_timeout_ms: self.options.connect_timeout_ms,
             queue_events_max: FEED_QUEUE_EVENTS_MAX,
@@ -363,6 +381,17 @@ impl History for MySqlStore {
             let jobs = self.jobs(feed.shard)?;
             let fence = FenceRow { feed, users, writer, seq };
             submit(&jobs, self.options.pending_writes_max, |ack| Job::Fence { fence, ack }).await
+        })
+    }
+
+    fn head(&self, shard: Shard) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
+        Box::pin(async move {
+            // A binary log's numbers go back with a restored backup; a cluster's timestamps do not.
+            if self.dialect != Dialect::TiDb {
+                return Ok(None);
+            }
+            let number = Scan::position(self, shard).await?.and_then(|position| position.number);
+            Ok(number.and_then(|number| self.cluster_stamp(shard, number)))
         })
     }
 

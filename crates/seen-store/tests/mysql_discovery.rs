@@ -9,6 +9,7 @@ use std::path::Path;
 use faults::{
     PASSWORD, USER, address, eventually, found, mark, migrate, open, options, server, works_again,
 };
+use seen_filter::history::WriteOp;
 use seen_filter::{History, StoreErrorKind};
 use seen_store::mysql::{ExamineOptions, Severity, Standing};
 use seen_store::{MySqlOptions, MySqlStore};
@@ -58,6 +59,8 @@ impl Node {
                 "--wsrep-on=ON",
                 "--log-slave-updates",
                 "--wsrep-gtid-mode=ON",
+                // What a session must not take over from its server.
+                "--wsrep-dirty-reads=ON",
                 "--wsrep-cluster-name=seen",
                 "--wsrep-node-address=127.0.0.1",
                 "--wsrep-sst-method=mysqldump",
@@ -80,6 +83,10 @@ impl Node {
     fn state(&self) -> String {
         let sql = "SHOW GLOBAL STATUS LIKE 'wsrep_local_state_comment'";
         self.server.sql(sql).unwrap_or_default().trim().to_owned()
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        faults::counter(&self.server, name)
     }
 
     async fn is(&self, state: &str) {
@@ -128,6 +135,18 @@ async fn the_nodes_of_a_galera_cluster_are_one_primary() {
         store.write(mark(1, [id])).await.expect("a mark");
         assert_eq!(found(&elsewhere, 1, [id]).await.expect("a check"), [true], "item {id}");
     }
+    // An unmark waits, too, or it would find nothing to remove; so does each transaction that writes.
+    for id in 10..60 {
+        let waited = two.counter("wsrep_causal_reads");
+        store.write(mark(1, [id + 100])).await.expect("a mark");
+        let mut unmark = mark(1, [id + 100]);
+        unmark[0].op = WriteOp::Remove;
+        // Nodes count commits each by itself: no number is comparable with another node's.
+        assert_eq!(elsewhere.write(unmark).await.expect("an unmark"), None);
+        assert_eq!(found(&store, 1, [id + 100]).await.expect("a check"), [false], "item {id}");
+        assert!(two.counter("wsrep_causal_reads") > waited, "the write did not wait");
+    }
+    assert_eq!(store.write(mark(1, [1_000])).await.expect("a mark"), None);
     elsewhere.close().await;
 
     // A node that is out of step is left; the next one is kept when the first is back.
@@ -139,7 +158,13 @@ async fn the_nodes_of_a_galera_cluster_are_one_primary() {
     works_again(&store, 3).await;
     primary_at(&store, two.server.port()).await;
 
-    // Half of a cluster is no primary component, whatever we could reach.
+    // Half of a cluster is no primary component, whatever we could reach; nor does it answer those who
+    // have not heard of it.
+    let unaware = MySqlOptions { probe_interval_ms: 60_000, ..options.clone() };
+    let unaware = open(&unaware).await;
+    works_again(&unaware, 5).await;
+    one.server.sql("SET GLOBAL wsrep_sync_wait = 0").expect("a default of others");
+    assert_eq!(one.server.sql("SELECT @@wsrep_dirty_reads").expect("a default").trim(), "1");
     two.server.kill_9().expect("killed");
     eventually("the other node is refused", async || match &store.status()[0].standing {
         Standing::NoneWritable(why) if why.contains("primary component") => Ok(()),
@@ -148,6 +173,13 @@ async fn the_nodes_of_a_galera_cluster_are_one_primary() {
     .await;
     let refused = store.write(mark(4, [1])).await.expect_err("a lone node took it");
     assert_eq!(refused.kind, StoreErrorKind::Unavailable, "{refused}");
+    // Its own clients are answered there, as its default says; the store is not.
+    let rows = format!("SELECT COUNT(*) FROM {}", faults::TABLE);
+    one.server.sql(&rows).expect("a dirty read");
+    let check = found(&unaware, 1, [10]).await.expect_err("a lone node was believed");
+    assert_eq!(check.kind, StoreErrorKind::Unavailable, "{check}");
+    assert!(unaware.page(faults::page(1)).await.is_err(), "a lone node was believed");
+    unaware.close().await;
     store.close().await;
 }
 

@@ -144,6 +144,52 @@ async fn a_demoted_server_is_not_kept_up_by_a_superuser() {
     primary_at(&store, new.port()).await;
 }
 
+/// Background work that takes many steps ends with the step in which the server is demoted: it goes on
+/// neither for those who may write there nor behind a lease that was held. What had begun before is
+/// committed, of such a user: each step removes so many rows at most.
+async fn ends_with_the_demotion(rows: &str, remain: &str, step: u64) {
+    let (old, new) = pair().await;
+    let mut options = options(&[old.port(), new.port()]);
+    options.probe_interval_ms = 60_000;
+    options.page_timeout_ms = 20_000;
+    let password = PasswordSource::None;
+    options.login = Login { user: "root".to_owned(), password, ..options.login };
+    let mut kept = faults::plain();
+    kept[0].newest_max = Some(10);
+    let store = MySqlStore::open(options, kept).await.expect("a store");
+    old.sql(rows).expect("rows");
+    let left = || -> u64 { old.sql(remain).expect("rows").trim().parse().expect("a number") };
+    let before = left();
+    let upkeep = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.upkeep_now().await })
+    };
+    eventually("the work is under way", async || {
+        (left() < before).then_some(()).ok_or_else(|| "nothing is gone yet".to_owned())
+    })
+    .await;
+    old.set_read_only(true).expect("demoted");
+    let then = left();
+    let ended = answered("upkeep", upkeep).await.expect("no panic");
+    assert!(then > 0, "it was too fast for this test");
+    assert_eq!(ended.expect_err("it was not done").kind, StoreErrorKind::Unavailable);
+    let after = left();
+    assert!(after > 0 && then - after <= step, "rows went on going: {then}, then {after}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_fences_stay_at_a_demoted_server() {
+    let rows = "USE seen; INSERT INTO seen_control SELECT seq, 0, seq, 1, 1 FROM seq_1_to_90000";
+    ends_with_the_demotion(rows, "SELECT COUNT(*) FROM seen.seen_control", 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn surplus_rows_stay_at_a_demoted_server() {
+    let rows =
+        format!("USE seen; INSERT INTO {TABLE} SELECT seq MOD 4, 1, seq, seq FROM seq_1_to_200000");
+    ends_with_the_demotion(&rows, &format!("SELECT COUNT(*) - 40 FROM {TABLE}"), 5_000).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_follow_a_crash_with_a_witness() {
     let witness = MariaDb::start().expect("a witness");

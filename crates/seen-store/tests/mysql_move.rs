@@ -14,7 +14,7 @@ use seen_filter::{
     ChangeFeed, FeedEvent, FeedStart, History, Shard, StoreError, StoreErrorKind, UserId,
 };
 use seen_store::{BinlogFeed, MySqlOptions, MySqlStore};
-use seen_testbed::{MariaDb, Mysql, or_skip};
+use seen_testbed::{MariaDb, Mysql, TcpProxy, or_skip};
 
 const SHARD: Shard = Shard::new(0);
 
@@ -114,15 +114,46 @@ async fn an_idle_store_is_refused_at_its_next_call() {
     // Newer maps are as good, and each can only be raised.
     let newer = open(&map(7, &[server.port()])).await;
     works_again(&newer, 2).await;
-    for epoch in [0, 4, 5] {
+    for epoch in [0, 4] {
         let refused = newer.raise_map_epoch(SHARD, epoch).await.expect_err("it went back");
         assert!(refused.message.contains("epoch 5 already"), "{refused}");
     }
-    newer.raise_map_epoch(SHARD, 6).await.expect("raised");
+    assert_eq!(newer.raise_map_epoch(SHARD, 6).await.expect("raised"), 5);
     works_again(&newer, 3).await;
     for store in [idle, other, newer] {
         store.close().await;
     }
+}
+
+/// Whoever does not know whether it was done does it again, with the map that is refused since, and is
+/// told that it is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raising_again_says_that_it_is_done() {
+    let server = server(&[]);
+    migrate(&map(1, &[server.port()])).await;
+    let proxy = TcpProxy::to(server.port()).expect("a proxy");
+    let store = open(&map(1, &[proxy.port()])).await;
+    works_again(&store, 1).await;
+    proxy.cut_after_client_sends(b"COMMIT");
+    let unknown = store.raise_map_epoch(SHARD, 2).await.expect_err("it was cut");
+    assert_eq!(unknown.kind, StoreErrorKind::OutcomeUnknown, "{unknown}");
+    proxy.heal();
+    eventually("the server does what was asked", async || {
+        let told = server.sql("SELECT epoch FROM seen.seen_map").expect("an epoch");
+        (told.trim() == "2").then_some(()).ok_or(told)
+    })
+    .await;
+    for _ in 0..3 {
+        let again = eventually("an answer", async || {
+            store.raise_map_epoch(SHARD, 2).await.map_err(|error| error.to_string())
+        })
+        .await;
+        assert_eq!(again, 2, "it had been told of this map");
+        assert!(store.write(mark(1, [2])).await.is_err(), "an outdated map wrote");
+    }
+    let refused = store.raise_map_epoch(SHARD, 1).await.expect_err("it went back");
+    assert!(refused.message.contains("epoch 2 already"), "{refused}");
+    store.close().await;
 }
 
 /// A transaction that began before the shard was told ends before it is told.

@@ -1,5 +1,6 @@
 //! Going through all rows on real servers: where positions stand, what a page costs, tables of others.
 
+mod follow;
 mod servers;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use seen_filter::{
     ScannedRow, Shard, UserId,
 };
 use seen_store::mysql::TableMapping;
-use seen_store::{MySqlOptions, MySqlStore};
+use seen_store::{BinlogFeed, MySqlOptions, MySqlStore};
 use seen_testbed::{MariaDb, Mysql, or_skip};
 use servers::{OnServer, Sharded};
 
@@ -265,4 +266,25 @@ async fn tables_of_others_on_tidb() {
     if let Some(server) = servers::tidb() {
         tables_of_others(server).await;
     }
+}
+
+/// A follower that has the rows of an export goes on from the export's position.
+async fn goes_on_from_its_position(server: OnServer) {
+    let store = server.store(server.options(), settings()).await;
+    let feed = BinlogFeed::new(store.binlog_options().expect("a log")).expect("a feed");
+    let start = |position: &_| store.start_after(Shard::new(0), position);
+    follow::reaches_what_storage_holds(Arc::clone(&store), &*feed, start).await;
+    feed.close();
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_goes_on_from_an_exports_position_on_mariadb() {
+    goes_on_from_its_position(servers::mariadb().expect("always there")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_goes_on_from_an_exports_position_on_mysql() {
+    let Some(server) = servers::mysql() else { return };
+    goes_on_from_its_position(server).await;
 }

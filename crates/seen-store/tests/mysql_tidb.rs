@@ -96,6 +96,29 @@ async fn reads_say_where_their_snapshot_is() {
     assert_eq!(other.domain, bound(store.page(page(1)).await.expect("a page").snapshot).domain);
 }
 
+/// A look reads a row from where rows are, by its key: a server that is cut off from them does not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looks_read_from_storage() {
+    let Some(server) = tidb() else { return };
+    let options = server.options();
+    let database = options.shards[0].database.clone();
+    let store = server.store(options, settings()).await;
+    let sql = format!(
+        "SELECT SUM(exec_count) FROM information_schema.statements_summary WHERE digest_text LIKE \
+         'select `shard` from `{}` . `seen_store` where%' AND plan LIKE '%Point_Get%'",
+        database.as_str()
+    );
+    let looks = || server.sql(&sql).expect("a summary").trim().parse::<u64>().unwrap_or(0);
+    let before = looks();
+    assert!(before > 0, "the look at the start");
+    let until = tokio::time::Instant::now() + LIMIT;
+    while looks() < before + 2 {
+        assert!(tokio::time::Instant::now() < until, "looks go on");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    store.close().await;
+}
+
 /// Shards are numbered apart: a check of several has no one position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_of_several_shards_has_no_position() {

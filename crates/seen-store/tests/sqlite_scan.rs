@@ -1,5 +1,7 @@
 //! A reader of the embedded store beside those who write to it.
 
+mod follow;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,4 +109,14 @@ async fn a_reader_begins_while_a_server_writes() {
     reader.close().await;
     change(&server, WriteOp::Append, 7, 0..1_000).await;
     server.close().await;
+}
+
+/// A follower that has the rows of an export goes on from the export's position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_goes_on_from_an_exports_position() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = writer(&folder.path().join("seen.db")).await;
+    let start = SqliteStore::start_after;
+    follow::reaches_what_storage_holds(Arc::clone(&store), &*store, start).await;
+    store.close().await;
 }

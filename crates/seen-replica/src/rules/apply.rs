@@ -1,6 +1,9 @@
 //! Applying change events: rule R6 (apply, then advance), R8 (gaps), and the event half of R10.
 
-use seen_filter::{CommitStamp, FeedBatch, FeedEvent, FeedId, GapScope, Tick, UserEpoch, UserId};
+use seen_filter::{
+    CommitStamp, FeedBatch, FeedEvent, FeedId, FenceSeq, GapScope, Incarnation, Tick, UserEpoch,
+    UserId,
+};
 
 use super::Rules;
 use super::input::{Effect, Effects, Outcome};
@@ -35,15 +38,25 @@ impl Rules {
         for (event, doubtful) in batch.events.iter().zip(doubtful) {
             self.apply_to_user(now, lane, event, doubtful, effects);
         }
-        let suspects = self.advance(now, lane, batch, effects);
+        let suspects = self.advance(now, lane, &batch.events, effects);
+        self.rebuild_suspects(now, lane, suspects, effects);
+        if batch.caught_up && self.settings.quiet_is_fresh {
+            lane.set_fresh(now);
+        }
+        Outcome::Done
+    }
+
+    fn rebuild_suspects(
+        &self,
+        now: Tick,
+        lane: &Lane,
+        suspects: Vec<UserId>,
+        effects: &mut Effects,
+    ) {
         for user in suspects {
             let mut stripe = self.stripe(user);
             self.rebuild_if_cached(now, &mut stripe, lane, user, effects);
         }
-        if batch.caught_up {
-            lane.set_fresh(now);
-        }
-        Outcome::Done
     }
 
     /// First pass, under the lane's lock: the ring, suspects, and doubts. True for an add that a
@@ -167,11 +180,11 @@ impl Rules {
         &self,
         now: Tick,
         lane: &Lane,
-        batch: &FeedBatch,
+        events: &[FeedEvent],
         effects: &mut Effects,
     ) -> Vec<UserId> {
         let mut state = lane.state.lock();
-        for event in &batch.events {
+        for event in events {
             if let Some(stamp) = stamp_of(event)
                 && state.applied.is_none_or(|applied| applied < stamp)
             {
@@ -181,6 +194,10 @@ impl Rules {
                 FeedEvent::Fence { writer, seq, .. } => {
                     // Row 25: as fresh as when the fence was begun. A feed that is never quiet has no
                     // other proof.
+                    let own = writer == self.settings.incarnation;
+                    if own && state.fences.came(seq) {
+                        self.doubt_lane(now, lane, &mut state, "fence_lost", effects);
+                    }
                     if let Some(began) = self.fence_returned(&mut state, writer, seq) {
                         lane.set_fresh(began);
                     }
@@ -193,6 +210,7 @@ impl Rules {
                         // What was committed before was never delivered here: the ring does not
                         // reach it, and it may have removed what was marked here meanwhile.
                         state.ring.begin_at(now);
+                        state.fences.begin_anew();
                         state.journal.suspect_all(Suspicion { stamp: Some(stamp), at: now });
                         lane.set_following();
                     }
@@ -200,6 +218,7 @@ impl Rules {
                 _ => {}
             }
         }
+        self.pass_fence(lane, &mut state);
         if self.settings.heartbeat_fences {
             self.begin_fence(now, lane.feed, &mut state, effects);
         }
@@ -214,11 +233,36 @@ impl Rules {
         suspects
     }
 
+    /// A fence that stands for a commit comes back with it.
+    fn pass_fence(&self, lane: &Lane, state: &mut LaneState) {
+        if let Some(seq) = state.fences.passed(state.cover)
+            && let Some(began) = self.fence_returned(state, self.settings.incarnation, seq)
+        {
+            lane.set_fresh(began);
+        }
+    }
+
+    /// Storage's newest commit stands for a fence; it may be complete already.
+    pub(super) fn fence_stands(
+        &self,
+        now: Tick,
+        feed: FeedId,
+        seq: FenceSeq,
+        at: CommitStamp,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let Some(lane) = self.lanes.get(&feed) else { return Outcome::Done };
+        lane.state.lock().fences.stands(seq, at);
+        let suspects = self.advance(now, lane, &[], effects);
+        self.rebuild_suspects(now, lane, suspects, effects);
+        Outcome::Done
+    }
+
     fn fence_returned(
         &self,
         state: &mut LaneState,
-        writer: seen_filter::Incarnation,
-        seq: seen_filter::FenceSeq,
+        writer: Incarnation,
+        seq: FenceSeq,
     ) -> Option<Tick> {
         if !self.defends(Rule::R9) {
             state.fences.returned_too_generously();

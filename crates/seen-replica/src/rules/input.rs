@@ -67,6 +67,9 @@ pub struct Settings {
     pub feed_stale_us_max: u64,
     /// True to write fences as heartbeats; not needed where the feed itself proves freshness.
     pub heartbeat_fences: bool,
+    /// True if a feed that has nothing more to deliver is fresh: it is the source itself, and not a
+    /// topic that somebody fills (row 25).
+    pub quiet_is_fresh: bool,
 }
 
 impl Settings {
@@ -87,6 +90,7 @@ impl Settings {
             snapshot_lag_us_max: 0,
             feed_stale_us_max: 5_000_000,
             heartbeat_fences: false,
+            quiet_is_fresh: true,
         }
     }
 }
@@ -274,6 +278,23 @@ pub enum Input<'a> {
     Shed {
         /// The bound of this step's work.
         entries_max: usize,
+    },
+    /// A fence is committed.
+    FenceWritten {
+        /// Through which partition it comes back.
+        feed: FeedId,
+        /// Its number.
+        seq: FenceSeq,
+    },
+    /// No fence can be written, and this is storage's newest commit: it stands for the fence, which has
+    /// come back once everything up to it is complete.
+    FenceStands {
+        /// Through which partition.
+        feed: FeedId,
+        /// Its number.
+        seq: FenceSeq,
+        /// The newest commit, asked for after the fence was begun.
+        at: CommitStamp,
     },
     /// Time passed: fences fall due.
     Heartbeat,

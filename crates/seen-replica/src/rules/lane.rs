@@ -1,7 +1,7 @@
 //! What a replica knows about one feed partition: how far it is applied, what is complete, the ring,
 //! the journal, and the fences. `cover` lives here and not in the entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -14,6 +14,8 @@ use super::ring::Ring;
 /// Most writers of which a partition remembers presented or covered claims. A claim beyond that is
 /// simply not covered, which is safe.
 pub const CLAIM_WRITERS_MAX: usize = 4_096;
+/// Most own fences that are remembered as committed, and as come back.
+const FENCES_REMEMBERED_MAX: usize = 64;
 /// A fence not back after this time is written anew, in microseconds.
 const FENCE_LOST_AFTER_US: u64 = 5_000_000;
 
@@ -45,6 +47,8 @@ struct Outstanding {
     presented: Claims,
     /// Own acknowledgements of lower numbers were made before the write began.
     acknowledged_before: u64,
+    /// Where no fence is written: it has come back once this commit is complete.
+    stands_at: Option<CommitStamp>,
 }
 
 /// The fences of one partition (rule R9).
@@ -55,9 +59,54 @@ pub(super) struct Fences {
     outstanding: Option<Outstanding>,
     presented: Claims,
     covered: Claims,
+    /// Own fences that are committed and have not come back.
+    written: Vec<u64>,
+    /// The newest own fences that came back, lest one is committed that came already.
+    came: VecDeque<u64>,
 }
 
 impl Fences {
+    /// Instead of a fence that is written: storage's newest commit, asked for after the fence was begun.
+    pub fn stands(&mut self, seq: FenceSeq, at: CommitStamp) {
+        if let Some(fence) = self.outstanding.as_mut().filter(|fence| fence.seq == seq) {
+            fence.stands_at = Some(at);
+        }
+    }
+
+    /// The fence that stands for a commit, if this is complete.
+    pub fn passed(&self, cover: Option<CommitStamp>) -> Option<FenceSeq> {
+        let fence = self.outstanding.as_ref()?;
+        cover?.covers(fence.stands_at?).then_some(fence.seq)
+    }
+
+    /// An own fence is committed: it will come back, before any later one.
+    pub fn written(&mut self, seq: FenceSeq) {
+        if !self.came.contains(&seq.get()) && self.written.len() < FENCES_REMEMBERED_MAX {
+            self.written.push(seq.get());
+        }
+    }
+
+    /// An own fence came by. True if an earlier one that was committed has not: what came between them
+    /// was lost on the way (rule R8).
+    pub fn came(&mut self, seq: FenceSeq) -> bool {
+        let is_passed = self.written.iter().any(|written| *written < seq.get());
+        self.written.retain(|written| *written > seq.get());
+        if self.came.contains(&seq.get()) {
+            // It came before: whatever was missing was found out then.
+            return false;
+        }
+        if self.came.len() == FENCES_REMEMBERED_MAX {
+            self.came.pop_front();
+        }
+        self.came.push_back(seq.get());
+        is_passed
+    }
+
+    /// The feed begins anew: what was written before may lie before its beginning.
+    pub fn begin_anew(&mut self) {
+        self.written.clear();
+    }
+
     /// Notes a claim that is not covered yet.
     pub fn present(&mut self, claim: &Claim) {
         self.presented.note((claim.writer, claim.wildcard), claim.seq);
@@ -94,7 +143,9 @@ impl Fences {
         self.last_seq += 1;
         self.began = Some(now);
         let seq = FenceSeq::new(self.last_seq);
-        self.outstanding = Some(Outstanding { seq, presented, acknowledged_before: next_own_seq });
+        let acknowledged_before = next_own_seq;
+        self.outstanding =
+            Some(Outstanding { seq, presented, acknowledged_before, stands_at: None });
         Some(seq)
     }
 
@@ -146,6 +197,7 @@ impl LaneState {
         // What was lost lies above everything applied: the ring reaches nowhere until it holds events.
         self.ring.reset(now);
         self.journal.suspect_all(Suspicion { stamp: None, at: now });
+        self.fences.begin_anew();
     }
 
     /// Releases some of the journal rows that are proven (rule R9); see [`Journal::release`].

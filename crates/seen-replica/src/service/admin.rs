@@ -8,10 +8,10 @@ use seen_proto::v1;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use super::listing::{entry_view, feed_view};
+use super::listing::{entry_view, feed_view, stamp};
 use crate::metrics::Call;
 use crate::replica::Replica;
-use crate::rules::{Input, Outcome, RING_EVENT_BYTES};
+use crate::rules::{Input, JOURNAL_ROW_BYTES, Outcome, RING_EVENT_BYTES};
 
 /// How often a rebuild that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -101,12 +101,21 @@ impl Replica {
         let mut partitions = Vec::new();
         for namespace in &self.namespaces {
             for lane in namespace.rules.lanes(now) {
+                let lag = self.feed.lag(lane.feed);
                 partitions.push(v1::PartitionStatus {
                     namespace: namespace.name.clone(),
                     events: lane.events,
                     gaps: u64::from(lane.epoch.get()),
                     journal_entries: lane.journal_rows as u64,
                     ring_bytes: (lane.ring_events * RING_EVENT_BYTES) as u64,
+                    ring_bytes_max: self.limits.ring_bytes_max as u64,
+                    journal_bytes: (lane.journal_rows * JOURNAL_ROW_BYTES) as u64,
+                    journal_bytes_max: self.limits.journal_bytes_max as u64,
+                    following: lane.following,
+                    applied: lane.applied.map(stamp),
+                    source_position: lag.map(|lag| lag.position),
+                    lag_records: lag.map(|lag| lag.records),
+                    lag_ms: lag.and_then(|lag| lag.behind_ms),
                     feed: Some(feed_view(lane.feed, Some(&lane))),
                 });
             }

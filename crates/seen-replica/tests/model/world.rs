@@ -97,6 +97,7 @@ fn rules(config: &Config, replica: usize, incarnation: u64, now: Tick) -> Rules 
         snapshot_lag_us_max: config.lag_us,
         feed_stale_us_max: 20_000_000,
         heartbeat_fences: config.fences,
+        quiet_is_fresh: true,
     };
     let unfollowed = if config.partial && replica == 1 { 2 } else { 0 };
     let followed = config.partitions - unfollowed;

@@ -332,7 +332,11 @@ async fn mysql_facts(conn: &mut Conn, shard: &BinlogShard) -> Answer<Facts> {
         ("binlog_row_metadata", &metadata, "FULL"),
         ("gtid_mode", &mode, "ON"),
     ])?;
-    let (Some(source), Some(executed)) = (SourceId::parse(&source), GtidSet::parse(&executed))
+    // A group's transactions have its name, whichever member they come through.
+    let group = conn.query_first("SELECT @@global.group_replication_group_name").await;
+    let group = group.ok().and_then(text).as_deref().and_then(SourceId::parse);
+    let (Some(source), Some(executed)) =
+        (group.or_else(|| SourceId::parse(&source)), GtidSet::parse(&executed))
     else {
         return refused(format!(
             "the server's gtid_executed {executed:?} cannot be read (tagged GTIDs are not followed)"

@@ -3,9 +3,7 @@
 use seen_filter::Timeline;
 
 use super::gtid::{Gtid, GtidSet, SourceId};
-use super::place::{
-    LogPlace, Place, mariadb_timeline, mysql_timeline, mysql_timeline_without_order,
-};
+use super::place::{LogPlace, Place, mariadb_timeline, mysql_timeline, own_timeline};
 
 /// What a server's log is numbered by, and how far it is.
 #[derive(Clone, Debug)]
@@ -25,14 +23,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// The timeline of what the server numbers now.
+    /// The timeline of what the server numbers now, while the numbers have an order.
     pub fn timeline(&self, salt: u64) -> Timeline {
         match self.log {
             Log::MariaDb { domain, .. } => mariadb_timeline(self.store_timeline, domain, salt),
-            Log::MySql { source, ref executed } => match executed.has_holes(source) {
-                true => mysql_timeline_without_order(self.store_timeline, source, salt),
-                false => mysql_timeline(self.store_timeline, source, salt),
-            },
+            Log::MySql { source, .. } => mysql_timeline(self.store_timeline, source, salt),
         }
     }
 
@@ -46,7 +41,13 @@ impl Facts {
             }
             Log::MySql { source, executed } => {
                 let log = LogPlace::Set(executed.clone(), *source);
-                Place::after(timeline, executed.newest(*source), log)
+                let newest = executed.newest(*source);
+                let mut place = Place::after(timeline, newest, log);
+                // What fills the holes comes after later numbers.
+                if executed.has_holes_below(*source, newest) {
+                    place.count_itself(self.store_timeline, *source, salt);
+                }
+                place
             }
         }
     }
@@ -54,15 +55,16 @@ impl Facts {
     /// Looks whether the server's log goes on from `place`: the reason for a gap if not (coherence
     /// rows 43 and 53). Names the place as the server knows it.
     pub fn check(&self, place: &mut Place, salt: u64) -> Result<(), &'static str> {
-        let (newest, done) = (place.newest(), place.done);
+        let (newest, done, partly) = (place.newest(), place.done, place.partly);
         let by_cursor = place.log == LogPlace::ByNumber;
         let behind = if by_cursor { "ahead" } else { "rewound" };
         let is_same = match (&self.log, &place.log) {
-            // Holes come and go; what was told under either timeline is continued under it.
+            // Of whatever source: a place of another one is there still.
             (Log::MySql { .. }, LogPlace::Set(_, source)) => {
                 let store = self.store_timeline;
-                place.timeline == mysql_timeline(store, *source, salt)
-                    || place.timeline == mysql_timeline_without_order(store, *source, salt)
+                let own = place.own_count;
+                let own = own.map(|own| own_timeline(store, *source, salt, own.reader));
+                place.timeline == own.unwrap_or_else(|| mysql_timeline(store, *source, salt))
             }
             _ => place.timeline == self.timeline(salt),
         };
@@ -92,8 +94,12 @@ impl Facts {
                     set.cut(*source, done);
                     *log = LogPlace::Set(set, *source);
                 }
-                let LogPlace::Set(_, source) = log else { return Err("timeline") };
-                if newest > executed.newest(*source) {
+                let LogPlace::Set(told, source) = log else { return Err("timeline") };
+                // A number that is missing may be lower than others that are there.
+                let lost = place.own_count.is_some()
+                    && (!executed.has_all_of(*source, told)
+                        || partly.is_some_and(|(number, _)| !executed.contains(*source, number)));
+                if lost || newest > executed.newest(*source) {
                     return Err(behind);
                 }
             }

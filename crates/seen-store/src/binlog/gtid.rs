@@ -86,11 +86,25 @@ impl GtidSet {
         ranges.iter().any(|(first, end)| (*first..*end).contains(&number))
     }
 
-    /// True if some numbers of a source below its highest are missing, from its first one on.
-    pub fn has_holes(&self, source: SourceId) -> bool {
+    /// True if some numbers of a source are missing below this one, from its first one on.
+    pub fn has_holes_below(&self, source: SourceId, number: u64) -> bool {
         let ranges = self.0.get(&source).map_or(&[][..], Vec::as_slice);
-        let known: u64 = ranges.iter().map(|(first, end)| end.saturating_sub(*first)).sum();
-        known < self.newest(source)
+        let below = |(first, end): &(u64, u64)| (*end).min(number).saturating_sub(*first);
+        ranges.iter().map(below).sum::<u64>() < number.saturating_sub(1)
+    }
+
+    /// True if it has all that another has of a source.
+    pub fn has_all_of(&self, source: SourceId, other: &Self) -> bool {
+        let of = |set: &Self| set.0.get(&source).cloned().unwrap_or_default();
+        let mut own = of(self);
+        own.sort_unstable();
+        // Ranges that follow each other are one.
+        own.dedup_by(|next, before| {
+            let joins = next.0 <= before.1;
+            before.1 = if joins { before.1.max(next.1) } else { before.1 };
+            joins
+        });
+        of(other).iter().all(|(first, end)| own.iter().any(|(f, e)| f <= first && end <= e))
     }
 
     /// Adds one transaction.
@@ -200,6 +214,12 @@ mod tests {
         set.add(source, 19);
         set.add(source, 6);
         assert_eq!(set.0[&source], [(1, 7), (11, 20)]);
+        let holes = [1, 7, 8, 12, 20, 30].map(|number| set.has_holes_below(source, number));
+        assert_eq!(holes, [false, false, true, true, true, true]);
+        let split = GtidSet([(source, vec![(11, 15), (1, 7), (15, 20)])].into());
+        assert!(set.has_all_of(source, &split) && split.has_all_of(source, &set));
+        set.add(source, 21);
+        assert!(set.has_all_of(source, &split) && !split.has_all_of(source, &set));
         set.cut(source, 6);
         assert_eq!(set.0[&source], [(1, 7)]);
         set.cut(source, 0);

@@ -1,6 +1,6 @@
 //! Where a reader is: numbers, their timeline, and what the server is told when it goes on.
 
-use seen_filter::{CommitStamp, Domain, FeedCursor, Timeline};
+use seen_filter::{CommitStamp, Domain, FeedCursor, PositionSource, SourcePosition, Timeline};
 
 use super::gtid::{Gtid, GtidSet, SourceId};
 
@@ -19,12 +19,25 @@ pub(super) enum LogPlace {
     ByNumber,
 }
 
+/// A reader's own count of transactions, where the source's numbers say nothing of their order: a
+/// group's members number from blocks of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnCount {
+    /// Drawn by the reader: nobody else counts as it does.
+    pub reader: u64,
+    /// Transactions told since it began to count.
+    pub told: u64,
+}
+
 /// Where a reader is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub timeline: Timeline,
-    /// The last transaction that was told to its end.
+    /// The highest number of a transaction that was told to its end: the last one's, unless
+    /// `own_count` is set.
     pub done: u64,
+    /// What positions are then.
+    pub own_count: Option<OwnCount>,
     /// The transaction after it that was told in part, and how many of its events.
     pub partly: Option<(u64, u64)>,
     pub log: LogPlace,
@@ -33,7 +46,20 @@ pub(super) struct Place {
 impl Place {
     /// The place after a transaction.
     pub fn after(timeline: Timeline, done: u64, log: LogPlace) -> Self {
-        Self { timeline, done, partly: None, log }
+        Self { timeline, done, own_count: None, partly: None, log }
+    }
+
+    /// From here on positions are the reader's own count: comparable with nobody's stamps, and no place
+    /// to begin at for another reader.
+    pub fn count_itself(&mut self, store: u64, source: SourceId, salt: u64) {
+        let reader = rand::random_range(1..=u64::MAX);
+        self.own_count = Some(OwnCount { reader, told: 0 });
+        self.timeline = own_timeline(store, source, salt, reader);
+    }
+
+    /// The position of the transaction of this number, if it is the next that is told to its end.
+    pub fn position(&self, number: u64) -> u64 {
+        self.own_count.map_or(number, |own| own.told.saturating_add(1))
     }
 
     /// Where a cursor points to: its number is the first transaction that was not told to its end.
@@ -42,6 +68,7 @@ impl Place {
         Self {
             timeline: cursor.timeline,
             done: number.saturating_sub(1),
+            own_count: None,
             partly: (events > 0).then_some((number, events)),
             log,
         }
@@ -50,6 +77,7 @@ impl Place {
     /// The cursor after everything told so far.
     pub fn cursor(&self) -> FeedCursor {
         let (number, events) = self.partly.unwrap_or((self.done.saturating_add(1), 0));
+        let number = self.position(number);
         // Of a transaction with more events than there is room for, all come again.
         let events = if events < EVENTS_MAX { events } else { 0 };
         FeedCursor { timeline: self.timeline, offset: number << EVENT_BITS | events }
@@ -65,6 +93,29 @@ impl Place {
         let timeline = server.map_or(self.timeline, |server| made_by(self.timeline, server));
         CommitStamp::new(domain, timeline, number)
     }
+}
+
+/// Where a reader begins that is to be told all that comes after a position of a history's scan, of the
+/// store's own timeline. `None` for one that no single number says.
+pub(crate) fn cursor_after(store: u64, position: &SourcePosition) -> Option<FeedCursor> {
+    let (timeline, done) = match position.source {
+        PositionSource::MariaDb => match Gtid::list(&position.text)?.as_slice() {
+            [one] => (mariadb_timeline(store, one.domain, 0), one.seq),
+            _ => return None,
+        },
+        PositionSource::MySql => {
+            let executed = GtidSet::parse(&position.text)?;
+            let mut sources = executed.0.keys();
+            let (source, None) = (*sources.next()?, sources.next()) else { return None };
+            let done = executed.newest(source);
+            if executed.has_holes_below(source, done) {
+                return None;
+            }
+            (mysql_timeline(store, source, 0), done)
+        }
+        _ => return None,
+    };
+    Some(Place::after(timeline, done, LogPlace::ByNumber).cursor())
 }
 
 /// The timeline of a MariaDB server's transactions: of the store's own timeline and the GTID domain.
@@ -86,10 +137,10 @@ pub(crate) fn mysql_timeline(store: u64, source: SourceId, salt: u64) -> Timelin
     salted(mix(mix(store) ^ (number >> 64) as u64) ^ number as u64, salt)
 }
 
-/// The same while the source's numbers have holes: what fills them comes after later numbers, so that
-/// nothing that is numbered so may be compared with a commit's own number.
-pub(super) fn mysql_timeline_without_order(store: u64, source: SourceId, salt: u64) -> Timeline {
-    mysql_timeline(store, source, mix(salt ^ 0x686f_6c65).max(1))
+/// The timeline of one reader's own count: what numbers a source gives later may belong before others,
+/// so that no position may be compared with a commit's own number.
+pub(super) fn own_timeline(store: u64, source: SourceId, salt: u64, reader: u64) -> Timeline {
+    mysql_timeline(store, source, mix(salt ^ reader).max(1))
 }
 
 /// What stands for the store's own timeline where there is no table that tells it.
@@ -117,14 +168,14 @@ mod tests {
     fn cursors_come_back_as_the_same_place() {
         let timeline = Timeline::new(5);
         for (done, partly) in [(0, None), (7, None), (7, Some((8, 3))), (7, Some((12, 1)))] {
-            let place = Place { timeline, done, partly, log: LogPlace::ByNumber };
+            let place = Place { partly, ..Place::after(timeline, done, LogPlace::ByNumber) };
             let back = Place::of(place.cursor(), LogPlace::ByNumber);
             assert_eq!((back.partly, back.newest()), (partly, place.newest()));
             assert_eq!(back.cursor(), place.cursor());
         }
         // Too many events to count: from the transaction's beginning.
         let partly = Some((8, EVENTS_MAX));
-        let place = Place { timeline, done: 7, partly, log: LogPlace::ByNumber };
+        let place = Place { partly, ..Place::after(timeline, 7, LogPlace::ByNumber) };
         let again = Place::after(timeline, 7, LogPlace::ByNumber);
         assert_eq!(Place::of(place.cursor(), LogPlace::ByNumber), again);
     }

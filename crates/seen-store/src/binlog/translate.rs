@@ -8,7 +8,7 @@ use super::event::LogEvent;
 use super::facts::{Facts, Log};
 use super::gtid::{Begins, Gtid, SourceId};
 use super::meaning::{CONTROL_TABLE, ControlRow, Subject, Told};
-use super::place::{LogPlace, Place, mysql_timeline, mysql_timeline_without_order};
+use super::place::{LogPlace, Place, mysql_timeline};
 use super::row::table_id;
 use super::statement::{Followed, Statement, names, read};
 
@@ -34,8 +34,6 @@ struct Open {
     known: u64,
     /// All of it had been told before.
     is_old: bool,
-    /// It comes after later numbers, which have been told already.
-    is_late: bool,
     /// Nothing marks the end of a statement's own transaction.
     ends_with_statement: bool,
     is_prepared: bool,
@@ -123,7 +121,8 @@ impl Translator {
             LogPlace::After(gtid) => gtid.map(|gtid| gtid.server),
             _ => None,
         };
-        let stamp = self.stamp(self.place.done, made_by);
+        let done = self.place.own_count.map_or(self.place.done, |own| own.told);
+        let stamp = self.place.stamp(self.domain, done, made_by);
         self.out.push((FeedEvent::Complete { stamp }, self.place.cursor()));
         self.restart();
     }
@@ -142,8 +141,9 @@ impl Translator {
         self.out.extend(self.quiet.take());
     }
 
+    /// The stamp of the transaction of this number, which is told now.
     fn stamp(&self, number: u64, server: Option<u32>) -> CommitStamp {
-        self.place.stamp(self.domain, number, server)
+        self.place.stamp(self.domain, self.place.position(number), server)
     }
 
     /// Takes the next event of the log. What it says is in `self.out`.
@@ -206,15 +206,20 @@ impl Translator {
                 (number, None, true, false)
             }
         };
-        let partly = self.place.partly.filter(|(partly, _)| *partly != number);
-        let skips_partly = partly.is_some_and(|(partly, _)| partly < number);
         let told = self.newest.max(Some(self.place.done));
         let is_late = told.is_some_and(|told| number <= told) && self.lacks(number);
         if is_late || told.is_some_and(|told| number > told.saturating_add(1)) {
             self.no_order();
         }
-        let comes_again = self.newest.is_some_and(|newest| number <= newest) && !is_late;
-        if comes_again || skips_partly {
+        let partly = self.place.partly.filter(|(partly, _)| *partly != number);
+        if let (Some(_), Some(own)) = (partly, &mut self.place.own_count) {
+            // It comes later, and then from its beginning; no other has the position that it had.
+            own.told += 1;
+            self.place.partly = None;
+        } else if partly.is_some_and(|(partly, _)| partly < number) {
+            return Err(Stop::Rewound);
+        }
+        if self.newest.is_some_and(|newest| number <= newest) && !is_late {
             return Err(Stop::Rewound);
         }
         self.newest = self.newest.max(Some(number));
@@ -229,7 +234,6 @@ impl Translator {
             made: 0,
             known,
             is_old,
-            is_late,
             ends_with_statement: standalone,
             is_prepared,
         });
@@ -242,16 +246,17 @@ impl Translator {
         matches!(&self.place.log, LogPlace::Set(set, source) if !set.contains(*source, number))
     }
 
-    /// The numbers of a MySQL source are not those of its log's order: from here on no stamp of a
-    /// commit may be compared with what has come by. Fences do all the work.
+    /// The numbers of a MySQL source are not those of its log's order: from here on transactions are
+    /// counted as they come by, and no stamp of a commit may be compared with that. Fences do all the
+    /// work. One doubt is enough for all that comes late.
     fn no_order(&mut self) {
         let LogPlace::Set(_, source) = &self.place.log else { return };
-        let timeline = mysql_timeline_without_order(self.seeds.0, *source, self.seeds.1);
-        if self.place.timeline == timeline {
+        let source = *source;
+        if self.place.own_count.is_some() {
             return;
         }
         self.tell_quiet();
-        self.place.timeline = timeline;
+        self.place.count_itself(self.seeds.0, source, self.seeds.1);
         let event = FeedEvent::Gap { scope: GapScope::Partition, reason: "numbers_skipped" };
         self.out.push((event, self.place.cursor()));
     }
@@ -266,15 +271,20 @@ impl Translator {
 
     /// Numbers of another MySQL source begin another timeline.
     fn check_source(&mut self, source: SourceId, number: u64) {
-        let LogPlace::Set(_, own) = &mut self.place.log else { return };
+        let LogPlace::Set(set, own) = &mut self.place.log else { return };
         if *own == source {
             return;
         }
         *own = source;
+        let has_holes = set.has_holes_below(source, number);
         self.tell_quiet();
         self.newest = None;
         self.place.timeline = mysql_timeline(self.seeds.0, source, self.seeds.1);
         (self.place.done, self.place.partly) = (number.saturating_sub(1), None);
+        self.place.own_count = None;
+        if has_holes {
+            self.place.count_itself(self.seeds.0, source, self.seeds.1);
+        }
         let event = FeedEvent::Gap { scope: GapScope::Partition, reason: "source_changed" };
         self.out.push((event, self.place.cursor()));
     }
@@ -289,12 +299,15 @@ impl Translator {
             (None, LogPlace::Set(set, source)) => set.add(*source, open.number),
             (None, _) => {}
         }
-        if open.is_old || open.is_late {
+        if open.is_old {
             return;
         }
-        (self.place.done, self.place.partly) = (open.number, None);
         let server = open.gtid.map(|gtid| gtid.server);
         let complete = FeedEvent::Complete { stamp: self.stamp(open.number, server) };
+        (self.place.done, self.place.partly) = (self.place.done.max(open.number), None);
+        if let Some(own) = &mut self.place.own_count {
+            own.told += 1;
+        }
         let told = (complete, self.place.cursor());
         if open.made > 0 {
             self.out.push(told);
@@ -325,14 +338,6 @@ impl Translator {
             return;
         }
         open.made += 1;
-        if open.is_late {
-            // What was told as complete was not, and numbers do not say what came last.
-            if open.made == 1 {
-                let event = FeedEvent::Gap { scope: GapScope::Partition, reason: "out_of_order" };
-                self.out.push((event, self.place.cursor()));
-            }
-            return;
-        }
         if open.made <= open.known {
             return;
         }

@@ -31,28 +31,39 @@ pub(crate) fn add_key(
     add_id(arguments, item.id.get(), table.types.item_signed)
 }
 
+/// Which of a row's buckets count: those from a horizon on, or this one alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Buckets {
+    From(u32),
+    One(u32),
+}
+
 /// Binds the asked keys, padded to the statement's size with keys that were not asked for: distinct
 /// ones, since repeats lose TiDB's plan cache. Their rows, if there are any, are ignored.
 pub(super) fn check_arguments(
     table: &Table,
-    keys: &[(UserId, Item)],
+    keys: &[(UserId, Item, Buckets)],
     size: usize,
-    horizon: u32,
 ) -> Result<MySqlArguments, sqlx::error::BoxDynError> {
     let mut arguments = MySqlArguments::default();
-    arguments.reserve(size * 3 + 1, size * 20);
-    for key in keys {
-        add_key(&mut arguments, table, *key)?;
+    arguments.reserve(size * 4 + 1, size * 24);
+    let mut add = |user, item, buckets| {
+        add_key(&mut arguments, table, (user, item))?;
+        if let Buckets::One(bucket) = buckets { arguments.add(bucket) } else { Ok(()) }
+    };
+    for (user, item, buckets) in keys {
+        add(*user, *item, *buckets)?;
     }
-    let Some((user, like)) = keys.last() else { return Ok(arguments) };
+    let Some((user, like, buckets)) = keys.last() else { return Ok(arguments) };
     // The keys are sorted.
-    let asked = |item: &Item| keys.binary_search(&(*user, *item)).is_ok();
+    let asked =
+        |item: &Item| keys.binary_search_by(|key| (key.0, key.1).cmp(&(*user, *item))).is_ok();
     let mut pads = (0..).map(|id| Item::new(like.kind.get(), id)).filter(|item| !asked(item));
     for _ in keys.len()..size {
         let Some(pad) = pads.next() else { break };
-        add_key(&mut arguments, table, (*user, pad))?;
+        add(*user, pad, *buckets)?;
     }
-    if table.has_buckets() {
+    if let (true, Buckets::From(horizon)) = (table.has_buckets(), *buckets) {
         arguments.add(horizon)?;
     }
     Ok(arguments)

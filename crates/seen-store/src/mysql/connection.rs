@@ -135,6 +135,9 @@ pub(crate) async fn connect(
         let snapshot = role != Role::Write;
         let session = facts.dialect.session(role.limit_ms(options), snapshot);
         let mut session = session + &map::session(options.map_epoch);
+        if role == Role::Check {
+            session += facts.dialect.check_session();
+        }
         let asked = cluster::is_node(&mut connection, facts.dialect);
         facts.is_galera = tokio::time::timeout(limit, asked).await.map_err(silent)??;
         if facts.is_galera {

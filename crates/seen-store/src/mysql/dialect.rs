@@ -95,6 +95,25 @@ impl Dialect {
         }
     }
 
+    /// With at most so many buckets a point check names each of them in its keys. TiDB then gets them one
+    /// by one instead of reading ranges of every partition; with more buckets it would be as many
+    /// statements (`benches/buckets.rs`).
+    pub(crate) const fn named_buckets_max(self) -> u32 {
+        match self {
+            Self::TiDb => 4,
+            Self::MariaDb | Self::MySql => 0,
+        }
+    }
+
+    /// Settings of connections that check: a list of keys is not looked up in each partition's index to
+    /// see what reading it would cost (`benches/buckets.rs`).
+    pub(crate) const fn check_session(self) -> &'static str {
+        match self {
+            Self::TiDb => "",
+            Self::MariaDb | Self::MySql => "; SET SESSION eq_range_index_dive_limit = 1",
+        }
+    }
+
     /// The largest LIMIT of a page's statement. For a larger one TiDB keeps no plan, and a full page
     /// asks for one row more than it has.
     pub(crate) const fn page_limit_max(self) -> u64 {

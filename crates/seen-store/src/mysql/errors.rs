@@ -241,6 +241,17 @@ impl Failure {
         matches!(self, Self::Sql(_, error) if meaning(error) == Some(Meaning::NoConnection))
     }
 
+    /// True if there was no answer, or the server says that its storage gives none.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::Store(_) => false,
+            Self::Silent(..) => true,
+            Self::Sql(_, error) => {
+                matches!(meaning(error), None | Some(Meaning::StorageOutOfReach))
+            }
+        }
+    }
+
     /// What to do about the connection, and whether to do it again.
     pub(crate) fn consequence(&self) -> Consequence {
         let (stage, error) = match self {

@@ -16,6 +16,7 @@ use super::home::{Home, Known};
 use super::map;
 use super::mapping::TableMapping;
 use super::options::MySqlOptions;
+use super::pool::not_primary;
 use super::schema::{Identity, Schema, missing_schema, storage_now};
 use super::sql::TableSql;
 use super::standing::Standing;
@@ -63,6 +64,27 @@ pub(crate) async fn connected(
         let place = format!("shard {} at {}", home.shard, primary.address);
         failure.into_store_error(&place)
     })
+}
+
+/// The age of the newest map that a shard was told of, as its primary has it.
+///
+/// # Errors
+/// `Unavailable` if it does not answer, or takes no writes.
+pub(crate) async fn recorded_map(options: &MySqlOptions, home: &Home) -> Result<u32, StoreError> {
+    let place = format!("shard {} ({})", home.shard, home.database);
+    let limit_ms = Role::Page.patience_ms(options);
+    let looking = async {
+        let (mut connection, facts) = connected(options, home).await?;
+        if facts.read_only {
+            home.suspect();
+            return Err(not_primary(&home.server()?.address));
+        }
+        let recorded = map::recorded(&mut connection).await;
+        let _ = connection.close().await;
+        recorded.map_err(|failure| failure.into_store_error(&place))
+    };
+    let looked = tokio::time::timeout(Duration::from_millis(limit_ms), looking).await;
+    looked.unwrap_or_else(|_| Err(Failure::Silent(Stage::Open, limit_ms).into_store_error(&place)))
 }
 
 /// A shard's schema on a connection.
@@ -194,23 +216,14 @@ impl Looker {
 
     /// Looks whether a shard in use was told of a newer map meanwhile.
     async fn check_map(&self, home: &Home) {
-        let recorded = async {
-            let (mut connection, _) = connected(&self.options, home).await?;
-            let place = format!("shard {} ({})", home.shard, home.database);
-            let recorded = map::recorded(&mut connection).await;
-            let _ = connection.close().await;
-            recorded.map_err(|failure| failure.into_store_error(&place))
-        };
-        let limit = Duration::from_millis(Role::Page.patience_ms(&self.options));
-        match tokio::time::timeout(limit, recorded).await {
-            Ok(Ok(recorded)) => {
+        match recorded_map(&self.options, home).await {
+            Ok(recorded) => {
                 if let Err(error) = home.check_map(recorded) {
                     tell_refused(home, &error);
                 }
             }
             // Whoever works there next comes back with the doubt.
-            Ok(Err(error)) => tracing::debug!(shard = %home.shard, %error, "the map was not read"),
-            Err(_) => tracing::debug!(shard = %home.shard, "the map was not read in time"),
+            Err(error) => tracing::debug!(shard = %home.shard, %error, "the map was not read"),
         }
     }
 

@@ -10,6 +10,7 @@ use sqlx::{MySqlConnection, Row as _};
 use super::MySqlStore;
 use super::dialect::Dialect;
 use super::errors::{Failure, Stage};
+use super::look::recorded_map;
 use super::pool::Session;
 use crate::request::invalid;
 
@@ -45,15 +46,28 @@ impl MySqlStore {
 
     /// Tells a shard of a newer map. When this returns, nothing that goes by an older one is written
     /// there any more, and nothing is read: writes under way had been waited for. Returns the age that
-    /// was known before.
+    /// was known before: this one, if it had been told of it already. So whoever does not know what came
+    /// of it does it again.
     ///
     /// # Errors
-    /// `InvalidRequest` if the shard is unknown, knows of this map or a newer one already, or is TiDB's;
-    /// else as writes. If the outcome is unknown, look at [`map_epoch`](Self::map_epoch) of a new store.
+    /// `InvalidRequest` if the shard is unknown, knows of a newer map already, or is TiDB's; else as
+    /// writes.
     pub async fn raise_map_epoch(&self, shard: Shard, epoch: u32) -> Result<u32, StoreError> {
         let store = self.shards.get(usize::from(shard.get())).ok_or_else(|| {
             invalid(format!("shard {shard} is unknown (there are 0 to {})", self.shards.len() - 1))
         })?;
+        // Once it is told, this store's own map may be the older one, by which nothing is written.
+        let known = |told: u32| {
+            let what = format!(
+                "shard {shard} knows of the map of epoch {told} already; name a higher one than {told}"
+            );
+            Err(invalid(what))
+        };
+        match recorded_map(&store.options, &store.primary).await? {
+            told if told == epoch => return Ok(told),
+            told if told > epoch => return known(told),
+            _ => {}
+        }
         self.jobs(shard)?;
         let of_shard = Arc::clone(store);
         let raised = store.writes.run(move |session| {
@@ -66,9 +80,8 @@ impl MySqlStore {
             tracing::warn!(%shard, before, epoch, "the shard was told of a newer map");
             return Ok(before);
         }
-        Err(invalid(format!(
-            "shard {shard} knows of the map of epoch {before} already; name a higher one than {before}"
-        )))
+        // Somebody else was faster.
+        if before == epoch { Ok(before) } else { known(before) }
     }
 }
 

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use seen_filter::{Retention, StoreError, StoreErrorKind, UnixMillis};
-use sqlx::{Connection as _, MySqlConnection, Row as _};
+use sqlx::{Connection as _, Executor as _, MySqlConnection, Row as _};
 
 use super::connection::{Role, connect};
 use super::ddl::{self, LAST, Partition, partition_name};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, ServerFacts, read_only};
 use super::errors::{Failure, Stage};
 use super::mapping::{Name, TableMapping};
 use super::pool::{Session, not_primary};
@@ -202,13 +202,18 @@ pub(crate) async fn make(
         if facts.dialect == Dialect::MariaDb && has_rocksdb(&mut connection).await? {
             statements.push(IN_STEPS.to_owned());
         }
-        statements.push(change.sql(mapping));
+        let failed = |error| Failure::Sql(Stage::Write, error);
         for sql in statements {
-            sqlx::raw_sql(safe(sql))
-                .execute(&mut connection)
-                .await
-                .map_err(|error| Failure::Sql(Stage::Write, error))?;
+            sqlx::raw_sql(safe(sql)).execute(&mut connection).await.map_err(failed)?;
         }
+        // Such a statement is no part of a transaction that could prove it: so right before it. Who may
+        // do everything is not stopped by `read_only`, and nobody by a newer map.
+        if !still_writes(&mut connection, &facts).await? {
+            shard.primary.doubt();
+            return Err(Failure::Store(not_primary(&address)));
+        }
+        let sql = safe(change.sql(mapping));
+        sqlx::raw_sql(sql).execute(&mut connection).await.map_err(failed)?;
         // Politely, so that the server counts no aborted connection.
         let _ = connection.close().await;
         Ok(())
@@ -226,6 +231,21 @@ pub(crate) async fn make(
             kind => StoreError::new(kind, format!("{}: {}", mapping.table, error.message)),
         }
     })
+}
+
+/// True if a connection still leads to the server that it was made to, which takes writes of this map
+/// (coherence row 51).
+async fn still_writes(
+    connection: &mut MySqlConnection,
+    facts: &ServerFacts,
+) -> Result<bool, Failure> {
+    let failed = |error| Failure::Sql(Stage::Read, error);
+    let sql = concat!("SELECT CAST(@@server_id AS UNSIGNED), ", read_only!());
+    let row = connection.fetch_one(sqlx::raw_sql(sql)).await.map_err(failed)?;
+    let server_id: u64 = row.try_get(0).map_err(failed)?;
+    let read_only: i64 = row.try_get(1).map_err(failed)?;
+    let is_same = facts.dialect.any_server() || server_id == facts.server_id;
+    Ok(is_same && read_only == 0)
 }
 
 /// MyRocks locks every row that it moves, a million of them at most, unless it may commit in between.
@@ -257,6 +277,8 @@ fn limits(dialect: Dialect, limit_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MySqlOptions;
+    use crate::mysql::{Login, MySqlStore, PasswordSource, ServerAddress, ShardServers, Tls};
 
     const RETENTION: Retention = Retention { span_ms: 30_000, bucket_ms: 10_000 };
 
@@ -352,6 +374,56 @@ mod tests {
         let ends: Vec<String> = (1..=100).map(|end| format!("p{}<{end}", end - 1)).collect();
         let (after, steps) = settled(&format!("{} p_later<max", ends.join(" ")), 90);
         assert!(after.starts_with("p87<88 ") && steps == 87_usize.div_ceil(DROPS_MAX), "{after}");
+    }
+
+    /// The connection is made to a server that takes writes: that they are not this store's any more is
+    /// found out right before the statement.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_changed_by_whoever_may_not_write() {
+        let server = seen_testbed::MariaDb::start().expect("a MariaDB");
+        server.sql("CREATE DATABASE seen").expect("a database");
+        let address = ServerAddress { host: "127.0.0.1".to_owned(), port: server.port() };
+        let password = PasswordSource::None;
+        let options = MySqlOptions {
+            login: Login { user: "root".to_owned(), password, tls: Tls::Off },
+            shards: vec![ShardServers {
+                database: Name::new("database", "seen").expect("a name"),
+                candidates: vec![address],
+                witnesses: Vec::new(),
+            }],
+            map_epoch: 1,
+            upkeep: false,
+            ..MySqlOptions::default()
+        };
+        let mut namespace =
+            seen_filter::NamespaceSettings::new(seen_filter::NamespaceId::new(0), "a");
+        namespace.retention = Some(RETENTION);
+        let namespaces = vec![namespace];
+        MySqlStore::apply_schema(options.clone(), namespaces.clone()).await.expect("a schema");
+        let store = MySqlStore::open(options, namespaces.clone()).await.expect("a store");
+        let mapping = TableMapping::own(&namespaces[0]).expect("a mapping");
+        let count = || {
+            server.sql(
+                "SELECT COUNT(*) FROM information_schema.partitions WHERE table_schema = 'seen' \
+                 AND partition_name IS NOT NULL",
+            )
+        };
+        let before: u64 = count().expect("partitions").trim().parse().expect("a number");
+        let change = || {
+            let first = server.sql(
+                "SELECT partition_name FROM information_schema.partitions WHERE \
+                 table_schema = 'seen' AND partition_ordinal_position = 1",
+            );
+            let name = Name::new("partition", first.expect("a name").trim()).expect("plain");
+            Change::Drop(vec![Partition { name, end: Some(0) }])
+        };
+        make(&store.shards[0], &mapping, &change()).await.expect("changed");
+        assert_eq!(count().expect("partitions").trim(), (before - 1).to_string());
+        server.sql("UPDATE seen.seen_map SET epoch = 2").expect("a newer map");
+        let refused = make(&store.shards[0], &mapping, &change()).await.expect_err("changed");
+        assert!(refused.message.contains("takes no writes any more"), "{refused}");
+        assert_eq!(count().expect("partitions").trim(), (before - 1).to_string(), "changed");
+        store.close().await;
     }
 
     #[test]

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use sqlx::{Executor as _, MySqlConnection};
 use tokio::sync::{Notify, watch};
 
 use super::cluster::Surroundings;
 use super::connection::{Role, connect};
-use super::errors::Failure;
+use super::errors::{Failure, Stage};
+use super::mapping::Name;
 use super::options::{MySqlOptions, ShardServers};
 use super::server::ServerAddress;
+use super::sql::safe;
 use super::standing::{Probe, Standing, judge, missing};
 
 /// Looks that are asked for keep this distance.
@@ -33,6 +36,8 @@ pub(crate) struct PrimaryWatch {
     options: Arc<MySqlOptions>,
     candidates: Vec<ServerAddress>,
     witnesses: Vec<ServerAddress>,
+    /// Of the first shard there.
+    database: Option<Name>,
     standing: watch::Sender<Standing>,
     look_now: Notify,
     /// What the last look could not reach, and why.
@@ -42,9 +47,13 @@ pub(crate) struct PrimaryWatch {
 }
 
 impl PrimaryWatch {
-    pub(crate) fn new(options: Arc<MySqlOptions>, (candidates, witnesses): Group) -> Arc<Self> {
+    pub(crate) fn new(options: Arc<MySqlOptions>, group: Group) -> Arc<Self> {
+        let first = options.shards.iter().find(|servers| group_of(servers) == group);
+        let database = first.map(|servers| servers.database.clone());
+        let (candidates, witnesses) = group;
         Arc::new(Self {
             options,
+            database,
             candidates,
             witnesses,
             standing: watch::Sender::new(Standing::Unknown),
@@ -191,7 +200,8 @@ impl PrimaryWatch {
         let mut asked = Vec::with_capacity(addresses.len());
         for address in addresses {
             let (options, address) = (Arc::clone(&self.options), address.clone());
-            asked.push(tokio::spawn(async move { probe(&options, &address).await }));
+            let database = self.database.clone();
+            asked.push(tokio::spawn(async move { probe(&options, &address, database).await }));
         }
         let mut answers = Vec::with_capacity(asked.len());
         for answer in asked {
@@ -202,17 +212,40 @@ impl PrimaryWatch {
     }
 }
 
+/// Reads a row from where rows are: a TiDB server tells of itself also while it is cut off from its
+/// storage, and of several that take writes the one in use would stay in use.
+async fn reach_storage(connection: &mut MySqlConnection, database: &Name) -> Result<(), Failure> {
+    let sql = safe(format!("SELECT shard FROM {database}.seen_store WHERE id = 1"));
+    let read = connection.fetch_optional(sqlx::raw_sql(sql)).await;
+    match read.map_err(|error| Failure::Sql(Stage::Open, error)) {
+        Err(failure) if failure.is_out_of_reach() => Err(failure),
+        // It answered, were it that the schema is not made yet, or may not be looked at.
+        _ => Ok(()),
+    }
+}
+
 /// What a server answers, and whether its commits wait for nobody though they are meant to.
-async fn probe(options: &MySqlOptions, address: &ServerAddress) -> (Probe, bool) {
+async fn probe(
+    options: &MySqlOptions,
+    address: &ServerAddress,
+    database: Option<Name>,
+) -> (Probe, bool) {
     let asked = async {
         let (mut connection, mut facts) = connect(options, address, None, Role::Probe).await?;
         let around = match facts.read_only {
             true => Ok(Surroundings::default()),
             false => Surroundings::of(&mut connection, facts.dialect).await,
         };
+        let reached = match database {
+            Some(database) if facts.dialect.any_server() => {
+                reach_storage(&mut connection, &database).await
+            }
+            _ => Ok(()),
+        };
         // Politely, so that the server counts no aborted connection.
         let _ = sqlx::Connection::close(connection).await;
         let around = around?;
+        reached?;
         let probe = match (around.galera, around.outside_group) {
             _ if facts.read_only => Probe::ReadOnly,
             (Some(Err(why)), _) | (_, Some(why)) => Probe::Outside(why),
@@ -226,8 +259,7 @@ async fn probe(options: &MySqlOptions, address: &ServerAddress) -> (Probe, bool)
     };
     // Opening the connection has a limit of its own, which is as long.
     let limit = options.connect_timeout() * 2;
-    let silent =
-        |_| Err(Failure::Silent(super::errors::Stage::Open, options.connect_timeout_ms * 2));
+    let silent = |_| Err(Failure::Silent(Stage::Open, options.connect_timeout_ms * 2));
     match tokio::time::timeout(limit, asked).await.unwrap_or_else(silent) {
         Ok(answer) => answer,
         Err(failure) if failure.is_busy() => (Probe::Busy, false),

@@ -10,7 +10,7 @@ use seen_filter::{
 use sqlx::mysql::MySqlRow;
 use sqlx::{Executor as _, Row as _};
 
-use super::arguments::{check_arguments, page_arguments, recent_arguments};
+use super::arguments::{Buckets, check_arguments, page_arguments, recent_arguments};
 use super::dialect::{Dialect, read_only};
 use super::errors::{Failure, Stage};
 use super::mapping::KindColumn;
@@ -139,15 +139,26 @@ impl Session {
         &mut self,
         table: &Table,
         keys: &[(UserId, Item)],
-        horizon: u32,
+        buckets: std::ops::RangeInclusive<u32>,
         mut found: impl FnMut(UserId, Item),
     ) -> Result<(), Failure> {
-        let mut rest = keys;
+        let named = self.names_buckets(table, &buckets).await?;
+        let from = [Buckets::From(*buckets.start())];
+        let each: Vec<Buckets> = match named {
+            true => buckets.map(Buckets::One).collect(),
+            false => from.to_vec(),
+        };
+        let of_key = |(user, item): &(UserId, Item)| {
+            let (user, item) = (*user, *item);
+            each.iter().map(move |buckets| (user, item, *buckets))
+        };
+        let keys: Vec<_> = keys.iter().flat_map(of_key).collect();
+        let mut rest = keys.as_slice();
         while !rest.is_empty() {
-            let (size, sql) = table.sql.check(rest.len());
+            let (size, sql) = table.sql.check(rest.len(), named);
             let (now, later) = rest.split_at(rest.len().min(size));
             rest = later;
-            let arguments = check_arguments(table, now, size, horizon).map_err(encode_error)?;
+            let arguments = check_arguments(table, now, size).map_err(encode_error)?;
             let query = sqlx::query_with(sql, arguments);
             let rows = query.fetch_all(&mut self.connection).await.map_err(read_error)?;
             for row in &rows {
@@ -161,6 +172,22 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// True if a check is to name the buckets that rows may be in: where these are few, and no row is
+    /// beyond them, which is one that was written while a server's clock was ahead.
+    async fn names_buckets(
+        &mut self,
+        table: &Table,
+        buckets: &std::ops::RangeInclusive<u32>,
+    ) -> Result<bool, Failure> {
+        let count = buckets.end().saturating_sub(*buckets.start()).saturating_add(1);
+        if !table.has_buckets() || count > self.facts.dialect.named_buckets_max() {
+            return Ok(false);
+        }
+        let ahead = sqlx::query(table.sql.ahead.clone()).bind(*buckets.end());
+        let ahead = ahead.fetch_optional(&mut self.connection).await.map_err(read_error)?;
+        Ok(ahead.is_none())
     }
 
     /// The rows of one user after a key, at most `rows_max` items, and whether more follow. Rows of
@@ -348,18 +375,19 @@ impl ShardStore {
                 let (shard, keys) = (Arc::clone(&shard), Arc::clone(&keys));
                 Box::pin(async move {
                     let table = shard.tables.get(namespace).map_err(Failure::Store)?;
-                    let is_one = keys.len() <= table.sql.check(keys.len()).0;
-                    let needs_time = table.has_buckets() && shard.clock.is_none();
-                    let in_transaction = !is_one || needs_time;
+                    let is_one = keys.len() <= table.sql.check(keys.len(), false).0;
+                    // Whatever there is to know of its buckets must be of one moment.
+                    let in_transaction = !is_one || table.has_buckets();
                     let mut server_now = UnixMillis::new(0);
                     let mut snapshot = session.one_statement();
                     if in_transaction {
                         let begun = session.begin_snapshot(&shard, table, None).await?;
                         (server_now, snapshot) = (begun.server_now, begun.id);
                     }
-                    let horizon = table.horizon(shard.now_or(server_now));
+                    let now = shard.now_or(server_now);
+                    let buckets = table.horizon(now)..=table.bucket(now);
                     let mut found = Vec::new();
-                    session.find(table, &keys, horizon, |u, i| found.push((u, i))).await?;
+                    session.find(table, &keys, buckets, |u, i| found.push((u, i))).await?;
                     if in_transaction {
                         session.end_snapshot().await?;
                     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use seen_filter::history::Row;
 use seen_filter::{
-    Item, PositionSource, RowKey, Scan, ScanPage, ScanRequest, ScannedRow, Shard, SourcePosition,
-    StoreError, UnixMillis, UserId,
+    FeedStart, Item, PositionSource, RowKey, Scan, ScanPage, ScanRequest, ScannedRow, Shard,
+    SourcePosition, StoreError, UnixMillis, UserId,
 };
 use sqlx::mysql::{MySqlArguments, MySqlRow};
 use sqlx::{Arguments as _, Executor as _, Row as _};
@@ -20,6 +20,7 @@ use super::read::{bad_kind, encode_error, join, number, read_error};
 use super::shard::ShardStore;
 use super::sql::safe;
 use super::tables::Table;
+use crate::binlog::cursor_after;
 use crate::request::{self, SeamAnswer};
 
 /// What a page collects.
@@ -225,6 +226,14 @@ impl ShardStore {
 }
 
 impl MySqlStore {
+    /// Where the binary log's feed of a part begins for whoever has all rows that were there at a
+    /// position of [`Scan::position`], and wants what comes after. `None` for a position that no single
+    /// number says (several GTID domains or sources), and on TiDB.
+    pub fn start_after(&self, part: Shard, position: &SourcePosition) -> Option<FeedStart> {
+        let store = self.part(part).ok()?.primary.known()?.timeline;
+        cursor_after(store.get(), position).map(FeedStart::At)
+    }
+
     fn part(&self, part: Shard) -> Result<&Arc<ShardStore>, StoreError> {
         request::part(part, self.shards.len())?;
         self.shards.get(usize::from(part.get())).ok_or_else(closed)

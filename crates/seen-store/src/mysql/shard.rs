@@ -153,6 +153,12 @@ impl ShardStore {
         self.stamp(Some(number), began.inclusive())
     }
 
+    /// The stamp that a commit of the cluster has, whoever made it.
+    pub(crate) fn cluster_stamp(&self, commit_ts: u64) -> Option<CommitStamp> {
+        let timeline = self.primary.known()?.timeline;
+        Some(CommitStamp::new(Domain::new(self.shard.get().into()), timeline, commit_ts))
+    }
+
     /// Starts the tasks that write. They end when the queue is closed and empty.
     pub(crate) fn start_writers(self: &Arc<Self>) -> (mpsc::Sender<Job>, Vec<WriterTask>) {
         let (jobs, queue) = mpsc::channel(self.options.pending_writes_max);

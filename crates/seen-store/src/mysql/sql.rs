@@ -28,6 +28,9 @@ pub(crate) const COUNT_ROWS_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub(crate) struct TableSql {
     checks: Vec<(usize, SqlStr)>,
+    named_checks: Vec<(usize, SqlStr)>,
+    /// Asks for a row of a bucket beyond the one that it binds.
+    pub ahead: SqlStr,
     inserts: Vec<(usize, SqlStr)>,
     replaces: Vec<(usize, SqlStr)>,
     removes: Vec<(usize, SqlStr)>,
@@ -54,12 +57,14 @@ impl TableSql {
         let text = Text { settings, mapping, types, dialect };
         let inserts = text.insert_sizes();
         let removes = sizes(REMOVE_KEYS_MAX);
-        let checks = dialect.check_sizes().iter();
+        let checks = || dialect.check_sizes().iter();
         let all = |sizes: &[usize], one: &dyn Fn(usize) -> String| {
             sizes.iter().map(|n| (*n, safe(one(*n)))).collect()
         };
         Self {
-            checks: checks.map(|n| (*n, safe(text.check(*n)))).collect(),
+            checks: checks().map(|n| (*n, safe(text.check(*n, false)))).collect(),
+            named_checks: checks().map(|n| (*n, safe(text.check(*n, true)))).collect(),
+            ahead: safe(text.ahead()),
             inserts: all(&inserts, &|n| text.insert(n, false)),
             replaces: all(&inserts, &|n| text.insert(n, true)),
             removes: all(&removes, &|n| text.remove(n)),
@@ -76,9 +81,10 @@ impl TableSql {
         }
     }
 
-    /// The smallest point check statement that takes `keys` keys, or the largest there is.
-    pub(crate) fn check(&self, keys: usize) -> (usize, SqlStr) {
-        fitting(&self.checks, keys)
+    /// The smallest point check statement that takes `keys` keys, or the largest there is. `named`: the
+    /// bucket is a part of each key.
+    pub(crate) fn check(&self, keys: usize, named: bool) -> (usize, SqlStr) {
+        fitting(if named { &self.named_checks } else { &self.checks }, keys)
     }
 
     /// The smallest insert statement that takes `rows` rows. `replace`: the new time counts, whatever
@@ -165,30 +171,46 @@ impl Text<'_> {
         }
     }
 
-    /// ` AND ...`: leaves out what counts as removed or, given the horizon, has expired.
-    fn visible(&self) -> String {
-        let mut text = String::new();
-        if let Some(deleted) = &self.mapping.deleted {
-            let _ = match self.types.deleted_is_time {
-                true => write!(text, " AND {deleted} IS NULL"),
-                false => write!(text, " AND ({deleted} IS NULL OR {deleted} = 0)"),
-            };
+    /// ` AND ...`: leaves out what counts as removed.
+    fn live(&self) -> String {
+        match &self.mapping.deleted {
+            None => String::new(),
+            Some(deleted) if self.types.deleted_is_time => format!(" AND {deleted} IS NULL"),
+            Some(deleted) => format!(" AND ({deleted} IS NULL OR {deleted} = 0)"),
         }
+    }
+
+    /// The same and, given the horizon, what has expired.
+    fn visible(&self) -> String {
+        let mut text = self.live();
         if let Some(bucket) = &self.mapping.bucket {
             let _ = write!(text, " AND {bucket} >= ?");
         }
         text
     }
 
-    /// Binds the keys (and the horizon). Rows are keys; on servers that have a primary, one row more
+    /// Binds the keys (and the horizon, unless buckets are named). Rows are keys; on servers that have a primary, one row more
     /// says which server this is and whether it takes writes, in the same statement as the answer
     /// (coherence row 51): its fourth column is 1.
-    fn check(&self, keys: usize) -> String {
+    fn check(&self, keys: usize, named: bool) -> String {
         let table = self.mapping.qualified();
-        let TableMapping { user, item, .. } = self.mapping;
-        let (kind, key) = (self.kind(), self.key());
+        let TableMapping { user, item, bucket, .. } = self.mapping;
+        let (kind, mut key) = (self.kind(), self.key());
         let urgent = self.dialect.priority(Priority::High);
-        let (keys, visible) = (self.keys(keys), self.visible());
+        let mut keys = self.keys(keys);
+        let visible = match bucket {
+            Some(bucket) if named => {
+                let _ = write!(key, ", {bucket}");
+                keys = keys.replace("?)", "?,?)");
+                self.live()
+            }
+            // In a range that is no equality MySQL and MariaDB would look into the index of each
+            // partition before they read the first row (`benches/buckets.rs`).
+            Some(bucket) if !self.dialect.any_server() => {
+                format!("{} AND {bucket} + 0 >= ?", self.live())
+            }
+            _ => self.visible(),
+        };
         // No more than the columns: that is what TiDB takes for a batch point get at first sight.
         let rest = format!("FROM {table} WHERE ({key}) IN ({keys}){visible}");
         if self.dialect.any_server() {
@@ -206,6 +228,17 @@ impl Text<'_> {
              CAST(0 AS {of_item}), 1",
             read_only!()
         )
+    }
+
+    fn ahead(&self) -> String {
+        let urgent = self.dialect.priority(Priority::High);
+        match &self.mapping.bucket {
+            None => String::new(),
+            Some(bucket) => {
+                let table = self.mapping.qualified();
+                format!("SELECT {urgent}1 FROM {table} WHERE {bucket} > ? LIMIT 1")
+            }
+        }
     }
 
     /// The columns that an insert names.

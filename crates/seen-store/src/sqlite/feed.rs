@@ -67,7 +67,7 @@ struct Look {
     through: u64,
 }
 
-fn cursor(timeline: u64, position: u64, event: usize) -> FeedCursor {
+pub(super) fn cursor(timeline: u64, position: u64, event: usize) -> FeedCursor {
     let offset = position << EVENT_BITS | event as u64;
     FeedCursor { timeline: Timeline::new(timeline), offset }
 }

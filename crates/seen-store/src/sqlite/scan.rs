@@ -3,12 +3,13 @@
 
 use seen_filter::history::Row;
 use seen_filter::{
-    Item, PositionSource, RowKey, Scan, ScanPage, ScanRequest, ScannedRow, Shard, SourcePosition,
-    StoreError, UnixMillis, UserId,
+    FeedStart, Item, PositionSource, RowKey, Scan, ScanPage, ScanRequest, ScannedRow, Shard,
+    SourcePosition, StoreError, UnixMillis, UserId,
 };
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
+use super::feed::cursor;
 use super::inner::Inner;
 use super::namespaces::Horizon;
 use super::read::{numbers, one_row};
@@ -80,6 +81,18 @@ impl Inner {
             timeline: format!("{:016x}", head.timeline),
             number: Some(head.position),
         })
+    }
+}
+
+impl SqliteStore {
+    /// Where the feed begins for whoever has all rows that were there at a position of
+    /// [`Scan::position`], and wants what comes after. `None` for a position of another kind of store.
+    pub fn start_after(position: &SourcePosition) -> Option<FeedStart> {
+        if position.source != PositionSource::Sqlite {
+            return None;
+        }
+        let timeline = u64::from_str_radix(&position.timeline, 16).ok()?;
+        Some(FeedStart::At(cursor(timeline, position.number?.checked_add(1)?, 0)))
     }
 }
 

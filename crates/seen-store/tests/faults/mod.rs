@@ -12,7 +12,7 @@ use seen_filter::{
 };
 use seen_store::mysql::{Login, Name, PasswordSource, ServerAddress, ShardServers, Tls};
 use seen_store::{MySqlOptions, MySqlStore};
-use seen_testbed::{MariaDb, Mysql, Server, Tidb, or_skip};
+use seen_testbed::{MariaDb, Mysql, MysqlBuilder, Server, Tidb, or_skip};
 
 pub const NS: NamespaceId = NamespaceId::new(0);
 /// The database that all stores are in.
@@ -42,7 +42,12 @@ pub fn prepare(server: &MariaDb) {
 
 /// A MySQL with the database in it, and the user; `None`, loudly, where there is none.
 pub fn mysql() -> Option<Mysql> {
-    let server = or_skip(Mysql::start())?;
+    mysql_by(Mysql::builder())
+}
+
+/// The same, started in another way.
+pub fn mysql_by(builder: MysqlBuilder<'_>) -> Option<Mysql> {
+    let server = or_skip(builder.start())?;
     server.create_user(USER, PASSWORD).expect("a user");
     make_database(&server);
     Some(server)

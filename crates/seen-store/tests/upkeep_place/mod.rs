@@ -1,5 +1,7 @@
 //! A database with buckets that expire by a clock of the test's, and what is in it.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 

@@ -200,29 +200,57 @@ fn a_compressed_transaction_that_was_not_unpacked_is_a_doubt() {
     assert_eq!(rest, ["+7/1:1 2.1", "complete 2 3.0"]);
 }
 
+/// One doubt, and from then on the transactions are counted as they come.
 #[test]
-fn a_number_that_comes_after_later_ones_is_a_doubt() {
+fn numbers_without_an_order_are_one_doubt_and_counted() {
     let mut translator = mysql(&[(1, 4), (5, 6)]);
+    let before = translator.place.timeline;
     // On a new connection the server sends what is missing, which is no repetition.
-    let expected = ["? numbers_skipped 6.0", "? out_of_order 6.0"];
+    let expected = ["? numbers_skipped 1.0", "+7/1:9 1.1", "complete 1 2.0"];
     assert_eq!(told(&mut translator, &mysql_add(4, 9)), expected);
-    assert_eq!(told(&mut translator, &mysql_add(6, 1)), ["+7/1:1 6.1", "complete 6 7.0"]);
+    assert_ne!(translator.place.timeline, before);
+    let expected = ["+7/1:1 2.1", "complete 2 3.0"];
+    assert_eq!(told(&mut translator, &mysql_add(6, 1)), expected);
     // On the same connection, in front of what has been told.
-    assert_eq!(told(&mut translator, &mysql_add(8, 2)), ["+7/1:2 8.1", "complete 8 9.0"]);
-    assert_eq!(told(&mut translator, &mysql_add(7, 3)), ["? out_of_order 9.0"]);
-    assert_eq!(told(&mut translator, &mysql_add(9, 4)), ["+7/1:4 9.1", "complete 9 10.0"]);
-    // Nothing of ours in it: nobody need know.
-    assert_eq!(told(&mut translator, &mysql_add(12, 5)), ["+7/1:5 12.1", "complete 12 13.0"]);
-    let foreign = [mysql_gtid(11), (QUERY, query("BEGIN")), (XID, vec![0; 8])];
+    assert_eq!(told(&mut translator, &mysql_add(8, 2)), ["+7/1:2 3.1", "complete 3 4.0"]);
+    assert_eq!(told(&mut translator, &mysql_add(7, 3)), ["+7/1:3 4.1", "complete 4 5.0"]);
+    assert_eq!(told(&mut translator, &mysql_add(9, 4)), ["+7/1:4 5.1", "complete 5 6.0"]);
+    // Members of a group number from blocks of their own, far apart.
+    for (number, item) in [(1_000_001, 5), (11, 6), (1_000_002, 7), (12, 8)] {
+        let at = translator.place.own_count.map_or(0, |own| own.told) + 1;
+        let expected = [format!("+7/1:{item} {at}.1"), format!("complete {at} {}.0", at + 1)];
+        assert_eq!(told(&mut translator, &mysql_add(number, item)), expected);
+    }
+    let foreign = [mysql_gtid(13), (QUERY, query("BEGIN")), (XID, vec![0; 8])];
     assert_eq!(told(&mut translator, &foreign), Vec::<String>::new());
     let LogPlace::Set(set, source) = &translator.place.log else { panic!("a set") };
     let mut ranges = set.0[source].clone();
     ranges.sort_unstable();
     let has = |number| ranges.iter().any(|(first, end)| (*first..*end).contains(&number));
-    assert!((1..=12).all(|number| has(number) == (number != 10)), "{ranges:?}");
+    assert!((1..=13).all(|number| has(number) == (number != 10)), "{ranges:?}");
     // What has been told comes again: another history.
     let (event_type, data) = mysql_gtid(7);
     assert_eq!(take(&mut translator, event_type, &data), Err(Stop::Rewound));
+}
+
+/// Numbers of another source are covered by none of its later ones, as long as some are missing.
+#[test]
+fn another_source_with_holes_has_no_order() {
+    let of = |number: u64, source: u8| {
+        let (event_type, mut data) = mysql_gtid(number);
+        data[1..17].fill(source);
+        let begin = (event_type, data);
+        [vec![begin], mysql_add(number, number)[1..].to_vec()].concat()
+    };
+    let timeline = |source| mysql_timeline(0, SourceId([source; 16]), 0);
+    let mut translator = mysql(&[(1, 4)]);
+    let expected = ["? source_changed 1.0", "+7/1:1 1.1", "complete 1 2.0"];
+    assert_eq!(told(&mut translator, &of(1, 6)), expected);
+    assert_eq!(translator.place.timeline, timeline(6));
+    let expected = ["? source_changed 1.0", "+7/1:8 1.1", "complete 1 2.0"];
+    assert_eq!(told(&mut translator, &of(8, 7)), expected);
+    assert_ne!(translator.place.timeline, timeline(7));
+    assert_eq!(told(&mut translator, &of(5, 7)), ["+7/1:5 2.1", "complete 2 3.0"]);
 }
 
 #[test]
@@ -231,15 +259,21 @@ fn a_missing_number_may_come_between_the_halves_of_another() {
     let (begun, rest) = (mysql_add(5, 1), mysql_add(5, 2));
     let before = translator.place.timeline;
     // From here on its numbers can be compared with nobody's.
-    let expected = ["? numbers_skipped 4.0", "+7/1:1 5.1"];
+    let expected = ["? numbers_skipped 1.0", "+7/1:1 1.1"];
     assert_eq!(told(&mut translator, &begun[..4]), expected);
     assert_ne!(translator.place.timeline, before);
     translator.restart();
-    // Another server has it in front.
-    assert_eq!(told(&mut translator, &mysql_add(4, 9)), ["+7/1:9 4.1", "complete 4 5.0"]);
+    // Another server has it in front. What was told of the other has a position of its own.
+    let expected = ["+7/1:9 2.1", "complete 2 3.0"];
+    assert_eq!(told(&mut translator, &mysql_add(4, 9)), expected);
     let again = [&begun[..4], &rest[3..]].concat();
-    let expected = ["+7/1:1 5.1", "+7/1:2 5.2", "complete 5 6.0"];
+    let expected = ["+7/1:1 3.1", "+7/1:2 3.2", "complete 3 4.0"];
     assert_eq!(told(&mut translator, &again), expected, "once more, and whole");
+    // Or the same server goes on where it stopped.
+    assert_eq!(told(&mut translator, &mysql_add(6, 3)[..4]), ["+7/1:3 4.1"]);
+    translator.restart();
+    let again = [&mysql_add(6, 3)[..4], &mysql_add(6, 4)[3..]].concat();
+    assert_eq!(told(&mut translator, &again), ["+7/1:4 4.2", "complete 4 5.0"]);
 }
 
 #[test]
