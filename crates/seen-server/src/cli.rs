@@ -8,8 +8,12 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod export;
+pub mod feed;
 pub mod import;
+pub mod ingest;
 pub mod migrate;
+pub mod observed;
+pub mod relay;
 pub mod replay;
 pub mod serve;
 pub mod shards;
@@ -54,6 +58,12 @@ pub enum Command {
     Import(import::ImportArgs),
     /// Write all rows of a history to files, for analysis or another store.
     Export(export::ExportArgs),
+    /// Look at change feeds.
+    Feed(feed::FeedArgs),
+    /// Pass changes on to a Kafka topic from which each replica follows its share.
+    Relay(relay::RelayArgs),
+    /// Mark what waits in a Kafka topic.
+    Ingest(ingest::IngestArgs),
     /// Ask which items a user has not read.
     Filter(calls::filter::FilterArgs),
     /// Say that a user has read items.
@@ -94,6 +104,9 @@ impl Cli {
             Command::Shards(args) => shards::run(args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(args),
+            Command::Feed(args) => feed::run(args),
+            Command::Relay(args) => relay::run(args),
+            Command::Ingest(args) => ingest::run(args),
             Command::Filter(args) => calls::filter::run(&args),
             Command::Mark(args) => calls::mark::run(&args),
             Command::Unmark(args) => calls::mark::run_unmark(&args),

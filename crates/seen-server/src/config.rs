@@ -4,6 +4,7 @@
 mod cache;
 mod error;
 mod feed;
+mod kafka;
 mod limits;
 mod load;
 mod log;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use cache::CacheConfig;
 pub use error::{ConfigError, Origin, OutOfRange};
 pub use feed::FeedConfig;
+pub use kafka::{KafkaConfig, KeyDigits, PartitionedBy};
 pub use limits::LimitsConfig;
 pub use load::{Effective, FILE_DEFAULT, Setting, Sources};
 pub use log::{LogConfig, LogFormat};
@@ -35,10 +37,11 @@ pub use server::ServerConfig;
 pub use storage::{StorageConfig, StorageKind};
 
 /// Every section, in the order in which they are shown.
-pub const SECTIONS: [SectionInfo; 8] = [
+pub const SECTIONS: [SectionInfo; 9] = [
     server::SECTION,
     storage::SECTION,
     mysql::SECTION,
+    kafka::SECTION,
     cache::SECTION,
     feed::SECTION,
     limits::SECTION,
@@ -56,6 +59,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// `[mysql]`.
     pub mysql: MySqlConfig,
+    /// `[kafka]`.
+    pub kafka: KafkaConfig,
     /// `[cache]`.
     pub cache: CacheConfig,
     /// `[feed]`.
@@ -74,6 +79,7 @@ impl Default for Config {
             server: ServerConfig::default(),
             storage: StorageConfig::default(),
             mysql: MySqlConfig::default(),
+            kafka: KafkaConfig::default(),
             cache: CacheConfig::default(),
             feed: FeedConfig::default(),
             limits: LimitsConfig::default(),
@@ -92,6 +98,8 @@ impl Config {
         self.server.validate()?;
         self.storage.validate()?;
         self.mysql.validate()?;
+        let is_used = self.mysql.feed == FeedSource::Kafka;
+        self.kafka.validate(if is_used { self.mysql.shards } else { 1 })?;
         self.cache.validate()?;
         self.feed.validate()?;
         self.limits.validate()?;

@@ -51,8 +51,14 @@ pub const METRICS: &[MetricInfo] = &[
 
 /// Every crate's metrics. A crate's list is added here, and so described to the exporter and shown
 /// in the table of metrics.
-pub const REGISTRY: &[&[MetricInfo]] =
-    &[METRICS, seen_replica::metrics::METRICS, seen_store::metrics::METRICS];
+pub const REGISTRY: &[&[MetricInfo]] = &[
+    METRICS,
+    seen_replica::metrics::METRICS,
+    seen_store::metrics::METRICS,
+    seen_kafka::metrics::METRICS,
+    seen_kafka::relay::RELAY_METRICS,
+    seen_kafka::ingest::INGEST_METRICS,
+];
 
 /// Every metric of the program, by crate.
 pub fn all() -> impl Iterator<Item = &'static MetricInfo> {

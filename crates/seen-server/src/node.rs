@@ -2,8 +2,10 @@
 //! binds every port, announces, serves, and drains with a bound.
 
 mod api;
+mod kafka;
 mod listen;
 mod reading;
+mod source;
 mod store;
 
 use std::net::SocketAddr;
@@ -21,7 +23,9 @@ use crate::runtime::StorageRuntime;
 use crate::serving::{Drained, FrontStatus};
 use crate::shutdown::Stop;
 use crate::telemetry::MetricsHandle;
+pub(crate) use kafka::history as followed_table;
 pub(crate) use reading::Reading;
+pub(crate) use source::Source;
 use store::Opened;
 
 /// How long closing the store may take after the drain.
@@ -63,6 +67,15 @@ pub enum NodeError {
     /// A binary log is to be followed where there is none.
     #[error("mysql.feed = binlog, and {0} keeps no binary log; set mysql.feed to auto or none")]
     NoBinlog(&'static str),
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(#[from] seen_kafka::KafkaFeedError),
+    /// The template of a record's key.
+    #[error(transparent)]
+    Key(#[from] seen_kafka::BadTemplate),
+    /// A setting that only the start can look at.
+    #[error(transparent)]
+    Setting(#[from] crate::config::OutOfRange),
     /// A port.
     #[error("cannot listen on {address} (server.{key}): {source}; choose another address")]
     Listen {

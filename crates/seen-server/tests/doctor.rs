@@ -94,6 +94,21 @@ fn servers_that_are_not_there_are_named_and_the_status_is_1() {
 }
 
 #[test]
+fn without_a_topic_the_servers_are_examined() {
+    let output = seen(&["doctor", "--feed"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success() && said.contains("there is no topic to look at"), "{said}");
+    assert!(said.contains("storage.kind is sqlite"), "{said}");
+    let server = MariaDb::start().expect("a server");
+    server.create_user("seen", PASSWORD).expect("a user");
+    server.sql("CREATE DATABASE seen").expect("a database");
+    let output = at(&server, &["doctor", "--feed"]);
+    let said = text(&output.stdout);
+    assert!(said.starts_with("changes are read from the servers' binary log"), "{said}");
+    assert!(said.contains("seen migrate --apply"), "{said}");
+}
+
+#[test]
 fn the_embedded_store_has_nothing_to_examine() {
     let output = seen(&["doctor"]);
     let said = text(&output.stdout);

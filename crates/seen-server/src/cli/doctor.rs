@@ -1,4 +1,7 @@
-//! `seen doctor`: what is wrong with the database servers, and the statement that mends it.
+//! `seen doctor`: what is wrong with the database servers or the change feed, and the statement or option
+//! that mends it.
+
+mod feed;
 
 use std::process::ExitCode;
 
@@ -10,8 +13,10 @@ use seen_store::mysql::{
 use serde_json::{Value, json};
 
 use super::calls::table::{Table, grouped};
+use super::feed::topics;
 use super::{CliError, ConfigSources, print};
 use crate::config::{Config, FeedSource, StorageKind};
+use feed::FeedLook;
 
 /// Exit status where there is an error.
 const ERRORS: u8 = 4;
@@ -23,6 +28,16 @@ const TABLE_BYTES: u64 = 47;
 pub struct DoctorArgs {
     #[command(flatten)]
     sources: ConfigSources,
+    /// Look at the change feed: read the configured topics and check what their producer sends
+    #[arg(long)]
+    feed: bool,
+    /// With --feed: newest records of each topic to look at
+    #[arg(long, value_name = "RECORDS", default_value_t = 20_000, requires = "feed",
+        value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    sample: u64,
+    /// With --feed: how long to wait for a fence or watermark to come
+    #[arg(long, value_name = "DURATION", default_value = "3s", requires = "feed")]
+    wait: humantime::Duration,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -35,6 +50,15 @@ pub struct DoctorArgs {
 /// No server that can be examined, or a configuration that cannot be used.
 pub fn run(args: DoctorArgs) -> Result<ExitCode, CliError> {
     let config = args.sources.load()?.config;
+    let no_topic = if args.feed { topics::no_topic(&config) } else { None };
+    if args.feed && no_topic.is_none() {
+        let look = FeedLook { records_max: args.sample, wait: args.wait.into() };
+        let findings = crate::runtime::control()?.block_on(feed::examine(&config, look))?;
+        return say(args.json, &Examination { findings, ..Examination::default() });
+    }
+    if let Some(why) = no_topic.filter(|_| !args.json) {
+        print(&format!("{why}: there is no topic to look at\n\n"))?;
+    }
     let examination = match config.storage.kind {
         StorageKind::Sqlite if !args.json => {
             print(&format!(
@@ -47,17 +71,22 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, CliError> {
         StorageKind::Sqlite => Examination::default(),
         StorageKind::MySql => crate::runtime::control()?.block_on(examine(&config))?,
     };
-    print(&match args.json {
-        true => format!("{:#}\n", object(&examination)),
-        false => text(&examination),
+    say(args.json, &examination)
+}
+
+fn say(json: bool, examination: &Examination) -> Result<ExitCode, CliError> {
+    print(&match json {
+        true => format!("{:#}\n", object(examination)),
+        false => text(examination),
     })?;
-    let errors = count(&examination, Severity::Error);
+    let errors = count(examination, Severity::Error);
     Ok(if errors > 0 { ExitCode::from(ERRORS) } else { ExitCode::SUCCESS })
 }
 
 async fn examine(config: &Config) -> Result<Examination, CliError> {
     let feed = match config.mysql.feed {
-        FeedSource::Auto => WantedFeed::Auto,
+        // Whoever writes to Kafka reads the same log, where there is one.
+        FeedSource::Auto | FeedSource::Kafka => WantedFeed::Auto,
         FeedSource::Binlog => WantedFeed::Binlog,
         FeedSource::None => WantedFeed::None,
     };

@@ -1,11 +1,12 @@
-//! `seen export`: all rows of a namespace into files, with the positions that a follower of the store's
+//! `seen export`: all rows of a namespace into files or one file, with the positions that a follower of the store's
 //! changes goes on from; resumable, and verified at the end.
 
 pub(super) mod check;
 mod columns;
 mod encode;
 pub(super) mod manifest;
-mod pacer;
+pub(super) mod pacer;
+mod single;
 mod stream;
 mod walk;
 
@@ -38,10 +39,11 @@ pub struct ExportArgs {
     /// Which history
     #[arg(long, value_name = "NAME", default_value = super::calls::NAMESPACE_DEFAULT)]
     namespace: String,
-    /// The folder that the files go to; - is stdout
-    #[arg(long, value_name = "FOLDER")]
+    /// The folder that the files go to; a single file (*.tsv, *.tsv.zst, *.tsv.gz, *.parquet), which
+    /// is there when it is whole; - is stdout
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// The form of the files
+    /// The form of the files in a folder
     #[arg(long, value_enum, default_value_t = Format::Tsv)]
     format: Format,
     /// How they are compressed [default: zstd; on stdout none]
@@ -54,7 +56,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "ROWS", default_value_t = 1_000_000,
         value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     file_rows: u64,
-    /// Remove what an export before has left in the folder, and begin anew
+    /// Remove what an export before has left there, and begin anew
     #[arg(long)]
     restart: bool,
     /// Export nothing: read a finished export again, and look so many of its rows up in storage (a
@@ -85,6 +87,9 @@ pub fn run(args: ExportArgs) -> Result<ExitCode, CliError> {
     let config = args.sources.clone().load()?.config;
     let control = runtime::control()?;
     let to_stdout = args.out == Path::new("-");
+    if let Some(form) = single::form(&args)? {
+        return control.block_on(single::run(&args, &config, form));
+    }
     if !to_stdout {
         return control.block_on(export(&args, &config));
     }
@@ -95,7 +100,7 @@ pub fn run(args: ExportArgs) -> Result<ExitCode, CliError> {
                 .into(),
         );
     }
-    control.block_on(stream::run(&args, &config))
+    control.block_on(stream::to_stdout(&args, &config))
 }
 
 async fn export(args: &ExportArgs, config: &Config) -> Result<ExitCode, CliError> {

@@ -80,7 +80,8 @@ async fn raise(
     epoch: u32,
     as_json: bool,
 ) -> Result<ExitCode, CliError> {
-    let store = opened(config).await?;
+    // By the newer map itself: so that it can be done again where it was done in part, or not for certain.
+    let store = opened(config, epoch).await?;
     let mut told = Vec::with_capacity(shards.len());
     for shard in shards {
         let before = store.raise_map_epoch(Shard::new(*shard), epoch).await?;
@@ -93,10 +94,13 @@ async fn raise(
             format!("{:#}\n", json!({ "raised": told.iter().map(one).collect::<Vec<_>>() }))
         }
         false => {
-            let one = |(shard, before): &(u16, u32)| {
-                format!(
+            let one = |(shard, before): &(u16, u32)| match *before == epoch {
+                true => format!(
+                    "shard {shard}: map epoch {epoch} already; older maps are refused there\n"
+                ),
+                false => format!(
                     "shard {shard}: map epoch {before} -> {epoch}; older maps are refused there\n"
-                )
+                ),
             };
             told.iter().map(one).collect()
         }
@@ -104,8 +108,10 @@ async fn raise(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn opened(config: &Config) -> Result<Arc<MySqlStore>, CliError> {
+/// Opens the store by the configured map, or by one of this age if that is newer.
+async fn opened(config: &Config, map_epoch: u32) -> Result<Arc<MySqlStore>, CliError> {
     let mut options = config.mysql_options()?;
+    options.map_epoch = options.map_epoch.max(map_epoch);
     // A look makes nobody's partitions.
     options.upkeep = false;
     Ok(MySqlStore::open(options, config.namespaces()).await?)
@@ -119,7 +125,7 @@ async fn look(
     let databases: Vec<String> =
         config.mysql_options()?.shards.iter().map(|one| one.database.as_str().to_owned()).collect();
     let namespaces = config.namespaces();
-    let store = opened(config).await?;
+    let store = opened(config, 0).await?;
     let homes = users.iter().map(|id| (*id, store.shard_of(UserId::new(*id)).get())).collect();
     let mut found = Vec::new();
     for (status, database) in store.status().into_iter().zip(databases) {

@@ -120,8 +120,8 @@ const OPTIONS: &[OptionInfo] = &[
     ),
     option(
         "feed",
-        Allowed::OneOf(&["auto", "binlog", "none"]),
-        "Where changes come from: the server's own binary log (auto: where there is one, which is on MySQL and MariaDB), or nowhere: then nothing is cached and every answer is asked of the servers.",
+        Allowed::OneOf(&["auto", "binlog", "kafka", "none"]),
+        "Where changes come from: the server's own binary log (auto: where there is one, which is on MySQL and MariaDB), Kafka (see kafka), or nowhere: then nothing is cached and every answer is asked of the servers.",
     ),
     option(
         "snapshot_lag",
@@ -163,6 +163,8 @@ pub enum FeedSource {
     Auto,
     /// The server's binary log.
     Binlog,
+    /// Kafka, see `[kafka]`.
+    Kafka,
     /// Nowhere.
     None,
 }

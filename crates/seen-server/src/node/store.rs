@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use seen_filter::hash::HashKey;
 use seen_filter::{ChangeFeed, History, Incarnation, UserId, calibrate};
+use seen_kafka::KafkaFeed;
 use seen_replica::{ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
 use seen_store::{BinlogFeed, MySqlStore, NoFeed, SqliteOptions, SqliteStore};
 use tempfile::TempDir;
@@ -24,15 +25,15 @@ pub(super) struct Opened {
     /// Where it is, for people.
     pub place: String,
     history: Arc<dyn History>,
-    feed: Arc<dyn ChangeFeed>,
-    hash_key: HashKey,
+    pub(super) feed: Arc<dyn ChangeFeed>,
+    pub(super) hash_key: HashKey,
     store: Store,
     _temporary: Option<TempDir>,
 }
 
 enum Store {
     Sqlite(Arc<SqliteStore>),
-    MySql(Arc<MySqlStore>, Option<Arc<BinlogFeed>>),
+    MySql(Arc<MySqlStore>, Followed),
 }
 
 impl Opened {
@@ -41,9 +42,7 @@ impl Opened {
         match &self.store {
             Store::Sqlite(store) => store.close().await,
             Store::MySql(store, feed) => {
-                if let Some(feed) = feed {
-                    feed.close();
-                }
+                feed.close();
                 store.close().await;
             }
         }
@@ -86,10 +85,11 @@ async fn open_mysql(config: &Config, storage: &Handle) -> Result<Opened, NodeErr
     let options = config.mysql_options()?;
     let opening = storage.spawn(MySqlStore::open(options, config.namespaces()));
     let store = opening.await.map_err(|_| NodeError::Ended("opening the store"))??;
-    let followed = followed(config, &store)?;
+    let followed = followed(config, &store, storage).await?;
     let feed: Arc<dyn ChangeFeed> = match &followed {
-        Some(binlog) => Arc::clone(binlog) as Arc<dyn ChangeFeed>,
-        None => Arc::new(NoFeed::new(store.hash_key(), config.mysql.shards)),
+        Followed::Binlog(binlog) => Arc::clone(binlog) as Arc<dyn ChangeFeed>,
+        Followed::Kafka(kafka) => Arc::clone(kafka) as Arc<dyn ChangeFeed>,
+        Followed::Nothing => Arc::new(NoFeed::new(store.hash_key(), config.mysql.shards)),
     };
     Ok(Opened {
         place: format!("{} on {}", config.mysql.database, config.mysql.servers),
@@ -101,21 +101,48 @@ async fn open_mysql(config: &Config, storage: &Handle) -> Result<Opened, NodeErr
     })
 }
 
-/// The servers' binary log, where it is to be followed and there is one.
-fn followed(config: &Config, store: &MySqlStore) -> Result<Option<Arc<BinlogFeed>>, NodeError> {
+/// Who tells of changes made on database servers.
+enum Followed {
+    Binlog(Arc<BinlogFeed>),
+    Kafka(Arc<KafkaFeed>),
+    Nothing,
+}
+
+impl Followed {
+    fn close(&self) {
+        match self {
+            Self::Binlog(feed) => feed.close(),
+            Self::Kafka(feed) => feed.close(),
+            Self::Nothing => {}
+        }
+    }
+}
+
+/// The servers' binary log or Kafka, where it is to be followed and there is one.
+async fn followed(
+    config: &Config,
+    store: &Arc<MySqlStore>,
+    storage: &Handle,
+) -> Result<Followed, NodeError> {
     let options = match config.mysql.feed {
         FeedSource::None => None,
         FeedSource::Auto | FeedSource::Binlog => store.binlog_options(),
+        FeedSource::Kafka => {
+            let options = super::kafka::options(config, store)?;
+            let asking = storage.spawn_blocking(move || KafkaFeed::connect(options));
+            let feed = asking.await.map_err(|_| NodeError::Ended("asking Kafka"))??;
+            return Ok(Followed::Kafka(feed));
+        }
     };
     match (options, config.mysql.feed) {
-        (Some(options), _) => Ok(Some(BinlogFeed::new(options)?)),
+        (Some(options), _) => Ok(Followed::Binlog(BinlogFeed::new(options)?)),
         (None, FeedSource::Binlog) => Err(NodeError::NoBinlog(store.dialect().name())),
         (None, source) => {
             tracing::warn!(
                 mysql.feed = ?source,
                 "nobody tells of changes: nothing is cached, and every answer is asked of the servers"
             );
-            Ok(None)
+            Ok(Followed::Nothing)
         }
     }
 }

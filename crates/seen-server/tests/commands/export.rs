@@ -341,6 +341,81 @@ async fn lines_go_to_a_pipe() {
     refused.fails_with(1, "or give a folder");
 }
 
+/// One file, of each form, which says where it is from, is read by `seen import`, and is replaced as a whole.
+#[tokio::test]
+async fn a_single_file_comes_back_equal() {
+    let folder = stored(&format!("{EXTREMES}{}", history(3_000))).await;
+    let here = folder.path();
+    export(here, &["--out", "whole", "--compress", "none"]).ok();
+    let whole = lines(&here.join("whole"));
+    for name in ["all.tsv", "all.tsv.zst", "all.tsv.gz", "all.parquet"] {
+        fs::write(here.join(name), "of before").expect("written");
+        export(here, &["--out", name]).fails_with(1, "--restart replaces it");
+        let report = export(here, &["--out", name, "--json", "--restart"]).json();
+        assert_eq!((&report["rows"], &report["finished"]), (&json!(3_003), &json!(true)));
+        let begin = &report["parts"][0]["begin"];
+        assert_eq!((&begin["source"], &report["parts"][0]["end"]), (&json!("sqlite"), begin));
+        let length = fs::metadata(here.join(name)).expect("a file").len();
+        assert_eq!(report["bytes"], json!(length));
+        assert!(!here.join(format!("{name}.new")).exists());
+        let again = tempfile::tempdir().expect("a folder");
+        let file = here.join(name);
+        let direct = ["import", "--direct", "--set", "storage.data_dir=data", "--json"];
+        let direct = [&direct[..], &[file.to_str().expect("UTF-8")]].concat();
+        let imported = Ran::from(seen(again.path(), &direct).output().expect("starts")).json();
+        assert_eq!((&imported["events"], &imported["missing"]), (&json!(3_003), &json!(0)));
+        export(again.path(), &["--out", "back", "--compress", "none"]).ok();
+        assert_eq!(lines(&again.path().join("back")), whole, "{name}");
+    }
+    let text = fs::read_to_string(here.join("all.tsv")).expect("lines");
+    let told = text.lines().find(|line| line.starts_with("# seen.positions.begin "));
+    let told = told.and_then(|line| line.splitn(3, ' ').nth(2)).expect("positions");
+    let told: Value = serde_json::from_str(told).expect("JSON");
+    assert!(told[0]["begin"]["number"].as_u64() > Some(0), "{told}");
+    let file = fs::File::open(here.join("all.parquet")).expect("a file");
+    let reader = SerializedFileReader::new(file).expect("Parquet");
+    let about = reader.metadata().file_metadata().key_value_metadata().expect("labels");
+    let positions = about.iter().find(|label| label.key == "seen.positions.begin");
+    assert_eq!(positions.and_then(|label| label.value.clone()), Some(told.to_string()));
+    let refused = |arguments: &[&str], what: &str| export(here, arguments).fails_with(1, what);
+    refused(&["--out", "b.tsv", "--format", "parquet"], "holds lines");
+    refused(&["--out", "b.tsv", "--compress", "gzip"], "something else than its name");
+    refused(&["--out", "all.tsv", "--verify"], "give a folder");
+    refused(&["--out", "nowhere/b.tsv"], "--out nowhere/b.tsv");
+}
+
+/// A single file that does not come to its end is none.
+#[tokio::test]
+async fn a_single_file_is_there_when_it_is_whole() {
+    let folder = stored(&history(20_000)).await;
+    let here = folder.path();
+    for signal in ["-INT", "-KILL"] {
+        let mut slow = exporting(here, &["--out", "all.tsv", "--rate", "500"]);
+        let child = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let fresh = here.join("all.tsv.new");
+        let mut looks = tokio::time::interval(Duration::from_millis(10));
+        while fs::metadata(&fresh).map_or(0, |file| file.len()) == 0 {
+            looks.tick().await;
+        }
+        export(here, &["--out", "all.tsv"]).fails_with(1, "another export is writing it");
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("runs").success());
+        let ran = child.wait_with_output().expect("it ends");
+        assert!(!ran.status.success() && !here.join("all.tsv").exists());
+        assert_eq!(fresh.exists(), signal == "-KILL", "a crash alone leaves it");
+    }
+    let limited = format!(
+        "trap '' XFSZ; ulimit -f 200; exec {} export --set storage.data_dir=data --out all.tsv",
+        env!("CARGO_BIN_EXE_seen")
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &limited]).current_dir(here).env_remove("SEEN_CONFIG");
+    Ran::from(shell.output().expect("a shell")).fails_with(1, "writing all.tsv.new");
+    assert!(!here.join("all.tsv").exists() && !here.join("all.tsv.new").exists());
+    let report = export(here, &["--out", "all.tsv", "--json"]).json();
+    assert_eq!(report["rows"], 20_000);
+}
+
 #[tokio::test]
 async fn what_cannot_be_exported_is_said() {
     let folder = stored(&history(100)).await;

@@ -3,6 +3,7 @@
 
 mod calls;
 mod export;
+mod feed_decode;
 mod import;
 mod liar;
 #[path = "../api/process.rs"]

@@ -176,6 +176,10 @@ async fn a_shard_is_told_of_a_newer_map() {
     let raised = seen(&["shards", "--raise", "1", "--epoch", "2"], &two.flags);
     assert!(raised.status.success(), "{}", said(&raised));
     assert!(said(&raised).contains("map epoch 0 -> 2"), "{}", said(&raised));
+    // Again, as after an unknown outcome.
+    let again = seen(&["shards", "--raise", "1", "--epoch", "2"], &two.flags);
+    assert!(again.status.success(), "{}", said(&again));
+    assert!(said(&again).contains("map epoch 2 already"), "{}", said(&again));
     let found = two.shards(&[]);
     assert_eq!(found["shards"][0]["trouble"], serde_json::Value::Null, "{found}");
     let trouble = found["shards"][1]["trouble"].as_str().unwrap_or_default();

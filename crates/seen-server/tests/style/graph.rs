@@ -5,14 +5,27 @@ use std::process::Command;
 
 /// Which crates of the workspace each may depend on. Server, then roles, then proto, then filter; the
 /// replica sees two traits, and neither SQL nor the store.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("seen-filter", &[]),
+    ("seen-dialect", &["seen-filter"]),
+    ("seen-kafka", &["seen-filter", "seen-dialect"]),
     ("seen-testbed", &[]),
     ("seen-proto", &["seen-filter"]),
     ("seen-store", &["seen-filter"]),
     ("seen-replica", &["seen-filter", "seen-proto"]),
     ("seen-client", &["seen-filter", "seen-proto"]),
-    ("seen-server", &["seen-filter", "seen-proto", "seen-store", "seen-replica", "seen-client"]),
+    (
+        "seen-server",
+        &[
+            "seen-filter",
+            "seen-proto",
+            "seen-dialect",
+            "seen-kafka",
+            "seen-store",
+            "seen-replica",
+            "seen-client",
+        ],
+    ),
     (
         BENCHES,
         &["seen-filter", "seen-proto", "seen-store", "seen-replica", "seen-client", "seen-server"],
@@ -28,10 +41,13 @@ const KNOWN_ONLY_TO: [(&str, &[&str]); 8] = [
     ("prost-types", &["seen-proto"]),
     ("tonic-prost", &["seen-proto", "seen-replica"]),
     ("sqlx", &["seen-store"]),
-    ("rdkafka", &["seen-store"]),
+    ("rdkafka", &["seen-kafka"]),
     ("tonic", &["seen-proto", "seen-replica", "seen-client", "seen-server"]),
     ("clap", &["seen-server"]),
-    ("tokio", &["seen-proto", "seen-store", "seen-replica", "seen-client", "seen-server"]),
+    (
+        "tokio",
+        &["seen-proto", "seen-store", "seen-kafka", "seen-replica", "seen-client", "seen-server"],
+    ),
 ];
 
 /// Each crate of the workspace with what it depends on, tests and benches apart.

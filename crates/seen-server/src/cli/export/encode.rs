@@ -94,6 +94,16 @@ impl Encoder {
         Ok(Self { body, sum: RowSum::default(), text })
     }
 
+    /// Begins lines with what a file says about itself, as comments, which readers pass over.
+    pub(super) fn with_comments(mut self, labels: &Labels) -> Self {
+        if !matches!(self.body, Body::Columns(_)) {
+            for (name, value) in labels {
+                self.text.extend(format!("# {name} {value}\n").bytes());
+            }
+        }
+        self
+    }
+
     /// Writes rows after those before.
     ///
     /// # Errors

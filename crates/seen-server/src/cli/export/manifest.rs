@@ -110,6 +110,13 @@ pub(crate) struct Part {
     pub(crate) finished: bool,
 }
 
+impl Part {
+    /// A part of which nothing is exported yet.
+    pub(super) fn begun(part: u16, begin: Option<Position>) -> Self {
+        Self { part, begin, end: None, rows: 0, after: None, finished: false }
+    }
+}
+
 /// One file that is whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,15 +195,13 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     pub(super) fn new(purpose: Purpose, began_at_ms: u64) -> Self {
-        let part =
-            |part| Part { part, begin: None, end: None, rows: 0, after: None, finished: false };
         Self {
             version: VERSION,
             began_at_ms,
             finished_at_ms: None,
             finished: false,
             rows: 0,
-            parts: (0..purpose.parts).map(part).collect(),
+            parts: (0..purpose.parts).map(|part| Part::begun(part, None)).collect(),
             files: Vec::new(),
             purpose,
         }

@@ -6,13 +6,13 @@ use tokio::time::{Instant, sleep_until};
 
 /// Holds a rate: a part begins once the parts before it have had their time.
 #[derive(Debug)]
-pub(super) struct Pacer {
+pub(in crate::cli) struct Pacer {
     rows_per_s: Option<f64>,
     next: Instant,
 }
 
 impl Pacer {
-    pub(super) fn new(rows_per_s: Option<f64>) -> Self {
+    pub(in crate::cli) fn new(rows_per_s: Option<f64>) -> Self {
         Self { rows_per_s, next: Instant::now() }
     }
 
@@ -22,7 +22,7 @@ impl Pacer {
     }
 
     /// Waits until so many rows may go on. Time that was not used is not made up for.
-    pub(super) async fn pass(&mut self, rows: usize) {
+    pub(in crate::cli) async fn pass(&mut self, rows: usize) {
         let Some(rate) = self.rows_per_s else { return };
         sleep_until(self.next).await;
         self.next = self.next.max(Instant::now()) + Duration::from_secs_f64(rows as f64 / rate);

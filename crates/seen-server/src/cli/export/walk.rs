@@ -382,7 +382,7 @@ impl Walk<'_> {
     }
 }
 
-fn gone_back(begin: &Position, now: &SourcePosition) -> CliError {
+pub(super) fn gone_back(begin: &Position, now: &SourcePosition) -> CliError {
     format!(
         "the export was begun at {} {}, and storage is at {now} now: a backup was restored, or commits \
          were lost in a failover; begin anew with --restart",

@@ -1,0 +1,147 @@
+//! What has been read for one reader and not yet taken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use seen_filter::history::SeamFuture;
+use seen_filter::{FeedBatch, FeedCursor, FeedError, FeedEvent, FeedId, FeedReader};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// An event, and where to resume after it.
+pub(crate) type Queued = (FeedEvent, FeedCursor);
+
+#[derive(Debug)]
+struct Inner {
+    events: VecDeque<Queued>,
+    /// Where to resume once all events are taken.
+    tail: FeedCursor,
+    /// Nothing followed what is here when the topic's ends were looked at last.
+    at_end: bool,
+    closed: Option<FeedError>,
+    /// The reader is gone.
+    abandoned: bool,
+}
+
+/// A reader's queue: the topic's thread fills it, the reader takes from it.
+#[derive(Debug)]
+pub(crate) struct ReaderQueue {
+    pub feed: FeedId,
+    events_max: usize,
+    inner: Mutex<Inner>,
+    filled: Notify,
+}
+
+impl ReaderQueue {
+    pub fn new(feed: FeedId, tail: FeedCursor, events_max: usize) -> Arc<Self> {
+        let inner =
+            Inner { events: VecDeque::new(), tail, at_end: false, closed: None, abandoned: false };
+        Arc::new(Self { feed, events_max, inner: Mutex::new(inner), filled: Notify::new() })
+    }
+
+    /// Appends events. The bound is looked at by [`Self::is_full`], between records.
+    pub fn push(&self, events: &mut Vec<Queued>) {
+        if events.is_empty() {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if let Some((_, cursor)) = events.last() {
+            inner.tail = *cursor;
+        }
+        inner.events.extend(events.drain(..));
+        inner.at_end = false;
+        drop(inner);
+        self.filled.notify_one();
+    }
+
+    /// All that lies before `tail` has been read.
+    pub fn passed(&self, tail: FeedCursor) {
+        self.inner.lock().tail = tail;
+    }
+
+    /// Says whether anything followed when the topic was looked at.
+    pub fn set_at_end(&self, at_end: bool) {
+        self.inner.lock().at_end = at_end;
+    }
+
+    /// True if nothing more is to be put in before some is taken out.
+    pub fn is_full(&self) -> bool {
+        self.inner.lock().events.len() >= self.events_max
+    }
+
+    /// True if there is enough room again.
+    pub fn has_room(&self) -> bool {
+        self.inner.lock().events.len() <= self.events_max / 2
+    }
+
+    pub fn is_abandoned(&self) -> bool {
+        self.inner.lock().abandoned
+    }
+
+    /// The reader's calls fail from now on, once what is here is taken.
+    pub fn close(&self, error: FeedError) {
+        self.inner.lock().closed = Some(error);
+        self.filled.notify_one();
+    }
+
+    fn take(&self, events_max: usize) -> Option<Result<FeedBatch, FeedError>> {
+        let mut inner = self.inner.lock();
+        if inner.events.is_empty() {
+            return inner.closed.clone().map(Err);
+        }
+        let count = events_max.max(1).min(inner.events.len());
+        let mut events = Vec::with_capacity(count);
+        let mut resume = inner.tail;
+        for (event, cursor) in inner.events.drain(..count) {
+            events.push(event);
+            resume = cursor;
+        }
+        if inner.events.is_empty() {
+            resume = inner.tail;
+        }
+        let caught_up = inner.events.is_empty() && inner.at_end;
+        Some(Ok(FeedBatch { events, resume, caught_up }))
+    }
+
+    fn beat(&self) -> FeedBatch {
+        let inner = self.inner.lock();
+        FeedBatch { events: Vec::new(), resume: inner.tail, caught_up: inner.at_end }
+    }
+}
+
+/// The reader's end.
+pub(crate) struct KafkaReader {
+    queue: Arc<ReaderQueue>,
+    heartbeat: Duration,
+}
+
+impl KafkaReader {
+    pub fn new(queue: Arc<ReaderQueue>, heartbeat: Duration) -> Self {
+        Self { queue, heartbeat }
+    }
+}
+
+impl FeedReader for KafkaReader {
+    fn next(&mut self, events_max: usize) -> SeamFuture<'_, Result<FeedBatch, FeedError>> {
+        Box::pin(async move {
+            let beat_at = Instant::now() + self.heartbeat;
+            loop {
+                if let Some(taken) = self.queue.take(events_max) {
+                    return taken;
+                }
+                tokio::select! {
+                    () = self.queue.filled.notified() => {}
+                    () = sleep_until(beat_at) => return Ok(self.queue.beat()),
+                }
+            }
+        })
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        self.queue.inner.lock().abandoned = true;
+    }
+}

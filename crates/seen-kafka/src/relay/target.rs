@@ -1,0 +1,266 @@
+//! The topic that is written to. One transaction at a time, under an id of the topic's own: a second
+//! relay that begins takes the id over, and the first one's next commit fails ([`RelayError::Fenced`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use super::lanes::Outgoing;
+use super::metrics::TopicMetrics;
+use super::{RelayError, RelayOptions};
+
+/// Longest wait for one answer of Kafka's, after which it is looked whether to stop.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long an attempt may go on once the relay is to stop.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// Settings of librdkafka that nobody may set: what is promised rests on them.
+const OF_PRODUCER: &[(&str, &str)] =
+    &[("enable.idempotence", "true"), ("acks", "all"), ("allow.auto.create.topics", "false")];
+
+/// The same of the consumer that looks for what was written before.
+const OF_CONSUMER: &[(&str, &str)] = &[
+    ("group.id", "seen"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("allow.auto.create.topics", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+    ("check.crcs", "true"),
+    ("isolation.level", "read_committed"),
+    // The end of what is there is wanted at once, and nothing that comes later.
+    ("fetch.wait.max.ms", "10"),
+];
+
+/// A setting among the options that is not theirs to set.
+pub(super) fn set_by_us(options: &RelayOptions) -> Option<&'static str> {
+    let fixed = OF_PRODUCER.iter().chain(OF_CONSUMER).map(|(name, _)| *name);
+    let more = ["bootstrap.servers", "transactional.id", "transaction.timeout.ms"];
+    fixed.chain(more).find(|name| options.client.contains_key(*name))
+}
+
+fn config(options: &RelayOptions, fixed: &[(&str, &str)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &options.brokers)
+        .set("client.id", "seen-relay")
+        .set("reconnect.backoff.max.ms", "1000");
+    for (name, value) in &options.client {
+        config.set(name, value);
+    }
+    for (name, value) in fixed {
+        config.set(*name, *value);
+    }
+    config
+}
+
+/// A consumer of what was written.
+pub(super) fn consumer(options: &RelayOptions) -> Result<BaseConsumer, RelayError> {
+    config(options, OF_CONSUMER).create().map_err(|source| refused(options, source))
+}
+
+fn refused(options: &RelayOptions, source: KafkaError) -> RelayError {
+    RelayError::Kafka { brokers: options.brokers.clone(), source }
+}
+
+/// Something to try until it is done or the relay is to stop.
+pub(super) enum Tried<T> {
+    Done(T),
+    /// It may be done later.
+    Later(KafkaError),
+    Never(RelayError),
+}
+
+/// Tries until it is done. `None` if the relay was to stop before.
+pub(super) fn until_done<T>(
+    stopping: &AtomicBool,
+    what: &'static str,
+    mut attempt: impl FnMut() -> Tried<T>,
+    mut failed: impl FnMut(),
+) -> Result<Option<T>, RelayError> {
+    let mut complained = false;
+    loop {
+        match attempt() {
+            Tried::Done(done) => return Ok(Some(done)),
+            Tried::Never(error) => return Err(error),
+            Tried::Later(error) => {
+                failed();
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!(what, %error, "kafka does not do it now: it is tried again");
+                }
+            }
+        }
+        if stopping.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// The topic of one shard.
+pub(super) struct Target {
+    producer: BaseProducer,
+    topic: String,
+    stopping: Arc<AtomicBool>,
+    metrics: TopicMetrics,
+}
+
+impl Target {
+    /// Takes the topic over. `None` if the relay was to stop before Kafka answered. Blocks.
+    pub fn take_over(
+        options: &RelayOptions,
+        topic: &str,
+        stopping: Arc<AtomicBool>,
+    ) -> Result<Option<Self>, RelayError> {
+        let timeout = options.transaction_timeout_ms;
+        let mut config = config(options, OF_PRODUCER);
+        if config.get("compression.type").is_none() {
+            config.set("compression.type", "lz4");
+        }
+        let producer: BaseProducer = config
+            // A transaction is sent as soon as it is whole.
+            .set("linger.ms", "0")
+            .set("transactional.id", format!("seen-relay/{topic}"))
+            .set("transaction.timeout.ms", timeout.to_string())
+            .set("message.timeout.ms", timeout.to_string())
+            .create()
+            .map_err(|source| refused(options, source))?;
+        let target =
+            Self { producer, topic: topic.to_owned(), stopping, metrics: TopicMetrics::new(topic) };
+        let attempt = || target.tried(target.producer.init_transactions(ANSWER_MAX * 5));
+        let failed = || target.metrics.retries.increment(1);
+        let taken = until_done(&target.stopping, "taking the topic over", attempt, failed)?;
+        Ok(taken.map(|()| target))
+    }
+
+    /// Whether an outcome is final.
+    fn tried<T>(&self, outcome: KafkaResult<T>) -> Tried<T> {
+        match outcome {
+            Ok(done) => Tried::Done(done),
+            Err(error) => match self.fatal(&error) {
+                Some(fatal) => Tried::Never(fatal),
+                None => Tried::Later(error),
+            },
+        }
+    }
+
+    fn fatal(&self, error: &KafkaError) -> Option<RelayError> {
+        let topic = self.topic.clone();
+        let is_fenced = |code: RDKafkaErrorCode| {
+            matches!(
+                code,
+                RDKafkaErrorCode::Fenced
+                    | RDKafkaErrorCode::ProducerFenced
+                    | RDKafkaErrorCode::InvalidProducerEpoch
+            )
+        };
+        let told = match error {
+            KafkaError::Transaction(error) if error.is_fatal() => {
+                Some((error.code(), error.string()))
+            }
+            _ => None,
+        };
+        let (code, reason) = self.producer.client().fatal_error().or(told)?;
+        Some(match is_fenced(code) {
+            true => RelayError::Fenced { topic },
+            false => RelayError::Ended { topic, reason },
+        })
+    }
+
+    /// Writes records, all or none, and returns once Kafka has acknowledged that. While it cannot, it is
+    /// tried again. Blocks.
+    pub fn commit(&self, records: &[Outgoing]) -> Result<(), RelayError> {
+        let mut stopped: Option<Instant> = None;
+        loop {
+            let error = match self.attempt(records, &mut stopped) {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if let Some(fatal) = self.fatal(&error) {
+                return Err(fatal);
+            }
+            self.metrics.retries.increment(1);
+            tracing::warn!(topic = %self.topic, %error, "kafka did not take a transaction: once more");
+            self.abort(&mut stopped)?;
+            self.is_in_time(&mut stopped, &error)?;
+            std::thread::sleep(PAUSE);
+        }
+        let bytes: usize = records.iter().map(|(_, value)| value.len()).sum();
+        self.metrics.records.increment(records.len() as u64);
+        self.metrics.bytes.increment(bytes as u64);
+        self.metrics.commits.increment(1);
+        Ok(())
+    }
+
+    /// Fails if the relay is to stop and has waited long enough for that.
+    fn is_in_time(
+        &self,
+        stopped: &mut Option<Instant>,
+        error: &KafkaError,
+    ) -> Result<(), RelayError> {
+        if self.stopping.load(Ordering::Acquire)
+            && stopped.get_or_insert_with(Instant::now).elapsed() > STOP_MAX
+        {
+            let topic = self.topic.clone();
+            return Err(RelayError::Unacknowledged { topic, source: error.clone() });
+        }
+        Ok(())
+    }
+
+    fn attempt(&self, records: &[Outgoing], stopped: &mut Option<Instant>) -> KafkaResult<()> {
+        self.producer.begin_transaction()?;
+        for (partition, value) in records {
+            let record = || {
+                BaseRecord::<(), [u8]>::to(&self.topic)
+                    .partition(i32::from(*partition))
+                    .payload(value.as_slice())
+            };
+            while let Err((error, _)) = self.producer.send(record()) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(error);
+                }
+                self.producer.poll(Duration::from_millis(10));
+            }
+        }
+        // Delivery reports are taken here; committing waits for them and does not take them itself.
+        while let Err(error) = self.producer.flush(ANSWER_MAX) {
+            if self.producer.client().fatal_error().is_some()
+                || self.is_in_time(stopped, &error).is_err()
+            {
+                return Err(error);
+            }
+        }
+        loop {
+            match self.producer.commit_transaction(ANSWER_MAX * 5) {
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable()
+                        && self.is_in_time(stopped, &KafkaError::Canceled).is_ok() => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn abort(&self, stopped: &mut Option<Instant>) -> Result<(), RelayError> {
+        while let Err(error) = self.producer.abort_transaction(ANSWER_MAX * 5) {
+            if let Some(fatal) = self.fatal(&error) {
+                return Err(fatal);
+            }
+            let is_retriable =
+                matches!(&error, KafkaError::Transaction(error) if error.is_retriable());
+            if !is_retriable {
+                // There is none to abort: it was not begun, or it is over.
+                return Ok(());
+            }
+            self.is_in_time(stopped, &error)?;
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}

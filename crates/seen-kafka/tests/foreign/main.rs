@@ -1,0 +1,5 @@
+//! Topics as Debezium writes them, on a real Kafka, without a database: what of them reaches which reader.
+
+mod places;
+mod rows;
+mod world;

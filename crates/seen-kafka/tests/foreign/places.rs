@@ -1,0 +1,72 @@
+//! Places in a topic: resuming, and what is not there any more.
+
+use seen_filter::{ChangeFeed, FeedEvent, FeedStart};
+
+use super::world::{PARTITIONS, World, at_head, feed_id, fence, next, row, told_until, user_of};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_resumes_where_one_stopped() {
+    let Some(world) = World::new("resumed") else { return };
+    let feed = world.feed().await;
+    let user = user_of(&feed, 1);
+    let mut reader = at_head(&feed, 1).await;
+    (1..=20).for_each(|item| world.send(1, user, &row("c", item, user, item)));
+    let mut read = Vec::new();
+    let mut at = None;
+    while read.len() < 7 {
+        let batch = reader.next(1).await.expect("a batch");
+        read.extend(batch.events);
+        at = Some(batch.resume);
+    }
+    drop((reader, feed));
+    let feed = world.feed().await;
+    let mut reader =
+        feed.open(feed_id(1), FeedStart::At(at.expect("read"))).await.expect("a reader");
+    while read.len() < 20 {
+        read.extend(next(&mut reader).await.events);
+    }
+    let items: Vec<_> = read
+        .iter()
+        .map(|event| match event {
+            FeedEvent::Add { item, .. } => item.id.get(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(items, (1..=20).collect::<Vec<u64>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_made_anew_is_a_gap() {
+    let Some(world) = World::new("made_anew") else { return };
+    let feed = world.feed().await;
+    let user = user_of(&feed, 1);
+    let mut reader = at_head(&feed, 1).await;
+    (1..=5).for_each(|item| world.send(1, user, &row("c", item, user, item)));
+    told_until(&mut reader, &format!("+{user}:5")).await;
+    world.kafka.delete_topic(&world.topic).expect("deleted");
+    world.kafka.create_topic(&world.topic, PARTITIONS, &[]).expect("a topic");
+    world.send(1, user, &row("c", 6, user, 6));
+    let told = told_until(&mut reader, &format!("+{user}:6")).await;
+    assert_eq!(told[0], "gap topic_recreated", "{told:?}");
+}
+
+/// Until it has come through all partitions a fence proves nothing, once partitions were added.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_goes_through_added_partitions_too() {
+    let Some(world) = World::new("added") else { return };
+    let feed = world.feed().await;
+    let user = user_of(&feed, 1);
+    let mut reader = at_head(&feed, 1).await;
+    world.kafka.add_partitions(&world.topic, PARTITIONS + 1).expect("added");
+    world.send(3, user, &row("c", 1, user, 5));
+    world.send(1, user, &fence(2, user, 1));
+    told_until(&mut reader, "gap partitions_added").await;
+    let users = feed.fence_users(feed_id(1));
+    assert_eq!(users.len(), PARTITIONS + 1);
+    for (partition, user) in (0..).zip(&users) {
+        world.send(partition, user.get(), &fence(3, user.get(), 2));
+    }
+    let told = told_until(&mut reader, "fence 2").await;
+    assert!(told.contains(&format!("+{user}:5")), "{told:?}");
+    assert!(!told.contains(&"fence 1".to_owned()), "{told:?}");
+}

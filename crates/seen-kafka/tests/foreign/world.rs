@@ -1,0 +1,150 @@
+//! A Kafka, a topic of three partitions, and a feed on it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use seen_dialect::FollowedTable;
+use seen_filter::hash::HashKey;
+use seen_filter::{
+    ChangeFeed, FeedBatch, FeedEvent, FeedId, FeedProof, FeedReader, FeedStart, NamespaceId,
+    Partition, Shard, UserId,
+};
+use seen_kafka::{Digits, KafkaFeed, KafkaOptions, KeyTemplate, Partitioner, TopicOptions};
+use seen_testbed::{Kafka, Record, or_skip};
+use tokio::sync::watch;
+
+pub const NS: NamespaceId = NamespaceId::new(0);
+pub const PARTITIONS: usize = 3;
+/// The namespace's number in the database.
+const NUMBER: u16 = 4;
+
+/// One topic of its own on the Kafka of all tests.
+pub struct World {
+    pub kafka: &'static Kafka,
+    pub topic: String,
+}
+
+impl World {
+    /// `None`, loudly, where there is no Kafka to be had.
+    pub fn new(topic: &str) -> Option<Self> {
+        static KAFKA: OnceLock<Option<Kafka>> = OnceLock::new();
+        let kafka = KAFKA.get_or_init(|| or_skip(Kafka::start())).as_ref()?;
+        kafka.create_topic(topic, PARTITIONS, &[]).expect("a topic");
+        Some(Self { kafka, topic: topic.to_owned() })
+    }
+
+    /// A feed, as a process would make it at its start.
+    pub async fn feed(&self) -> Arc<KafkaFeed> {
+        let (_, namespace_ids) = watch::channel(HashMap::from([(NUMBER, NS)]));
+        let template = KeyTemplate::parse("{\"user_id\":{user}}", Digits::Signed);
+        let options = KafkaOptions {
+            brokers: self.kafka.bootstrap(),
+            client: BTreeMap::new(),
+            topics: vec![TopicOptions {
+                shard: Shard::new(0),
+                topic: self.topic.clone(),
+                partitioner: Partitioner::Key(template.expect("a template")),
+                namespaces: vec![(NS, "feed_read".to_owned())],
+                tables: vec![
+                    (Some(NS), FollowedTable::own("db", "feed_read")),
+                    (None, FollowedTable::control("db")),
+                ],
+                namespace_ids,
+            }],
+            hash_key: HashKey::new(1, [7; 16]),
+            dialect: None,
+            proof: FeedProof::Fences,
+            stamp_of: Arc::new(|_, _| None),
+            partitions: None,
+            connect_timeout_ms: 30_000,
+            heartbeat_ms: 200,
+            queue_events_max: 64,
+            fetch_kib_max: 1_024,
+            dead_letters: None,
+        };
+        let connecting = tokio::task::spawn_blocking(move || KafkaFeed::connect(options));
+        connecting.await.expect("no panic").expect("a feed")
+    }
+
+    /// Puts a record of a user into a partition.
+    pub fn send(&self, partition: u16, user: u64, value: &str) {
+        let record = Record::new(&format!("{{\"user_id\":{user}}}"), value);
+        let sent = self.kafka.send(&self.topic, i32::from(partition), &[record]);
+        sent.expect("sent");
+    }
+}
+
+/// The feed of a partition.
+pub fn feed_id(partition: u16) -> FeedId {
+    FeedId::new(NS, Shard::new(0), Partition::new(partition))
+}
+
+/// A user of this partition.
+pub fn user_of(feed: &KafkaFeed, partition: u16) -> u64 {
+    let is_there = |user: &u64| feed.feed_of(NS, UserId::new(*user)) == feed_id(partition);
+    (1..).find(is_there).expect("a user")
+}
+
+/// A row as the connector for MariaDB tells it, by the transaction of this number.
+pub fn row(op: &str, seq: u64, user: u64, item: u64) -> String {
+    let image = format!("{{\"user_id\":{user},\"kind\":1,\"item_id\":{item},\"marked_at_ms\":5}}");
+    let (before, after) = match op {
+        "d" => (image, "null".to_owned()),
+        _ => ("null".to_owned(), image),
+    };
+    envelope(op, seq, "feed_read", &before, &after)
+}
+
+/// A fence of the writer 9.
+pub fn fence(seq: u64, user: u64, number: u64) -> String {
+    let row = format!(
+        "{{\"user_id\":{user},\"namespace\":{NUMBER},\"writer\":9,\"seq\":{number},\"at_ms\":5}}"
+    );
+    envelope("c", seq, "seen_control", "null", &row)
+}
+
+fn envelope(op: &str, seq: u64, table: &str, before: &str, after: &str) -> String {
+    format!(
+        "{{\"before\":{before},\"after\":{after},\"source\":{{\"version\":\"3.5.0.Final\",\
+         \"connector\":\"mariadb\",\"name\":\"t\",\"ts_ms\":1,\"snapshot\":\"false\",\"db\":\"db\",\
+         \"table\":\"{table}\",\"server_id\":1,\"gtid\":\"0-1-{seq}\",\"file\":\"binlog.000001\",\
+         \"pos\":{seq},\"row\":0}},\"op\":\"{op}\",\"ts_ms\":1}}"
+    )
+}
+
+/// A reader from the head, which has been told where that is.
+pub async fn at_head(feed: &KafkaFeed, partition: u16) -> Box<dyn FeedReader> {
+    let mut reader = feed.open(feed_id(partition), FeedStart::Head).await.expect("a reader");
+    let first = next(&mut reader).await;
+    assert!(matches!(first.events[..], [FeedEvent::Complete { .. }]), "{first:?}");
+    reader
+}
+
+/// The next events.
+pub async fn next(reader: &mut Box<dyn FeedReader>) -> FeedBatch {
+    reader.next(1_000).await.expect("a batch")
+}
+
+/// Everything up to an event that is looked for, in short.
+pub async fn told_until(reader: &mut Box<dyn FeedReader>, last: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    loop {
+        for event in next(reader).await.events {
+            told.push(brief(&event));
+            if told.last().is_some_and(|event| event == last) {
+                return told;
+            }
+        }
+    }
+}
+
+fn brief(event: &FeedEvent) -> String {
+    match event {
+        FeedEvent::Add { user, item, .. } => format!("+{user}:{}", item.id),
+        FeedEvent::Remove { user, item, .. } => format!("-{user}:{}", item.id),
+        FeedEvent::Fence { seq, .. } => format!("fence {seq}"),
+        FeedEvent::Complete { .. } => "complete".to_owned(),
+        FeedEvent::Gap { reason, .. } => format!("gap {reason}"),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,64 @@
+//! Schemas from a registry of Confluent's interface: one request each, over plain HTTP.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Uri;
+use serde_json::Value;
+
+use super::super::super::CliError;
+
+/// How long the registry may take to connect, and to send anything.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
+
+/// A schema by its number; `None` if the registry has none of it.
+pub(super) fn schema(registry: &str, id: u32) -> Result<Option<String>, CliError> {
+    let named = |error: &dyn std::fmt::Display| format!("--schema-registry {registry}: {error}");
+    let answer = ask(registry, id).map_err(|error| named(&error))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| named(&"no HTTP answer"))?;
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    match status {
+        "200" => {}
+        "404" => return Ok(None),
+        other => return Err(named(&format!("it answers with status {other:?}")).into()),
+    }
+    let body: Value = serde_json::from_str(body).map_err(|error| named(&error))?;
+    match body["schema"].as_str() {
+        Some(schema) => Ok(Some(schema.to_owned())),
+        None => Err(named(&"its answer has no schema").into()),
+    }
+}
+
+/// The answer, head and body. HTTP/1.0, so that the body is what comes until the end.
+fn ask(registry: &str, id: u32) -> Result<String, CliError> {
+    let uri: Uri = registry.parse()?;
+    if uri.scheme_str() != Some("http") {
+        return Err(
+            "only http:// is spoken; save the schema and give it as --schema ID=FILE".into()
+        );
+    }
+    let authority = uri.authority().ok_or("a host is missing")?;
+    let place = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let address = place.to_socket_addrs()?.next().ok_or("the host has no address")?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let login = match authority.as_str().rsplit_once('@') {
+        Some((login, _)) => format!("Authorization: Basic {}\r\n", STANDARD.encode(login)),
+        None => String::new(),
+    };
+    let path = uri.path().trim_end_matches('/');
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    write!(
+        stream,
+        "GET {path}/schemas/ids/{id} HTTP/1.0\r\nHost: {host}\r\n{login}Accept: application/json\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    Ok(answer)
+}
