@@ -109,8 +109,9 @@ pub struct FeedBatch {
 /// How far the reading of a feed partition is behind what its source holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedLag {
-    /// The place of the next record that will be read, as the source numbers records.
-    pub position: u64,
+    /// The place of the next record that will be read, as the source numbers records; `None` where the
+    /// feed is read from several places.
+    pub position: Option<u64>,
     /// Records that follow.
     pub records: u64,
     /// The age of the newest record read while others follow, in milliseconds: 0 where none does, `None`

@@ -256,7 +256,8 @@ impl ShardRelay {
                         let wait = Duration::from_millis(self.options.commit_interval_ms);
                         commit_at.get_or_insert_with(|| Instant::now() + wait);
                     }
-                    if !is_full(&running) && !(self.options.once && running.is_at_end()) {
+                    let is_over = self.options.once && running.is_at_end();
+                    if !is_over && !is_full(&running) {
                         continue;
                     }
                 }

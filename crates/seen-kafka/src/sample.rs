@@ -248,25 +248,28 @@ impl TopicReader {
         }
     }
 
-    /// The newest records, in their order in each partition: about `records_max` in all,
+    /// Hands on the newest records, in their order in each partition: about `records_max` in all,
     /// the same number of each partition.
     ///
     /// # Errors
     /// As [`Self::ends`] and [`Self::next`]; and where Kafka gives nothing for as long as it may take.
-    pub fn newest(&self, records_max: u64) -> Result<Vec<KafkaRecord>, KafkaFeedError> {
+    pub fn newest(
+        &self,
+        records_max: u64,
+        mut each: impl FnMut(&KafkaRecord),
+    ) -> Result<(), KafkaFeedError> {
         let ends = self.ends()?;
-        let each = (records_max / ends.len().max(1) as u64).max(1);
+        let share = (records_max / ends.len().max(1) as u64).max(1);
         let places: Vec<_> = (0..)
             .zip(&ends)
             .filter(|(_, (low, high))| low < high)
-            .map(|(partition, (low, high))| (partition, high.saturating_sub(each).max(*low)))
+            .map(|(partition, (low, high))| (partition, high.saturating_sub(share).max(*low)))
             .collect();
         if places.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         self.read_from(&places)?;
         let mut open: Vec<i32> = places.iter().map(|(partition, _)| (*partition).into()).collect();
-        let mut records = Vec::new();
         let mut last = Instant::now();
         while !open.is_empty() {
             match self.next(POLL_MAX)? {
@@ -281,7 +284,7 @@ impl TopicReader {
                     if ends.get(at).is_none_or(|(_, high)| next >= *high) {
                         open.retain(|partition| *partition != record.partition);
                     }
-                    records.push(record);
+                    each(&record);
                 }
                 Next::End(ended) => open.retain(|partition| *partition != ended),
                 Next::Nothing | Next::Away(_) if last.elapsed() > self.timeout() => {
@@ -292,7 +295,7 @@ impl TopicReader {
                 Next::Nothing | Next::Away(_) => {}
             }
         }
-        Ok(records)
+        Ok(())
     }
 }
 

@@ -106,6 +106,21 @@ async fn primary_at(store: &MySqlStore, port: u16) {
     .await;
 }
 
+/// An unmark by another node waits, or it would find nothing to remove; so does each transaction that
+/// writes. Nodes count commits each by itself: no number is comparable with another node's.
+async fn unmarks_wait(store: &MySqlStore, elsewhere: &MySqlStore, node: &Node) {
+    for id in 110..160 {
+        let waited = node.counter("wsrep_causal_reads");
+        store.write(mark(1, [id])).await.expect("a mark");
+        let mut unmark = mark(1, [id]);
+        unmark[0].op = WriteOp::Remove;
+        assert_eq!(elsewhere.write(unmark).await.expect("an unmark"), None);
+        assert_eq!(found(store, 1, [id]).await.expect("a check"), [false], "item {id}");
+        assert!(node.counter("wsrep_causal_reads") > waited, "the write did not wait");
+    }
+    assert_eq!(store.write(mark(1, [1_000])).await.expect("a mark"), None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_nodes_of_a_galera_cluster_are_one_primary() {
     let Some(one) = Node::start(None) else { return };
@@ -135,18 +150,7 @@ async fn the_nodes_of_a_galera_cluster_are_one_primary() {
         store.write(mark(1, [id])).await.expect("a mark");
         assert_eq!(found(&elsewhere, 1, [id]).await.expect("a check"), [true], "item {id}");
     }
-    // An unmark waits, too, or it would find nothing to remove; so does each transaction that writes.
-    for id in 10..60 {
-        let waited = two.counter("wsrep_causal_reads");
-        store.write(mark(1, [id + 100])).await.expect("a mark");
-        let mut unmark = mark(1, [id + 100]);
-        unmark[0].op = WriteOp::Remove;
-        // Nodes count commits each by itself: no number is comparable with another node's.
-        assert_eq!(elsewhere.write(unmark).await.expect("an unmark"), None);
-        assert_eq!(found(&store, 1, [id + 100]).await.expect("a check"), [false], "item {id}");
-        assert!(two.counter("wsrep_causal_reads") > waited, "the write did not wait");
-    }
-    assert_eq!(store.write(mark(1, [1_000])).await.expect("a mark"), None);
+    unmarks_wait(&store, &elsewhere, &two).await;
     elsewhere.close().await;
 
     // A node that is out of step is left; the next one is kept when the first is back.

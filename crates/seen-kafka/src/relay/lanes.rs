@@ -114,7 +114,7 @@ impl Lanes {
         // so that no record is full before its place is known.
         let before = source.resume.unwrap_or(batch.resume);
         if let Some(reason) = source.begins_with.take() {
-            self.to_all(at, FeedEvent::Gap { scope: GapScope::Partition, reason }, before);
+            self.put_all(at, FeedEvent::Gap { scope: GapScope::Partition, reason }, before);
         }
         for event in &batch.events {
             self.check_numbering(at, event, history)?;
@@ -133,7 +133,7 @@ impl Lanes {
                     }
                 }
                 FeedEvent::Gap { scope: GapScope::Partition, .. } => {
-                    self.to_all(at, *event, before)
+                    self.put_all(at, *event, before)
                 }
                 FeedEvent::Complete { stamp } => self.completed(at, stamp),
             }
@@ -149,7 +149,7 @@ impl Lanes {
         self.partitioner.partition(user, lanes).unwrap_or(0)
     }
 
-    fn to_all(&mut self, at: usize, event: FeedEvent, before: FeedCursor) {
+    fn put_all(&mut self, at: usize, event: FeedEvent, before: FeedCursor) {
         for lane in 0..self.lanes.len() {
             self.put(u16::try_from(lane).unwrap_or(u16::MAX), at, &event, before);
         }

@@ -70,6 +70,11 @@ fn refused(options: &RelayOptions, source: KafkaError) -> RelayError {
     RelayError::Kafka { brokers: options.brokers.clone(), source }
 }
 
+/// Waits a little. On a thread for blocking calls, which is never unparked.
+fn pause() {
+    std::thread::park_timeout(PAUSE);
+}
+
 /// Something to try until it is done or the relay is to stop.
 pub(super) enum Tried<T> {
     Done(T),
@@ -100,7 +105,7 @@ pub(super) fn until_done<T>(
         if stopping.load(Ordering::Acquire) {
             return Ok(None);
         }
-        std::thread::sleep(PAUSE);
+        pause();
     }
 }
 
@@ -190,7 +195,7 @@ impl Target {
             tracing::warn!(topic = %self.topic, %error, "kafka did not take a transaction: once more");
             self.abort(&mut stopped)?;
             self.is_in_time(&mut stopped, &error)?;
-            std::thread::sleep(PAUSE);
+            pause();
         }
         let bytes: usize = records.iter().map(|(_, value)| value.len()).sum();
         self.metrics.records.increment(records.len() as u64);
@@ -259,7 +264,7 @@ impl Target {
                 return Ok(());
             }
             self.is_in_time(stopped, &error)?;
-            std::thread::sleep(PAUSE);
+            pause();
         }
         Ok(())
     }

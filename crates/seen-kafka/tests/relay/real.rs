@@ -1,7 +1,7 @@
 //! Against a real Kafka: topics that are made, a relay that is taken over while it writes, and how fast it is.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use seen_filter::history::{Write, WriteOp};
 use seen_filter::{ChangeFeed, FeedEvent, History, Item, UserId};
@@ -46,14 +46,21 @@ async fn a_real_topic_is_made_filled_and_taken_over() {
         let options = RelayOptions { once: false, ..options.clone() };
         tokio::spawn(relay(source, options, std::future::pending()))
     };
+    let written =
+        || -> i64 { (0..4).map(|at| kafka.offsets("slots", at).expect("it answers").end).sum() };
+    let before = written();
     let first = going_on(&stage);
     stage.work(0, 20).await;
+    while written() == before {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let second = going_on(&stage);
     let mut at = 20;
     while !first.is_finished() {
+        // It finds out when it writes.
         stage.work(at, 1).await;
         at += 1;
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let ended = first.await.expect("no panic").expect_err("an end");
     assert!(matches!(&ended, RelayError::Fenced { .. }), "{ended}");

@@ -2005,7 +2005,7 @@ pub struct PartitionStatus {
     #[prost(message, optional, tag = "11")]
     pub applied: ::core::option::Option<Stamp>,
     /// The place of the next record that will be read, as the source numbers records: a topic's offset.
-    /// Absent, as the next two, where the source does not tell.
+    /// Absent where several partitions are read as one, and, as the next two, where the source does not tell.
     #[prost(uint64, optional, tag = "12")]
     pub source_position: ::core::option::Option<u64>,
     /// Records that follow in the source.

@@ -113,7 +113,7 @@ impl Replica {
                     journal_bytes_max: self.limits.journal_bytes_max as u64,
                     following: lane.following,
                     applied: lane.applied.map(stamp),
-                    source_position: lag.map(|lag| lag.position),
+                    source_position: lag.and_then(|lag| lag.position),
                     lag_records: lag.map(|lag| lag.records),
                     lag_ms: lag.and_then(|lag| lag.behind_ms),
                     feed: Some(feed_view(lane.feed, Some(&lane))),

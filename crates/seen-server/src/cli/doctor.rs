@@ -33,7 +33,7 @@ pub struct DoctorArgs {
     feed: bool,
     /// With --feed: newest records of each topic to look at
     #[arg(long, value_name = "RECORDS", default_value_t = 20_000, requires = "feed",
-        value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     sample: u64,
     /// With --feed: how long to wait for a fence or watermark to come
     #[arg(long, value_name = "DURATION", default_value = "3s", requires = "feed")]

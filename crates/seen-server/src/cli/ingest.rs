@@ -103,10 +103,6 @@ pub fn run(args: IngestArgs) -> Result<ExitCode, CliError> {
     };
     let config = args.sources.clone().load()?.config;
     let observed = Observed::start(args.observed.clone(), &config)?;
-    let client = Client::new(ClientOptions {
-        connect_timeout: args.timeout.into(),
-        ..ClientOptions::new(&args.server)
-    })?;
     let wait: Duration = args.wait.into();
     let options = IngestOptions {
         brokers: config.kafka.brokers.clone(),
@@ -127,6 +123,11 @@ pub fn run(args: IngestArgs) -> Result<ExitCode, CliError> {
     let ended = control.block_on(async {
         let stop = Stop::on_signals()?;
         observed.listen(&stop).await?;
+        // Its connections are of the runtime.
+        let client = Client::new(ClientOptions {
+            connect_timeout: args.timeout.into(),
+            ..ClientOptions::new(&args.server)
+        })?;
         let sink = Arc::new(ServiceSink::new(form, client, args.timeout.into(), args.rate));
         eprintln!("seen: marking what {} holds on {}", args.topic, args.server);
         let done = ingest(sink, options, stop.requested()).await?;

@@ -12,9 +12,11 @@ async fn the_database_is_restored_from_a_backup() {
     let backup = tempfile::tempdir().expect("a folder");
     let data = chain.database.folder().join("data");
     tokio::task::block_in_place(|| {
+        chain.debezium.stop().expect("stopped");
         chain.database.stop().expect("stopped");
         copy(&data, backup.path());
         chain.database.restart().expect("restarted");
+        chain.debezium.restart().expect("restarted");
     });
     // An hour's work, all of it acknowledged.
     chain.agree().await;

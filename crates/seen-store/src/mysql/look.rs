@@ -76,7 +76,6 @@ pub(crate) async fn recorded_map(options: &MySqlOptions, home: &Home) -> Result<
     let looking = async {
         let (mut connection, facts) = connected(options, home).await?;
         if facts.read_only {
-            home.suspect();
             return Err(not_primary(&home.server()?.address));
         }
         let recorded = map::recorded(&mut connection).await;

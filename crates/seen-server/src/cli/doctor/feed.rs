@@ -87,9 +87,7 @@ async fn sample(
 ) -> Result<Sampled, KafkaFeedError> {
     let ends = reader.ends()?;
     let mut census = Census::new(topic.tables.clone(), config.kafka.dialect());
-    for record in reader.newest(look.records_max)? {
-        census.take(&record, ends.len());
-    }
+    reader.newest(look.records_max, |record| census.take(record, ends.len()))?;
     let is_alive = wait(reader, &mut census, &ends, look.wait)?;
     let suffix = format!(".{}.seen_control", topic.database);
     let is_control = |name: &String| name.ends_with(&suffix) && *name != topic.topic;
