@@ -5,6 +5,8 @@
 //! them. A rate is of events and seconds of this process's processor time, all threads together (that of
 //! the broker apart), so that it says what one core carries.
 
+#![expect(clippy::print_stdout, reason = "the table is what is asked for")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;

@@ -150,7 +150,8 @@ fn statement(payload: &Object<'_>, reading: &mut Reading<'_, '_>) {
     if is_of_snapshot {
         let told = reading.out.get_mut(first..).unwrap_or_default();
         for event in told.iter_mut().filter(|event| event.what == What::Truncate) {
-            event.what = What::Dirty(Scope::Table);
+            // Nothing was dropped; but whoever follows may have missed what came before.
+            event.what = What::Ddl;
             event.reason = Some("snapshot");
         }
     }

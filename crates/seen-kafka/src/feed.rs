@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
+use seen_dialect::FollowedTable;
 use seen_filter::hash::VIRTUAL_SLOTS;
 use seen_filter::history::SeamFuture;
 use seen_filter::{
@@ -223,6 +224,18 @@ fn check(options: &KafkaOptions) -> Result<(), KafkaFeedError> {
             return refuse(format!("shard {} is number {at} of the list", topic.shard));
         }
     }
+    for topic in &options.topics {
+        for (at, (_, table)) in topic.tables.iter().enumerate() {
+            let is_same = |other: &FollowedTable| {
+                other.database.eq_ignore_ascii_case(&table.database)
+                    && other.table.eq_ignore_ascii_case(&table.table)
+            };
+            if topic.tables[..at].iter().any(|(_, other)| is_same(other)) {
+                let (database, table) = (&table.database, &table.table);
+                return refuse(format!("{database}.{table} is the table of two namespaces"));
+            }
+        }
+    }
     if options.heartbeat_ms == 0 || options.connect_timeout_ms == 0 {
         return refuse("heartbeat_ms and connect_timeout_ms must be above 0".to_owned());
     }
@@ -243,6 +256,8 @@ fn consumer(options: &KafkaOptions) -> Result<BaseConsumer, KafkaFeedError> {
         .set("client.id", "seen")
         .set("queued.max.messages.kbytes", &fetch_ahead)
         .set("fetch.wait.max.ms", "100")
+        // Else it rests for a second whenever it has fetched as much ahead as it may.
+        .set("fetch.queue.backoff.ms", "5")
         .set("fetch.error.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000");
     for (name, value) in &options.client {

@@ -14,8 +14,9 @@ use rdkafka::error::KafkaResult;
 pub(crate) struct Look {
     /// Before Kafka was asked.
     pub began: Instant,
-    /// By partition: the oldest record kept, and the one that will come next.
-    pub ends: Vec<(u64, u64)>,
+    /// By partition: the oldest record kept, and the one that will come next; `None` where nobody leads
+    /// it now.
+    pub ends: Vec<Option<(u64, u64)>>,
 }
 
 /// The newest look, and who takes it.
@@ -135,6 +136,6 @@ pub(crate) fn ends(
 fn look(consumer: &BaseConsumer, topic: &str, timeout: Duration) -> KafkaResult<Look> {
     let began = Instant::now();
     let count = partitions(consumer, topic, timeout)?;
-    let ends = (0..count).map(|partition| ends(consumer, topic, partition, timeout));
-    Ok(Look { began, ends: ends.collect::<KafkaResult<_>>()? })
+    let ends = (0..count).map(|partition| ends(consumer, topic, partition, timeout).ok());
+    Ok(Look { began, ends: ends.collect() })
 }

@@ -56,6 +56,7 @@ impl Topic {
         let (name, shard): (&str, Shard) = (read.head.namespace, read.head.shard);
         let named = self.topic.namespaces.iter().find(|(_, known)| known == name);
         let Some((namespace, _)) = named else { return };
+        let takes_fences = self.shape.takes_fences();
         for reader in &mut self.readers {
             let feed = reader.feed;
             if feed.namespace != *namespace
@@ -65,10 +66,18 @@ impl Topic {
                 continue;
             }
             for change in read.changes() {
+                reader.says_more(offset);
                 match change.event {
+                    FeedEvent::Fence { .. } if !takes_fences => {}
                     FeedEvent::Fence { writer, seq, .. } => {
                         if reader.fence_came(partition, writer.get(), seq.get()) {
                             reader.take(offset, change.event);
+                        }
+                    }
+                    // Of one partition: where several are one feed, what all of them have completed.
+                    FeedEvent::Complete { stamp } if reader.sources().len() > 1 => {
+                        if let Some(stamp) = reader.watermark_came(partition, stamp) {
+                            reader.take(offset, FeedEvent::Complete { stamp });
                         }
                     }
                     event => reader.take(offset, event),

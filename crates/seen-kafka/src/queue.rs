@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use seen_filter::history::SeamFuture;
-use seen_filter::{FeedBatch, FeedCursor, FeedError, FeedEvent, FeedId, FeedReader};
+use seen_filter::{FeedBatch, FeedCursor, FeedError, FeedEvent, FeedId, FeedReader, GapScope};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -32,13 +32,20 @@ pub(crate) struct ReaderQueue {
     events_max: usize,
     inner: Mutex<Inner>,
     filled: Notify,
+    drained: Condvar,
 }
 
 impl ReaderQueue {
     pub fn new(feed: FeedId, tail: FeedCursor, events_max: usize) -> Arc<Self> {
         let inner =
             Inner { events: VecDeque::new(), tail, at_end: false, closed: None, abandoned: false };
-        Arc::new(Self { feed, events_max, inner: Mutex::new(inner), filled: Notify::new() })
+        Arc::new(Self {
+            feed,
+            events_max,
+            inner: Mutex::new(inner),
+            filled: Notify::new(),
+            drained: Condvar::new(),
+        })
     }
 
     /// Appends events. The bound is looked at by [`Self::is_full`], between records.
@@ -51,6 +58,23 @@ impl ReaderQueue {
             inner.tail = *cursor;
         }
         inner.events.extend(events.drain(..));
+        inner.at_end = false;
+        drop(inner);
+        self.filled.notify_one();
+    }
+
+    /// Appends something that belongs to no record of the reader's own partitions: nobody looks at its
+    /// bound for that. Beyond it one doubt about all stands for the rest.
+    pub fn say(&self, (event, cursor): Queued) {
+        let mut inner = self.inner.lock();
+        let is_over = inner.events.len() >= self.events_max.saturating_mul(2);
+        let doubt = FeedEvent::Gap { scope: GapScope::Partition, reason: "queue_full" };
+        let is_doubtful =
+            is_over && matches!(inner.events.back(), Some((last, _)) if *last == doubt);
+        if !is_doubtful {
+            inner.events.push_back((if is_over { doubt } else { event }, cursor));
+        }
+        inner.tail = cursor;
         inner.at_end = false;
         drop(inner);
         self.filled.notify_one();
@@ -74,6 +98,17 @@ impl ReaderQueue {
     /// True if there is enough room again.
     pub fn has_room(&self) -> bool {
         self.inner.lock().events.len() <= self.events_max / 2
+    }
+
+    /// Waits until there is room again, for so long at most. Without room, false.
+    pub fn wait_for_room(&self, until: std::time::Instant) -> bool {
+        let mut inner = self.inner.lock();
+        while inner.events.len() > self.events_max / 2 && !inner.abandoned {
+            if self.drained.wait_until(&mut inner, until).timed_out() {
+                return false;
+            }
+        }
+        true
     }
 
     pub fn is_abandoned(&self) -> bool {
@@ -101,13 +136,18 @@ impl ReaderQueue {
         if inner.events.is_empty() {
             resume = inner.tail;
         }
+        if inner.events.len() <= self.events_max / 2 {
+            self.drained.notify_all();
+        }
         let caught_up = inner.events.is_empty() && inner.at_end;
         Some(Ok(FeedBatch { events, resume, caught_up }))
     }
 
-    fn beat(&self) -> FeedBatch {
+    /// An empty batch; `None` if something has come meanwhile, which lies before the tail.
+    fn beat(&self) -> Option<FeedBatch> {
         let inner = self.inner.lock();
-        FeedBatch { events: Vec::new(), resume: inner.tail, caught_up: inner.at_end }
+        let (resume, caught_up) = (inner.tail, inner.at_end);
+        inner.events.is_empty().then(|| FeedBatch { events: Vec::new(), resume, caught_up })
     }
 }
 
@@ -133,7 +173,11 @@ impl FeedReader for KafkaReader {
                 }
                 tokio::select! {
                     () = self.queue.filled.notified() => {}
-                    () = sleep_until(beat_at) => return Ok(self.queue.beat()),
+                    () = sleep_until(beat_at) => {
+                        if let Some(beat) = self.queue.beat() {
+                            return Ok(beat);
+                        }
+                    }
                 }
             }
         })
@@ -143,5 +187,6 @@ impl FeedReader for KafkaReader {
 impl Drop for KafkaReader {
     fn drop(&mut self) {
         self.queue.inner.lock().abandoned = true;
+        self.queue.drained.notify_all();
     }
 }

@@ -23,8 +23,10 @@ pub(crate) struct Reader {
     timeline: Timeline,
     /// The next record wanted of each partition.
     next: BTreeMap<u16, u64>,
-    /// Events of the first record that were delivered to an earlier reader.
-    skip: u64,
+    /// The first record, and how many of what it says was delivered to an earlier reader.
+    skip: Option<(u64, u64)>,
+    /// How much of the record at hand has been looked at.
+    said: u64,
     /// Events that the record at hand has made.
     made: u64,
     /// Numbers the events where several partitions are one feed.
@@ -34,8 +36,12 @@ pub(crate) struct Reader {
     fences: VecDeque<((u64, u64), Vec<u16>)>,
     /// The newest watermark of each partition.
     watermarks: BTreeMap<u16, CommitStamp>,
+    /// What the watermarks of all of them have completed.
+    complete: Option<CommitStamp>,
     /// Fences that came back, until it is known that they came the way of all rows.
     held: VecDeque<Held>,
+    /// The newest commit that watermarks completed, and when, for the same reason.
+    held_complete: Option<(CommitStamp, Instant)>,
 }
 
 /// A fence that came back.
@@ -53,7 +59,7 @@ impl Reader {
         queue: Arc<ReaderQueue>,
         timeline: Timeline,
         next: BTreeMap<u16, u64>,
-        skip: u64,
+        skip: Option<(u64, u64)>,
         is_wide: bool,
     ) -> Self {
         let feed = queue.feed;
@@ -63,12 +69,15 @@ impl Reader {
             timeline,
             next,
             skip,
+            said: 0,
             made: 0,
             counter: is_wide.then_some(0),
             staged: Vec::new(),
             fences: VecDeque::new(),
             watermarks: BTreeMap::new(),
+            complete: None,
             held: VecDeque::new(),
+            held_complete: None,
         }
     }
 
@@ -104,29 +113,43 @@ impl Reader {
         }
     }
 
+    /// The record at hand says one thing more. Places within a record count these, and not the events
+    /// that they make: how many these are rests on what came before.
+    pub fn says_more(&mut self, offset: u64) {
+        let through = self.cursor(offset, self.said);
+        if let Some((_, cursor)) = self.staged.last_mut() {
+            *cursor = through;
+        }
+        self.said += 1;
+    }
+
     /// Takes an event of the record at hand.
     pub fn take(&mut self, offset: u64, event: FeedEvent) {
         self.made += 1;
-        if self.made <= self.skip {
+        if self.skip.is_some_and(|(at, said)| at == offset && self.said <= said) {
             return;
         }
-        let cursor = self.cursor(offset, self.made);
+        let cursor = self.cursor(offset, self.said.saturating_sub(1));
         self.staged.push((event, cursor));
     }
 
     /// The record at hand is done.
     pub fn end_record(&mut self, partition: u16, offset: u64) {
         self.next.insert(partition, offset + 1);
-        (self.made, self.skip) = (0, 0);
+        (self.made, self.said, self.skip) = (0, 0, None);
+        let through = self.cursor(offset + 1, 0);
+        if let Some((_, cursor)) = self.staged.last_mut() {
+            *cursor = through;
+        }
         self.queue.push(&mut self.staged);
-        self.queue.passed(self.cursor(offset + 1, 0));
+        self.queue.passed(through);
     }
 
     /// Says something that belongs to no record of its partitions.
     pub fn say(&mut self, event: FeedEvent) {
         let offset = self.next.values().next().copied().unwrap_or(0);
         let cursor = self.cursor(offset, 0);
-        self.queue.push(&mut vec![(event, cursor)]);
+        self.queue.say((event, cursor));
     }
 
     /// The stamp of everything read so far.
@@ -149,7 +172,8 @@ impl Reader {
     /// Begins where it was opened; whoever begins at the head, or after a gap, is told where that is.
     pub fn open_at(&mut self, names_place: bool) {
         let offset = self.next.values().next().copied().unwrap_or(0);
-        self.queue.passed(self.cursor(offset, self.skip));
+        let said = self.skip.map_or(0, |(_, said)| said);
+        self.queue.passed(self.cursor(offset, said));
         if names_place {
             self.say_place();
         }
@@ -158,11 +182,12 @@ impl Reader {
     /// Goes on at another record of a partition, in another numbering.
     pub fn move_to(&mut self, partition: u16, offset: u64, timeline: Timeline) {
         self.next.insert(partition, offset);
-        (self.timeline, self.skip, self.made) = (timeline, 0, 0);
+        (self.timeline, self.skip, self.made, self.said) = (timeline, None, 0, 0);
         self.staged.clear();
         self.held.clear();
         self.fences.clear();
         self.watermarks.clear();
+        self.held_complete = None;
     }
 
     /// Is read from several partitions from now on.
@@ -172,10 +197,11 @@ impl Reader {
         }
         self.counter.get_or_insert(0);
         self.timeline = timeline;
-        self.skip = 0;
+        self.skip = None;
         self.held.clear();
         self.fences.clear();
         self.watermarks.clear();
+        self.held_complete = None;
     }
 
     /// True if a fence has now come through all partitions.
@@ -221,6 +247,20 @@ impl Reader {
             let stamp = self.place();
             self.say(FeedEvent::Fence { stamp, user, writer, seq });
         }
+        if let Some((stamp, _)) = self.held_complete.take_if(|(_, came)| *came <= look_began) {
+            self.say(FeedEvent::Complete { stamp });
+        }
+    }
+
+    /// Holds what watermarks have completed, as fences are held.
+    pub fn hold_complete(&mut self, stamp: CommitStamp) {
+        self.held_complete = Some((stamp, Instant::now()));
+    }
+
+    /// What came back proves nothing any more.
+    pub fn drop_held(&mut self) {
+        self.held.clear();
+        self.fences.clear();
     }
 
     /// A watermark came through a partition. What is complete in all of them, if that is more.
@@ -229,6 +269,10 @@ impl Reader {
         if self.watermarks.len() < self.next.len() {
             return None;
         }
-        self.watermarks.values().copied().reduce(|a, b| if a.covers(b) { b } else { a })
+        let least =
+            self.watermarks.values().copied().reduce(|a, b| if a.covers(b) { b } else { a });
+        let is_more = least.is_some() && least != self.complete;
+        self.complete = least;
+        least.filter(|_| is_more)
     }
 }

@@ -239,9 +239,9 @@ impl ShardRelay {
     async fn run(self, mut stopped: watch::Receiver<bool>) -> Result<Relayed, RelayError> {
         let (told, mut batches) = mpsc::channel(BATCHES_MAX);
         let Some(mut running) = self.start(told).await? else { return Ok(Relayed::default()) };
-        let mut commit_at: Option<Instant> = None;
+        // Kept while batches without events come: lanes that stand still are told so all the same.
+        let mut commit_at = Instant::now() + QUIET / 2;
         loop {
-            let wake_at = commit_at.unwrap_or_else(|| Instant::now() + QUIET / 2);
             tokio::select! {
                 biased;
                 () = is_stopped(&mut stopped) => break,
@@ -254,16 +254,16 @@ impl ShardRelay {
                     }
                     if running.has_events() {
                         let wait = Duration::from_millis(self.options.commit_interval_ms);
-                        commit_at.get_or_insert_with(|| Instant::now() + wait);
+                        commit_at = commit_at.min(Instant::now() + wait);
                     }
                     let is_over = self.options.once && running.is_at_end();
-                    if !is_over && !is_full(&running) {
+                    if !is_over && !is_full(&running) && Instant::now() < commit_at {
                         continue;
                     }
                 }
-                () = sleep_until(wake_at) => {}
+                () = sleep_until(commit_at) => {}
             }
-            commit_at = None;
+            commit_at = Instant::now() + QUIET / 2;
             if self.options.once && running.is_at_end() {
                 break;
             }

@@ -34,8 +34,12 @@ struct Broadcast {
     reason: &'static str,
     /// Where the partitions ended at the first look after it.
     ends: Option<Vec<u64>>,
+    /// Looks since then.
+    looks: u32,
 }
 
+/// Looks after which a partition with nothing to follow has been read as far as it went at the first.
+const LOOKS_MIN: u32 = 4;
 /// Most broadcasts that wait to be repeated.
 const BROADCASTS_MAX: usize = 64;
 
@@ -84,6 +88,11 @@ impl Topic {
         events: &[Event],
     ) {
         for event in events {
+            for reader in &mut self.readers {
+                if reader.wants(partition, offset) {
+                    reader.says_more(offset);
+                }
+            }
             let stamp = event.position.as_ref().and_then(|at| self.stamp_of(at));
             let order = self.parts.get_mut(usize::from(partition)).map(|part| &mut part.order);
             let order = order.map_or(Order::Unknown, |order| order.look(event.position.as_ref()));
@@ -128,6 +137,8 @@ impl Topic {
             }
             What::Dirty(Scope::User(user)) => self.doubt(routed, namespace, user, reason),
             What::Watermark => self.watermark(routed, namespace),
+            // A producer that reads the table anew may have left out what came before.
+            What::Ddl if reason == "snapshot" => self.broadcast(routed, namespace, reason),
             What::Ddl | What::Heartbeat | What::Ignore => {}
         }
     }
@@ -168,6 +179,11 @@ impl Topic {
         let is_at_home = self.shape.sources(feed).contains(&routed.partition);
         if !is_at_home {
             self.metrics.misrouted();
+            // Where a user's id was changed, the row that it had may be told in the new user's partition.
+            // A row that is there may not.
+            if !matches!(routed.event.what, What::Delete { .. }) {
+                self.mislead(routed);
+            }
             return self.elsewhere(namespace, user, feed);
         }
         self.each(routed, namespace, |partition| partition == feed, &event);
@@ -231,6 +247,12 @@ impl Topic {
         if self.names.fences.is_later(namespace, row) && routed.order == Order::Back {
             self.rewound(routed);
         }
+        if !self.shape.sources(feed).contains(&routed.partition) {
+            return self.mislead(routed);
+        }
+        if !self.shape.takes_fences() || self.misled {
+            return;
+        }
         let (writer, seq) = (Incarnation::new(row.writer), FenceSeq::new(row.seq));
         for reader in &mut self.readers {
             if reader.feed.namespace == namespace
@@ -241,6 +263,23 @@ impl Topic {
                 reader.hold(user, writer, seq);
                 self.looker.hurry();
             }
+        }
+    }
+
+    /// A row lies where it should not: users are spread otherwise than they are looked for here. Until
+    /// that is mended (or partitions turn out to have been added) no fence proves anything about rows.
+    fn mislead(&mut self, routed: &Routed<'_>) {
+        if std::mem::replace(&mut self.misled, true) {
+            return;
+        }
+        tracing::error!(
+            topic = %self.topic.topic, partition = routed.partition, offset = routed.offset,
+            "a row lies in another partition than its user's: see seen doctor --feed, and kafka.partitioner"
+        );
+        let event = FeedEvent::Gap { scope: GapScope::Partition, reason: "partitioner" };
+        for reader in &mut self.readers {
+            reader.drop_held();
+            reader.say(event);
         }
     }
 
@@ -280,7 +319,7 @@ impl Topic {
             }
         }
         if self.names.broadcasts.len() < BROADCASTS_MAX {
-            self.names.broadcasts.push(Broadcast { namespace, reason, ends: None });
+            self.names.broadcasts.push(Broadcast { namespace, reason, ends: None, looks: 0 });
         }
     }
 
@@ -290,10 +329,15 @@ impl Topic {
         let parts = &self.parts;
         self.names.broadcasts.retain_mut(|broadcast| {
             let Some(ends) = &broadcast.ends else {
-                broadcast.ends = Some(look.ends.iter().map(|(_, high)| *high).collect());
+                let highs = look.ends.iter().map(|ends| ends.map_or(0, |(_, high)| high));
+                broadcast.ends = Some(highs.collect());
                 return true;
             };
-            let passed = |(part, end): (&crate::topic::Part, &u64)| part.has_passed(*end);
+            broadcast.looks += 1;
+            let has_ended = broadcast.looks >= LOOKS_MIN;
+            let passed = |(part, end): (&crate::topic::Part, &u64)| {
+                part.has_passed(*end) || (has_ended && part.is_at_end())
+            };
             let is_due = parts.iter().zip(ends).all(passed);
             if is_due {
                 due.push((broadcast.namespace, broadcast.reason));
@@ -317,7 +361,8 @@ impl Topic {
                 && reader.wants(routed.partition, routed.offset)
                 && let Some(stamp) = reader.watermark_came(routed.partition, stamp)
             {
-                reader.take(routed.offset, FeedEvent::Complete { stamp });
+                reader.hold_complete(stamp);
+                self.looker.hurry();
             }
         }
     }

@@ -58,6 +58,11 @@ impl Shape {
         self.partitions() > self.feeds()
     }
 
+    /// True if a fence can prove anything: it is known which ids lead through which partitions.
+    pub fn takes_fences(&self) -> bool {
+        !self.is_unknown() || self.partitions() <= 1
+    }
+
     /// The feed of a user.
     pub fn feed_of(&self, user: UserId) -> u16 {
         self.partitioner.partition(user, self.feeds()).unwrap_or(0)
@@ -71,7 +76,7 @@ impl Shape {
     /// The ids under which a fence of a feed is written; none where it would prove nothing.
     pub fn fence_users(&self, feed: u16) -> Vec<UserId> {
         let sources = self.sources(feed);
-        if sources.len() > FENCE_USERS_MAX || (self.is_unknown() && sources.len() > 1) {
+        if sources.len() > FENCE_USERS_MAX || !self.takes_fences() {
             return Vec::new();
         }
         let mut found = vec![None; sources.len()];

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use seen_dialect::{Decoder, Dialect, Event, Record, What};
 use seen_filter::{FeedCursor, FeedError, FeedEvent, FeedId, FeedStart, GapScope, Timeline};
@@ -32,6 +33,9 @@ use crate::shape::Shape;
 /// Longest wait for a record, so that readers and looks are attended to.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How long all partitions wait for a reader that has no room, before its own is paused.
+const STALL: Duration = Duration::from_millis(200);
+
 /// Something that a topic's thread is asked for.
 pub(crate) enum Command {
     /// A reader for a feed.
@@ -47,11 +51,13 @@ pub(crate) enum Command {
 pub(crate) struct Part {
     /// The next record that Kafka will give; `None` while it is not assigned.
     next: Option<u64>,
-    /// When the newest record was read.
+    /// When the newest record was read, or its place was asked for.
     read_at: Option<Instant>,
     /// Nothing followed when it was read last, as far as is known.
     at_end: bool,
     is_paused: bool,
+    /// Kafka's client may have stopped reading it.
+    is_stopped: bool,
     /// Not 0 once the topic was found to be another one of the same name.
     salt: u64,
     pub(crate) order: OrderWatch,
@@ -61,6 +67,12 @@ impl Part {
     /// True if everything before this record has been read, or nobody reads it.
     pub(crate) fn has_passed(&self, end: u64) -> bool {
         self.next.is_none_or(|next| next >= end)
+    }
+
+    /// True if nothing followed when it was read last. What ends a producer's transaction lies behind
+    /// the newest record, and is none itself.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at_end
     }
 }
 
@@ -78,6 +90,8 @@ pub(crate) struct Topic {
     pub(crate) readers: Vec<Reader>,
     pub(crate) metrics: TopicMetrics,
     dead_letters: Option<DeadLetters>,
+    /// A row was in another partition than its user's.
+    pub(crate) misled: bool,
 }
 
 impl Topic {
@@ -104,6 +118,7 @@ impl Topic {
             parts,
             readers: Vec::new(),
             dead_letters,
+            misled: false,
         }
     }
 
@@ -209,7 +224,11 @@ impl Topic {
         } else {
             self.foreign(partition, offset, &record);
         }
-        if self.readers_of(usize::from(partition)).any(|reader| reader.queue.is_full()) {
+        // Short of room for a moment: what Kafka's client has fetched ahead stays where it is. Only a
+        // reader that stands still is left behind, with its partition.
+        let until = Instant::now() + STALL;
+        let stalls = |reader: &Reader| reader.queue.is_full() && !reader.queue.wait_for_room(until);
+        if self.readers_of(usize::from(partition)).any(stalls) {
             self.pause(usize::from(partition), true);
         }
     }
@@ -260,26 +279,42 @@ impl Topic {
     }
 
     /// Most errors say nothing that the next look does not: it finds what was lost.
-    fn trouble(&self, error: &KafkaError) {
+    fn trouble(&mut self, error: &KafkaError) {
         tracing::warn!(topic = %self.topic.topic, %error, "kafka's change events cannot be read now");
         self.metrics.error();
+        if matches!(error, KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)) {
+            // A partition's place is not there, or was cut off and written anew (row 20), and Kafka's
+            // client has stopped reading it. Which one it does not say; where to go on a look says.
+            self.parts.iter_mut().for_each(|part| part.is_stopped = part.next.is_some());
+            self.looker.hurry();
+        }
     }
 
     fn looked(&mut self, look: &Look) {
+        if look.ends.len() < self.parts.len() {
+            // Deleted, or not known to the broker that was asked: nothing was learned.
+            tracing::warn!(topic = %self.topic.topic, partitions = look.ends.len(), "partitions are missing");
+            return;
+        }
         if look.ends.len() > self.parts.len() {
             self.widen(look);
         }
-        for (partition, (low, high)) in look.ends.iter().enumerate() {
+        for (partition, ends) in look.ends.iter().enumerate() {
+            let Some((low, high)) = ends else { continue };
             let Some(next) = self.parts.get(partition).and_then(|part| part.next) else { continue };
-            self.metrics.ends(partition, next, *high);
+            // What ends a producer's transaction is no record that follows.
+            let shown = if self.parts[partition].at_end { next } else { *high };
+            self.metrics.ends(partition, next, shown);
             let (number, newest_ms) = (partition.try_into(), self.metrics.newest_ms(partition));
-            self.shape.lags.looked(number.unwrap_or(u16::MAX), next, *high, newest_ms);
+            self.shape.lags.looked(number.unwrap_or(u16::MAX), next, shown, newest_ms);
             // What was read while Kafka was asked lies beyond what it said.
             let was_read = self.parts[partition].read_at.is_none_or(|at| at < look.began);
             if next > *high && was_read {
-                self.restart(partition, *low, "topic_recreated", true);
+                self.restart(partition, *high, "topic_recreated", true);
             } else if next < *low {
                 self.restart(partition, *low, "retention", false);
+            } else if self.parts[partition].is_stopped && was_read {
+                self.restart(partition, next, "offset_reset", false);
             }
         }
         for reader in &mut self.readers {
@@ -334,9 +369,11 @@ impl Topic {
         self.parts.resize_with(has, Part::default);
         self.shape.widen(u16::try_from(has).unwrap_or(u16::MAX));
         let mut from = BTreeMap::new();
-        for (partition, (_, high)) in look.ends.iter().enumerate() {
-            // A new one is read from its beginning.
-            let at = self.parts[partition].next.unwrap_or(if partition < had { *high } else { 0 });
+        self.misled = false;
+        for (partition, ends) in look.ends.iter().enumerate() {
+            // A new one is read from its beginning, and one that nobody leads now from its oldest record.
+            let high = ends.map_or(0, |(_, high)| high);
+            let at = self.parts[partition].next.unwrap_or(if partition < had { high } else { 0 });
             if self.parts[partition].next.is_none()
                 && let Err(error) = self.assign(partition, at)
             {
@@ -363,8 +400,13 @@ impl Topic {
             self.consumer.incremental_unassign(&list)?;
         }
         self.consumer.incremental_assign(&list)?;
+        if self.parts[partition].is_paused {
+            // What was paused stays so until it is resumed, whatever is assigned.
+            self.consumer.resume(&list)?;
+        }
         let part = &mut self.parts[partition];
         (part.next, part.is_paused, part.at_end) = (Some(offset), false, false);
+        (part.read_at, part.is_stopped) = (Some(Instant::now()), false);
         Ok(())
     }
 
@@ -376,14 +418,23 @@ impl Topic {
             retry_helps: true,
         };
         let timeout = Duration::from_millis(self.options.connect_timeout_ms);
+        let mut all = BTreeMap::new();
+        for partition in sources.clone() {
+            let ends = look::ends(&self.consumer, &self.topic.topic, partition, timeout);
+            let ends = ends.map_err(failed)?;
+            // Found here before a look has found it.
+            let at = usize::from(partition);
+            let next = self.parts.get(at).and_then(|part| part.next);
+            if next.is_some_and(|next| next > ends.1) {
+                self.restart(at, ends.1, "topic_recreated", true);
+            }
+            all.insert(partition, ends);
+        }
         let timeline = if is_wide { self.wide_timeline() } else { self.timeline(sources.start) };
-        let (mut next, mut ends, mut skip, mut gap) = (BTreeMap::new(), BTreeMap::new(), 0, None);
-        for partition in sources {
-            let (low, high) = look::ends(&self.consumer, &self.topic.topic, partition, timeout)
-                .map_err(failed)?;
-            let begin = begin(start, timeline, is_wide, (low, high));
-            ends.insert(partition, high);
-            next.insert(partition, begin.offset);
+        let (mut next, mut skip, mut gap) = (BTreeMap::new(), None, None);
+        for (partition, ends) in &all {
+            let begin = begin(start, timeline, is_wide, *ends);
+            next.insert(*partition, begin.offset);
             (skip, gap) = (begin.skip, gap.or(begin.gap));
         }
         for (partition, offset) in &next {
@@ -393,7 +444,7 @@ impl Topic {
                 self.assign(usize::from(*partition), *offset).map_err(failed)?;
             }
             if let Some(part) = self.parts.get_mut(usize::from(*partition)) {
-                part.at_end |= part.next == ends.get(partition).copied();
+                part.at_end |= part.next == all.get(partition).map(|(_, high)| *high);
             }
         }
         let queue = ReaderQueue::new(feed, FeedCursor::default(), self.options.queue_events_max);
@@ -411,20 +462,20 @@ impl Topic {
 /// Where a reader begins in a partition.
 struct Begin {
     offset: u64,
-    /// Events of the first record that it has had.
-    skip: u64,
+    /// The first record, and how much of what it says it has had.
+    skip: Option<(u64, u64)>,
     gap: Option<&'static str>,
 }
 
 fn begin(start: FeedStart, timeline: Timeline, is_wide: bool, (low, high): (u64, u64)) -> Begin {
-    let at_head = |gap| Begin { offset: high, skip: 0, gap };
+    let at_head = |gap| Begin { offset: high, skip: None, gap };
     let FeedStart::At(cursor) = start else { return at_head(None) };
     let (offset, skip) = place::place_of(cursor);
     match () {
         () if is_wide => at_head(Some("several_partitions")),
         () if cursor.timeline != timeline => at_head(Some("timeline_changed")),
         () if offset > high => at_head(Some("beyond_head")),
-        () if offset < low => Begin { offset: low, skip: 0, gap: Some("retention") },
-        () => Begin { offset, skip, gap: None },
+        () if offset < low => Begin { offset: low, skip: None, gap: Some("retention") },
+        () => Begin { offset, skip: (skip > 0).then_some((offset, skip)), gap: None },
     }
 }

@@ -86,6 +86,26 @@ fn a_fence_that_was_passed_tells_of_lost_events() {
     assert_eq!(rules.lanes(NOW)[0].epoch, before);
 }
 
+/// A pipeline that is slow all the time: fences come back later than the next ones are begun, and prove
+/// what they prove nevertheless.
+#[test]
+fn a_fence_that_is_late_still_counts() {
+    let rules = beating();
+    let own = Incarnation::new(1);
+    let mut begun = vec![told(&rules, NOW, FeedEvent::Complete { stamp: stamp(1) }).expect("one")];
+    for second in 1..=30 {
+        // Each takes twelve seconds.
+        let event = match second % 6 {
+            0 if second >= 12 => fence(own, second, begun[(second / 6 - 2) as usize]),
+            _ => FeedEvent::Complete { stamp: stamp(second) },
+        };
+        begun.extend(told(&rules, after(second), event));
+    }
+    let quiet = quiet_us(&rules, after(30));
+    assert!(quiet <= 20 * SECOND_US, "proven {quiet} us ago");
+    assert!(begun.len() >= 5, "{begun:?}");
+}
+
 /// Where no fence can be written storage's newest commit stands for it: the feed is as fresh as when it
 /// was asked for, once everything up to it is complete (rule R9).
 #[test]

@@ -47,8 +47,7 @@ fn rows(step: usize) -> Vec<&'static str> {
 /// The rest of what Debezium with its envelope sends.
 fn debezium_others(step: usize) -> Vec<&'static str> {
     match step {
-        0 => [vec!["dirty table snapshot"; 2], vec!["ignore other_table"; 3], vec!["ddl ddl"]]
-            .concat(),
+        0 => [vec!["ddl snapshot"; 2], vec!["ignore other_table"; 3], vec!["ddl ddl"]].concat(),
         5 | 6 => vec!["ignore tombstone"],
         7 => vec!["ignore tombstone"; 2],
         13 | 15 => vec!["ddl ddl"],

@@ -30,7 +30,7 @@ fn of_debezium() {
             vec!["ddl ddl", "dirty table followed_column_changed"],
         ),
         ("incremental", "db", r#""DROP TABLE feed_read""#, vec!["truncate drop"]),
-        ("true", "db", r#""DROP TABLE IF EXISTS `db`.`feed_read`""#, vec!["dirty table snapshot"]),
+        ("true", "db", r#""DROP TABLE IF EXISTS `db`.`feed_read`""#, vec!["ddl snapshot"]),
         ("true", "db", r#""CREATE TABLE feed_read (a INT)""#, vec!["ddl ddl"]),
         ("false", "db", "null", vec!["dirty table ddl_missing"]),
     ] {

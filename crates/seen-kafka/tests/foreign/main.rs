@@ -2,4 +2,5 @@
 
 mod places;
 mod rows;
+mod ticdc;
 mod world;

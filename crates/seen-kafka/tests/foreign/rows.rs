@@ -30,7 +30,15 @@ async fn a_row_in_another_partition_puts_its_user_in_doubt() {
     let mut reader = at_head(&feed, 0).await;
     let _elsewhere = at_head(&feed, 2).await;
     world.send(2, other, &row("c", 1, user, 5));
-    assert_eq!(told_until(&mut reader, "gap other_partition").await.len(), 1);
+    let told = told_until(&mut reader, "gap other_partition").await;
+    assert_eq!(told, ["gap partitioner", "gap other_partition"]);
+    // Nor does any fence prove anything from now on: rows go another way than fences.
+    world.send(0, user, &fence(2, user, 1));
+    world.send(0, user, &row("c", 3, user, 6));
+    let told = told_until(&mut reader, &format!("+{user}:6")).await;
+    assert_eq!(told, [format!("+{user}:6")]);
+    world.send(0, user, &row("c", 4, user, 7));
+    assert_eq!(told_until(&mut reader, &format!("+{user}:7")).await, [format!("+{user}:7")]);
 }
 
 /// A fence counts in its own partition only, and after everything before it.
@@ -41,7 +49,6 @@ async fn a_fence_counts_in_its_own_partition() {
     let (user, other) = (user_of(&feed, 0), user_of(&feed, 1));
     let mut reader = at_head(&feed, 0).await;
     let mut elsewhere = at_head(&feed, 1).await;
-    world.send(1, user, &fence(1, user, 1));
     world.send(0, user, &row("c", 2, user, 5));
     world.send(0, user, &fence(3, user, 2));
     world.send(1, other, &fence(4, other, 3));

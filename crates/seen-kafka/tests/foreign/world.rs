@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use seen_dialect::FollowedTable;
+use seen_dialect::{FollowedTable, Position};
 use seen_filter::hash::HashKey;
 use seen_filter::{
-    ChangeFeed, FeedBatch, FeedEvent, FeedId, FeedProof, FeedReader, FeedStart, NamespaceId,
-    Partition, Shard, UserId,
+    ChangeFeed, CommitStamp, Domain, FeedBatch, FeedEvent, FeedId, FeedProof, FeedReader,
+    FeedStart, NamespaceId, Partition, Shard, Timeline, UserId,
 };
 use seen_kafka::{Digits, KafkaFeed, KafkaOptions, KeyTemplate, Partitioner, TopicOptions};
 use seen_testbed::{Kafka, Record, or_skip};
@@ -35,26 +35,48 @@ impl World {
 
     /// A feed, as a process would make it at its start.
     pub async fn feed(&self) -> Arc<KafkaFeed> {
-        let (_, namespace_ids) = watch::channel(HashMap::from([(NUMBER, NS)]));
         let template = KeyTemplate::parse("{\"user_id\":{user}}", Digits::Signed);
+        let partitioner = Partitioner::Key(template.expect("a template"));
+        self.connect(partitioner, FeedProof::Fences).await
+    }
+
+    /// A feed whose producer chooses partitions in this way, proven in this way. Timestamps of TiDB are
+    /// stamps of the timeline 7.
+    pub async fn connect(&self, partitioner: Partitioner, proof: FeedProof) -> Arc<KafkaFeed> {
+        self.connect_to("db", partitioner, proof).await
+    }
+
+    /// The same of another database.
+    pub async fn connect_to(
+        &self,
+        database: &str,
+        partitioner: Partitioner,
+        proof: FeedProof,
+    ) -> Arc<KafkaFeed> {
+        let (_, namespace_ids) = watch::channel(HashMap::from([(NUMBER, NS)]));
         let options = KafkaOptions {
             brokers: self.kafka.bootstrap(),
             client: BTreeMap::new(),
             topics: vec![TopicOptions {
                 shard: Shard::new(0),
                 topic: self.topic.clone(),
-                partitioner: Partitioner::Key(template.expect("a template")),
+                partitioner,
                 namespaces: vec![(NS, "feed_read".to_owned())],
                 tables: vec![
-                    (Some(NS), FollowedTable::own("db", "feed_read")),
-                    (None, FollowedTable::control("db")),
+                    (Some(NS), FollowedTable::own(database, "feed_read")),
+                    (None, FollowedTable::control(database)),
                 ],
                 namespace_ids,
             }],
             hash_key: HashKey::new(1, [7; 16]),
             dialect: None,
-            proof: FeedProof::Fences,
-            stamp_of: Arc::new(|_, _| None),
+            proof,
+            stamp_of: Arc::new(|_, position| match position {
+                Position::CommitTs(ts) => {
+                    Some(CommitStamp::new(Domain::new(0), Timeline::new(7), *ts))
+                }
+                _ => None,
+            }),
             partitions: None,
             connect_timeout_ms: 30_000,
             heartbeat_ms: 200,
@@ -68,7 +90,11 @@ impl World {
 
     /// Puts a record of a user into a partition.
     pub fn send(&self, partition: u16, user: u64, value: &str) {
-        let record = Record::new(&format!("{{\"user_id\":{user}}}"), value);
+        self.put(partition, Record::new(&format!("{{\"user_id\":{user}}}"), value));
+    }
+
+    /// Puts a record into a partition.
+    pub fn put(&self, partition: u16, record: Record) {
         let sent = self.kafka.send(&self.topic, i32::from(partition), &[record]);
         sent.expect("sent");
     }

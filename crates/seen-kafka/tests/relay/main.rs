@@ -1,6 +1,5 @@
 //! The relay from a store in memory to librdkafka's mock cluster, and to a real Kafka.
 
-mod conformance;
 mod real;
 mod resume;
 mod stage;

@@ -16,8 +16,8 @@ use super::ring::Ring;
 pub const CLAIM_WRITERS_MAX: usize = 4_096;
 /// Most own fences that are remembered as committed, and as come back.
 const FENCES_REMEMBERED_MAX: usize = 64;
-/// A fence not back after this time is written anew, in microseconds.
-const FENCE_LOST_AFTER_US: u64 = 5_000_000;
+/// A fence not back after this time is followed by another, in microseconds.
+const FENCE_LATE_AFTER_US: u64 = 5_000_000;
 
 /// A writer, and whether the claim is a wildcard of its making: the two never stand for each other.
 type Writer = (Incarnation, bool);
@@ -43,6 +43,7 @@ impl Claims {
 #[derive(Debug)]
 struct Outstanding {
     seq: FenceSeq,
+    began: Tick,
     /// What was presented before the fence's write began; later claims wait for the next one.
     presented: Claims,
     /// Own acknowledgements of lower numbers were made before the write began.
@@ -56,7 +57,8 @@ struct Outstanding {
 pub(super) struct Fences {
     last_seq: u64,
     began: Option<Tick>,
-    outstanding: Option<Outstanding>,
+    /// In their order. One that is late is followed by another, and may still come back.
+    outstanding: VecDeque<Outstanding>,
     presented: Claims,
     covered: Claims,
     /// Own fences that are committed and have not come back.
@@ -68,15 +70,16 @@ pub(super) struct Fences {
 impl Fences {
     /// Instead of a fence that is written: storage's newest commit, asked for after the fence was begun.
     pub fn stands(&mut self, seq: FenceSeq, at: CommitStamp) {
-        if let Some(fence) = self.outstanding.as_mut().filter(|fence| fence.seq == seq) {
+        if let Some(fence) = self.outstanding.iter_mut().find(|fence| fence.seq == seq) {
             fence.stands_at = Some(at);
         }
     }
 
     /// The fence that stands for a commit, if this is complete.
     pub fn passed(&self, cover: Option<CommitStamp>) -> Option<FenceSeq> {
-        let fence = self.outstanding.as_ref()?;
-        cover?.covers(fence.stands_at?).then_some(fence.seq)
+        let cover = cover?;
+        let passed = |fence: &&Outstanding| fence.stands_at.is_some_and(|at| cover.covers(at));
+        self.outstanding.iter().rev().find(passed).map(|fence| fence.seq)
     }
 
     /// An own fence is committed: it will come back, before any later one.
@@ -129,32 +132,40 @@ impl Fences {
         interval_us_min: u64,
     ) -> Option<FenceSeq> {
         let waited = self.began.map_or(u64::MAX, |began| now.since_us(began));
-        let wait = match self.outstanding {
-            Some(_) => FENCE_LOST_AFTER_US.max(interval_us_min),
-            None => interval_us_min,
+        let wait = match self.outstanding.is_empty() {
+            false => FENCE_LATE_AFTER_US.max(interval_us_min),
+            true => interval_us_min,
         };
         if waited < wait {
             return None;
         }
         let mut presented = std::mem::take(&mut self.presented);
-        if let Some(lost) = self.outstanding.take() {
+        if self.outstanding.len() == FENCES_REMEMBERED_MAX
+            && let Some(lost) = self.outstanding.pop_front()
+        {
             lost.presented.0.into_iter().for_each(|(writer, seq)| presented.note(writer, seq));
         }
         self.last_seq += 1;
         self.began = Some(now);
         let seq = FenceSeq::new(self.last_seq);
         let acknowledged_before = next_own_seq;
-        self.outstanding =
-            Some(Outstanding { seq, presented, acknowledged_before, stands_at: None });
+        let (began, stands_at) = (now, None);
+        let fence = Outstanding { seq, began, presented, acknowledged_before, stands_at };
+        self.outstanding.push_back(fence);
         Some(seq)
     }
 
     /// An own fence came back. Returns the sequence number below which own acknowledgements are
-    /// proven to have come back, and when its write was begun; `None` if it is not the one waited for.
+    /// proven to have come back, and when its write was begun; `None` if it is not waited for.
     pub fn returned(&mut self, seq: FenceSeq) -> Option<(u64, Tick)> {
-        let fence = self.outstanding.take_if(|fence| fence.seq == seq)?;
-        fence.presented.0.into_iter().for_each(|(writer, seq)| self.covered.note(writer, seq));
-        Some((fence.acknowledged_before, self.began.unwrap_or_default()))
+        let at = self.outstanding.iter().position(|fence| fence.seq == seq)?;
+        let mut proven = None;
+        // An earlier one proves less than this one does.
+        for fence in self.outstanding.drain(..=at) {
+            fence.presented.0.into_iter().for_each(|(writer, seq)| self.covered.note(writer, seq));
+            proven = Some((fence.acknowledged_before, fence.began));
+        }
+        proven
     }
 
     /// Sabotage of R9: everything presented until now counts, not only what came before the write.

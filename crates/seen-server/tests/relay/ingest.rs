@@ -1,6 +1,7 @@
 //! Queued writes: a process that is killed in the middle, messages that say nothing, and both forms.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use seen_testbed::{Kafka, Record, or_skip};
@@ -81,8 +82,18 @@ async fn a_killed_ingest_has_committed_nothing_that_is_not_there() {
     let dead: BTreeSet<&str> = dead.lines().collect();
     assert_eq!(dead.len(), PARTITIONS as usize, "{dead:?}");
     assert!(dead.iter().all(|line| line.contains("\"offset\":100,") && line.contains("no_user")));
+    the_apis_own_messages(&kafka, &place, &server, folder.path(), &flags);
+    assert_eq!(process.terminate().await, Some(0));
+}
 
-    // The API's own message, one of them for a history that is not there.
+/// The API's own messages, one of them for a history that is not there.
+fn the_apis_own_messages(
+    kafka: &Kafka,
+    place: &Place,
+    server: &str,
+    folder: &Path,
+    flags: &[String],
+) {
     let message = |namespace: &str, user: u64| {
         let item = [&[0x08, 1, 0x11][..], &7_u64.to_le_bytes()].concat();
         let user = [&[0x09][..], &user.to_le_bytes()].concat();
@@ -93,24 +104,14 @@ async fn a_killed_ingest_has_committed_nothing_that_is_not_there() {
     kafka.create_topic("requests", 1, &[]).expect("a topic");
     let messages = [message("feed_read", 77), message("nowhere", 77), message("feed_read", 78)];
     kafka.send("requests", 0, &messages).expect("sent");
-    let letters = folder.path().join("dead-requests");
+    let letters = folder.join("dead-requests");
     let letters = letters.to_str().expect("UTF-8");
     let ended = seen(
-        &[
-            "ingest",
-            "--topic",
-            "requests",
-            "--server",
-            &server,
-            "--once",
-            "--dead-letters",
-            letters,
-        ],
-        &flags,
+        &["ingest", "--topic", "requests", "--server", server, "--once", "--dead-letters", letters],
+        flags,
     );
     assert!(ended.status.success(), "{}", said(&ended));
-    assert_eq!(rows(&place), MESSAGES + 2);
+    assert_eq!(rows(place), MESSAGES + 2);
     let dead = std::fs::read_to_string(letters).expect("the dead letters");
     assert!(dead.lines().count() == 1 && dead.contains("\"refused\""), "{dead}");
-    assert_eq!(process.terminate().await, Some(0));
 }
