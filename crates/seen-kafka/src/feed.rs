@@ -32,7 +32,7 @@ use crate::topic::{Command, Topic};
 const OPENS_QUEUED_MAX: usize = 1_024;
 
 /// Settings of librdkafka that nobody may set: what is promised rests on them.
-const FIXED: &[(&str, &str)] = &[
+pub(crate) const FIXED: &[(&str, &str)] = &[
     // Required of every consumer; nothing is committed, and nobody joins.
     ("group.id", "seen"),
     ("enable.auto.commit", "false"),

@@ -13,19 +13,9 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use seen_dialect::Record;
 
-use crate::feed::KafkaFeedError;
+use crate::feed::{FIXED, KafkaFeedError};
 use crate::look;
 
-/// What a reading of topics rests on, whatever the settings say.
-const FIXED: &[(&str, &str)] = &[
-    ("group.id", "seen"),
-    ("enable.auto.commit", "false"),
-    ("enable.auto.offset.store", "false"),
-    ("auto.offset.reset", "error"),
-    ("enable.partition.eof", "true"),
-    ("allow.auto.create.topics", "false"),
-    ("isolation.level", "read_committed"),
-];
 /// Longest wait for one record before the deadline is looked at.
 const POLL_MAX: Duration = Duration::from_millis(100);
 

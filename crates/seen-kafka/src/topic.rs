@@ -396,18 +396,21 @@ impl Topic {
         let mut list = TopicPartitionList::new();
         let at = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
         list.add_partition_offset(&self.topic.topic, number, at)?;
-        if self.parts[partition].next.take().is_some() {
-            self.consumer.incremental_unassign(&list)?;
+        if self.parts[partition].next.is_some()
+            && let Err(error) = self.consumer.incremental_unassign(&list)
+        {
+            tracing::debug!(topic = %self.topic.topic, partition, %error, "it was not assigned");
         }
-        self.consumer.incremental_assign(&list)?;
-        if self.parts[partition].is_paused {
+        let mut done = self.consumer.incremental_assign(&list);
+        if done.is_ok() && self.parts[partition].is_paused {
             // What was paused stays so until it is resumed, whatever is assigned.
-            self.consumer.resume(&list)?;
+            done = self.consumer.resume(&list);
         }
         let part = &mut self.parts[partition];
         (part.next, part.is_paused, part.at_end) = (Some(offset), false, false);
-        (part.read_at, part.is_stopped) = (Some(Instant::now()), false);
-        Ok(())
+        // What did not work is tried again at the next look.
+        (part.read_at, part.is_stopped) = (Some(Instant::now()), done.is_err());
+        done
     }
 
     fn open(&mut self, feed: FeedId, start: FeedStart) -> Result<Arc<ReaderQueue>, FeedError> {

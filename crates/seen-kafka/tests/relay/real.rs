@@ -7,6 +7,7 @@ use seen_filter::history::{Write, WriteOp};
 use seen_filter::{ChangeFeed, FeedEvent, History, Item, UserId};
 use seen_kafka::relay::{RelayError, RelayOptions, relay};
 use seen_testbed::{Kafka, or_skip};
+use tokio::sync::oneshot;
 
 use super::stage::{NS, Stage, drain, read, user_of};
 
@@ -41,20 +42,22 @@ async fn a_real_topic_is_made_filled_and_taken_over() {
     eprintln!("{} events, {} records in {took:?}: {rate:.0} events/s", done.events, done.records);
 
     // Two at once: the first one ends, and nothing is missing.
-    let going_on = |stage: &Stage| {
+    let going_on = |stage: &Stage, stopped: oneshot::Receiver<()>| {
         let source: Arc<dyn ChangeFeed> = Arc::new(stage.store.clone());
         let options = RelayOptions { once: false, ..options.clone() };
-        tokio::spawn(relay(source, options, std::future::pending()))
+        tokio::spawn(relay(source, options, async { drop(stopped.await) }))
     };
     let written =
         || -> i64 { (0..4).map(|at| kafka.offsets("slots", at).expect("it answers").end).sum() };
     let before = written();
-    let first = going_on(&stage);
+    let (_never, stopped) = oneshot::channel();
+    let first = going_on(&stage, stopped);
     stage.work(0, 20).await;
     while written() == before {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let second = going_on(&stage);
+    let (stop, stopped) = oneshot::channel();
+    let second = going_on(&stage, stopped);
     let mut at = 20;
     while !first.is_finished() {
         // It finds out when it writes.
@@ -64,7 +67,9 @@ async fn a_real_topic_is_made_filled_and_taken_over() {
     }
     let ended = first.await.expect("no panic").expect_err("an end");
     assert!(matches!(&ended, RelayError::Fenced { .. }), "{ended}");
-    second.abort();
+    // It has ended only when its producer has: one that is still beginning would shut out the next.
+    drop(stop);
+    second.await.expect("no panic").expect("stopped");
     stage.relay(options.clone()).await.expect("relayed");
 
     let mut source = drain(&mut readers[0]).await;
