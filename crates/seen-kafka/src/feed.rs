@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use seen_dialect::FollowedTable;
 use seen_filter::hash::VIRTUAL_SLOTS;
@@ -21,6 +20,7 @@ use seen_filter::{
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::context::{Quiet, TopicConsumer};
 use crate::dead_letters::DeadLetters;
 use crate::look::{self, Looker};
 use crate::options::{KafkaOptions, TopicOptions};
@@ -248,7 +248,7 @@ fn check(options: &KafkaOptions) -> Result<(), KafkaFeedError> {
     Ok(())
 }
 
-fn consumer(options: &KafkaOptions) -> Result<BaseConsumer, KafkaFeedError> {
+fn consumer(options: &KafkaOptions) -> Result<TopicConsumer, KafkaFeedError> {
     let mut config = ClientConfig::new();
     let fetch_ahead = options.fetch_kib_max.to_string();
     config
@@ -266,7 +266,7 @@ fn consumer(options: &KafkaOptions) -> Result<BaseConsumer, KafkaFeedError> {
     for (name, value) in FIXED {
         config.set(*name, *value);
     }
-    config.create().map_err(|source| KafkaFeedError::Kafka {
+    config.create_with_context(Quiet).map_err(|source| KafkaFeedError::Kafka {
         brokers: options.brokers.clone(),
         source,
         hint: "see kafka.client for settings of librdkafka",

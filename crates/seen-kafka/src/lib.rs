@@ -10,6 +10,7 @@
 //! That nothing follows in a topic proves nothing about the source behind it (coherence row 25): only
 //! fences that come back do.
 
+mod context;
 mod dead_letters;
 mod feed;
 mod fences;

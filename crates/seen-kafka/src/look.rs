@@ -6,8 +6,10 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
+
+use crate::context::TopicConsumer;
 
 /// What a topic looked like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Looker {
     /// # Errors
     /// If no thread can be had.
     pub fn start(
-        consumer: Arc<BaseConsumer>,
+        consumer: Arc<TopicConsumer>,
         topic: String,
         interval: Duration,
         timeout: Duration,
@@ -112,7 +114,7 @@ impl Drop for Looker {
 
 /// How many partitions a topic has; 0 if it does not exist.
 pub(crate) fn partitions(
-    consumer: &BaseConsumer,
+    consumer: &TopicConsumer,
     topic: &str,
     timeout: Duration,
 ) -> KafkaResult<u16> {
@@ -124,7 +126,7 @@ pub(crate) fn partitions(
 
 /// The oldest record kept of a partition, and the one that will come next.
 pub(crate) fn ends(
-    consumer: &BaseConsumer,
+    consumer: &TopicConsumer,
     topic: &str,
     partition: u16,
     timeout: Duration,
@@ -133,7 +135,7 @@ pub(crate) fn ends(
     Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
 }
 
-fn look(consumer: &BaseConsumer, topic: &str, timeout: Duration) -> KafkaResult<Look> {
+fn look(consumer: &TopicConsumer, topic: &str, timeout: Duration) -> KafkaResult<Look> {
     let began = Instant::now();
     let count = partitions(consumer, topic, timeout)?;
     let ends = (0..count).map(|partition| ends(consumer, topic, partition, timeout).ok());

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use seen_dialect::Record;
 
+use crate::context::{Quiet, TopicConsumer};
 use crate::feed::{FIXED, KafkaFeedError};
 use crate::look;
 
@@ -106,7 +107,7 @@ pub enum Next {
 pub struct TopicReader {
     options: SampleOptions,
     topic: String,
-    consumer: BaseConsumer,
+    consumer: TopicConsumer,
 }
 
 impl TopicReader {
@@ -115,10 +116,12 @@ impl TopicReader {
     /// # Errors
     /// Settings that librdkafka refuses.
     pub fn new(options: SampleOptions, topic: &str) -> Result<Self, KafkaFeedError> {
-        let consumer = config(&options).create().map_err(|source| KafkaFeedError::Kafka {
-            brokers: options.brokers.clone(),
-            source,
-            hint: "see kafka.client for settings of librdkafka",
+        let consumer = config(&options).create_with_context(Quiet).map_err(|source| {
+            KafkaFeedError::Kafka {
+                brokers: options.brokers.clone(),
+                source,
+                hint: "see kafka.client for settings of librdkafka",
+            }
         })?;
         Ok(Self { options, topic: topic.to_owned(), consumer })
     }

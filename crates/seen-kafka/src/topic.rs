@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaErrorCode;
@@ -19,6 +19,7 @@ use seen_dialect::{Decoder, Dialect, Event, Record, What};
 use seen_filter::{FeedCursor, FeedError, FeedEvent, FeedId, FeedStart, GapScope, Timeline};
 use tokio::sync::oneshot;
 
+use crate::context::TopicConsumer;
 use crate::dead_letters::DeadLetters;
 use crate::look::{self, Look, Looker};
 use crate::metrics::TopicMetrics;
@@ -82,7 +83,7 @@ pub(crate) struct Topic {
     pub(crate) topic: TopicOptions,
     pub(crate) shape: Arc<Shape>,
     pub(crate) names: Names,
-    consumer: Arc<BaseConsumer>,
+    consumer: Arc<TopicConsumer>,
     pub(crate) looker: Looker,
     decoder: Decoder,
     events: Vec<Event>,
@@ -99,7 +100,7 @@ impl Topic {
         options: Arc<KafkaOptions>,
         topic: TopicOptions,
         shape: Arc<Shape>,
-        consumer: Arc<BaseConsumer>,
+        consumer: Arc<TopicConsumer>,
         looker: Looker,
         dead_letters: Option<DeadLetters>,
     ) -> Self {

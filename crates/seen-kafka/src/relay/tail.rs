@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -13,6 +13,7 @@ use seen_filter::{FeedCursor, FeedStart, Shard};
 
 use super::RelayError;
 use super::target::Tried;
+use crate::context::TopicConsumer;
 
 /// Records that are looked at first; then eight times as many, and so on.
 const STEP_RECORDS: u64 = 256;
@@ -53,7 +54,7 @@ pub(super) fn begin(written: &[Option<Written>]) -> (FeedStart, Option<&'static 
 
 /// Looks for the places of these partitions of the source.
 pub(super) struct Search<'a> {
-    pub consumer: &'a BaseConsumer,
+    pub consumer: &'a TopicConsumer,
     pub topic: &'a str,
     pub shard: Shard,
     pub partitions: u16,

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::lanes::Outgoing;
 use super::metrics::TopicMetrics;
 use super::{RelayError, RelayOptions};
+use crate::context::{Quiet, TopicConsumer};
 
 /// Longest wait for one answer of Kafka's, after which it is looked whether to stop.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -62,8 +62,10 @@ fn config(options: &RelayOptions, fixed: &[(&str, &str)]) -> ClientConfig {
 }
 
 /// A consumer of what was written.
-pub(super) fn consumer(options: &RelayOptions) -> Result<BaseConsumer, RelayError> {
-    config(options, OF_CONSUMER).create().map_err(|source| refused(options, source))
+pub(super) fn consumer(options: &RelayOptions) -> Result<TopicConsumer, RelayError> {
+    config(options, OF_CONSUMER)
+        .create_with_context(Quiet)
+        .map_err(|source| refused(options, source))
 }
 
 fn refused(options: &RelayOptions, source: KafkaError) -> RelayError {
