@@ -130,7 +130,11 @@ impl Search<'_> {
                     return Err(KafkaError::NoMessageReceived);
                 }
                 None => {}
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Ok(found)),
+                // The end of one that was read before may be told late.
+                Some(Err(KafkaError::PartitionEOF(ended))) if ended == i32::from(partition) => {
+                    return Ok(Ok(found));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => return Err(error),
                 Some(Ok(message)) => {
                     quiet_since = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use seen_dialect::{FollowedTable, Position};
 use seen_filter::hash::HashKey;
@@ -146,6 +147,9 @@ pub async fn at_head(feed: &KafkaFeed, partition: u16) -> Box<dyn FeedReader> {
     reader
 }
 
+/// Longer than any machine is busy: what takes longer does not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The next events.
 pub async fn next(reader: &mut Box<dyn FeedReader>) -> FeedBatch {
     reader.next(1_000).await.expect("a batch")
@@ -154,7 +158,9 @@ pub async fn next(reader: &mut Box<dyn FeedReader>) -> FeedBatch {
 /// Everything up to an event that is looked for, in short.
 pub async fn told_until(reader: &mut Box<dyn FeedReader>, last: &str) -> Vec<String> {
     let mut told = Vec::new();
+    let began = Instant::now();
     loop {
+        assert!(began.elapsed() < PATIENCE, "{last} does not come after {told:?}");
         for event in next(reader).await.events {
             told.push(brief(&event));
             if told.last().is_some_and(|event| event == last) {

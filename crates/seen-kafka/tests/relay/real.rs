@@ -13,6 +13,9 @@ use super::stage::{NS, Stage, drain, read, user_of};
 
 const ROWS: u64 = 300_000;
 
+/// Longer than any machine is busy: what takes longer stands still.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_topic_is_made_filled_and_taken_over() {
     let Some(kafka) = or_skip(Kafka::start()) else { return };
@@ -53,13 +56,16 @@ async fn a_real_topic_is_made_filled_and_taken_over() {
     let (_never, stopped) = oneshot::channel();
     let first = going_on(&stage, stopped);
     stage.work(0, 20).await;
+    let began = Instant::now();
     while written() == before {
+        assert!(began.elapsed() < PATIENCE, "the relay writes nothing");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (stop, stopped) = oneshot::channel();
     let second = going_on(&stage, stopped);
     let mut at = 20;
     while !first.is_finished() {
+        assert!(began.elapsed() < PATIENCE, "the first relay goes on");
         // It finds out when it writes.
         stage.work(at, 1).await;
         at += 1;
