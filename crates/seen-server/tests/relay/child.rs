@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child as Process, Command, Stdio};
+use std::time::Duration;
 
 /// A running command. Killed when it is dropped.
 pub struct Child {
@@ -47,6 +48,14 @@ impl Child {
     pub fn exit(mut self) -> (Option<i32>, String) {
         let status = self.process.wait().expect("it ran");
         (status.code(), self.said())
+    }
+
+    /// Waits until it has said this.
+    pub fn says(&mut self, words: &str) {
+        while !self.said().contains(words) {
+            assert!(self.is_running(), "it ended before it said {words:?}: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// True while it runs.
