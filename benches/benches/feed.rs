@@ -20,7 +20,7 @@ use seen_filter::{
     Incarnation, Item, NamespaceId, NamespaceSettings, Partition, Shard, Tick, Timeline,
     UnixMillis, UserId,
 };
-use seen_kafka::{KafkaFeed, KafkaOptions, Partitioner, TopicOptions};
+use seen_kafka::{KafkaFeed, KafkaOptions, Partitioner, SchemaOptions, TopicOptions};
 use seen_replica::preload;
 use seen_replica::rules::{CacheBudget, Input, Rules, Settings};
 use seen_testbed::{Kafka, Record};
@@ -152,6 +152,7 @@ fn feed(kafka: &Kafka, topic: &str) -> Arc<KafkaFeed> {
         }],
         hash_key: key(),
         dialect: None,
+        schemas: SchemaOptions::default(),
         proof: FeedProof::Fences,
         stamp_of: Arc::new(|_, _| None),
         partitions: None,

@@ -112,10 +112,11 @@ pub struct FeedLag {
     /// The place of the next record that will be read, as the source numbers records; `None` where the
     /// feed is read from several places.
     pub position: Option<u64>,
-    /// Records that follow.
-    pub records: u64,
-    /// The age of the newest record read while others follow, in milliseconds: 0 where none does, `None`
-    /// where it is not known.
+    /// Records that follow; of a source that numbers commits, commits. `None` where it is only known that
+    /// some may.
+    pub records: Option<u64>,
+    /// For how long something has been following, in milliseconds: the age of the newest record read, or the
+    /// time since nothing followed it. 0 where nothing does, `None` where it is not known.
     pub behind_ms: Option<u64>,
 }
 

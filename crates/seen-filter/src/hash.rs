@@ -130,3 +130,12 @@ impl fmt::Debug for KindKey {
         f.debug_struct("KindKey").finish_non_exhaustive()
     }
 }
+
+/// The finalizer of splitmix64 (public domain, S. Vigna): every bit changes half of the others. Of
+/// public numbers, such as those that name a timeline; it hides nothing.
+pub const fn mix(word: u64) -> u64 {
+    let mut mixed = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -172,6 +172,26 @@ pub trait History: Send + Sync + 'static {
         questions: Vec<Question>,
     ) -> SeamFuture<'_, Result<Answers, StoreError>>;
 
+    /// How late the answers of [`History::check_late`] may be, in microseconds; 0 where it gains
+    /// nothing and answers as [`History::check`] does.
+    fn check_lag_us_max(&self) -> u64 {
+        0
+    }
+
+    /// A point check for a caller that holds what came lately itself: every commit that was
+    /// acknowledged, or told by the change feed, [`History::check_lag_us_max`] before the call is seen.
+    /// Later ones may be, or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn check_late(
+        &self,
+        namespace: NamespaceId,
+        questions: Vec<Question>,
+    ) -> SeamFuture<'_, Result<Answers, StoreError>> {
+        self.check(namespace, questions)
+    }
+
     /// Commits the writes of many users, all or none, and returns when they are durable. Several
     /// concurrent calls may share one commit. The stamp is `None` where the store numbers no commits.
     ///

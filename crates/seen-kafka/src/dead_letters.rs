@@ -15,8 +15,8 @@ pub(crate) struct DeadLetters {
     options: DeadLetterOptions,
     file: File,
     bytes: u64,
-    /// It was said that it is full, or that it cannot be written.
-    has_complained: bool,
+    /// What was said once: that it is full, or that it cannot be written.
+    complaint: Option<String>,
 }
 
 impl DeadLetters {
@@ -27,7 +27,7 @@ impl DeadLetters {
     pub fn open(options: DeadLetterOptions) -> std::io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(&options.path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { options, file, bytes, has_complained: false })
+        Ok(Self { options, file, bytes, complaint: None })
     }
 
     /// Keeps a record, if there is room.
@@ -36,7 +36,8 @@ impl DeadLetters {
         let is_room = self.bytes + line.len() as u64 <= self.options.bytes_max;
         let path = self.options.path.display();
         if !is_room {
-            self.complain(&format!("{path} has reached its bound (kafka.dead_letter_bytes)"));
+            let option = self.options.bytes_option;
+            self.complain(&format!("{path} has reached its bound ({option})"));
         } else if let Err(error) = self.file.write_all(line.as_bytes()) {
             self.complain(&format!("{path} cannot be written: {error}"));
         } else {
@@ -45,8 +46,9 @@ impl DeadLetters {
     }
 
     fn complain(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.has_complained, true) {
+        if self.complaint.is_none() {
             tracing::error!(why, "records that cannot be read are not kept any more");
+            self.complaint = Some(why.to_owned());
         }
     }
 }
@@ -76,13 +78,15 @@ mod tests {
         let path = folder.path().join("dead.jsonl");
         let record =
             Record { topic: "t", partition: 3, offset: 9, value: Some(b"x"), ..Record::default() };
-        let options = DeadLetterOptions { path: path.clone(), bytes_max: 200 };
+        let options = DeadLetterOptions { path: path.clone(), bytes_max: 200, bytes_option: "a.b" };
         let mut letters = DeadLetters::open(options.clone()).expect("a file");
         (0..3).for_each(|_| letters.keep(&record, "format_unknown"));
         let text = std::fs::read_to_string(&path).expect("the file");
         let expected = "{\"topic\":\"t\",\"partition\":3,\"offset\":9,\"key\":null,\"value\":\"eA==\",\
                         \"reason\":\"format_unknown\"}\n";
         assert_eq!(text, expected.repeat(2));
+        let complaint = letters.complaint.as_deref().unwrap_or_default();
+        assert!(complaint.contains("(a.b)"), "{complaint}");
         let mut again = DeadLetters::open(options).expect("the file");
         again.keep(&record, "format_unknown");
         assert_eq!(std::fs::read_to_string(&path).expect("the file").len(), text.len());

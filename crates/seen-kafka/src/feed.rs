@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use seen_dialect::FollowedTable;
 use seen_filter::hash::VIRTUAL_SLOTS;
 use seen_filter::history::SeamFuture;
 use seen_filter::{
@@ -20,13 +19,15 @@ use seen_filter::{
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::check;
 use crate::context::{Quiet, TopicConsumer};
 use crate::dead_letters::DeadLetters;
-use crate::look::{self, Looker};
+use crate::look::Looker;
+use crate::open::Opening;
 use crate::options::{KafkaOptions, TopicOptions};
 use crate::queue::KafkaReader;
 use crate::shape::Shape;
-use crate::topic::{Command, Topic};
+use crate::topic::Topic;
 
 /// Readers that wait to be opened.
 const OPENS_QUEUED_MAX: usize = 1_024;
@@ -82,7 +83,7 @@ pub enum KafkaFeedError {
 
 struct TopicHandle {
     shape: Arc<Shape>,
-    commands: SyncSender<Command>,
+    openings: SyncSender<Opening>,
 }
 
 /// The feeds of all namespaces, one for each shard and partition.
@@ -102,7 +103,7 @@ impl KafkaFeed {
     /// # Errors
     /// [`KafkaFeedError`].
     pub fn connect(options: KafkaOptions) -> Result<Arc<Self>, KafkaFeedError> {
-        check(&options)?;
+        check::check(&options)?;
         let options = Arc::new(options);
         let closed = Arc::new(AtomicBool::new(false));
         let mut namespaces: Vec<_> = options
@@ -198,7 +199,8 @@ impl ChangeFeed for KafkaFeed {
                 return Err(FeedError { message, retry_helps: false });
             };
             let (reply, opened) = oneshot::channel();
-            if topic.commands.try_send(Command::Open { feed, start, reply }).is_err() {
+            let opening = Opening { feed, start, asked: Instant::now(), reply };
+            if topic.openings.try_send(opening).is_err() {
                 return Err(closed());
             }
             let queue = opened.await.map_err(|_| closed())??;
@@ -211,41 +213,6 @@ impl ChangeFeed for KafkaFeed {
 /// The error of a feed that was closed.
 pub(crate) fn closed() -> FeedError {
     FeedError { message: "the change feed is closed".to_owned(), retry_helps: false }
-}
-
-fn check(options: &KafkaOptions) -> Result<(), KafkaFeedError> {
-    let refuse = |why: String| Err(KafkaFeedError::Options(why));
-    if options.topics.is_empty() || options.topics.len() > usize::from(VIRTUAL_SLOTS) {
-        let count = options.topics.len();
-        return refuse(format!("{count} topics (allowed: 1 to {VIRTUAL_SLOTS}, one a shard)"));
-    }
-    for (at, topic) in options.topics.iter().enumerate() {
-        if usize::from(topic.shard.get()) != at {
-            return refuse(format!("shard {} is number {at} of the list", topic.shard));
-        }
-    }
-    for topic in &options.topics {
-        for (at, (_, table)) in topic.tables.iter().enumerate() {
-            let is_same = |other: &FollowedTable| {
-                other.database.eq_ignore_ascii_case(&table.database)
-                    && other.table.eq_ignore_ascii_case(&table.table)
-            };
-            if topic.tables[..at].iter().any(|(_, other)| is_same(other)) {
-                let (database, table) = (&table.database, &table.table);
-                return refuse(format!("{database}.{table} is the table of two namespaces"));
-            }
-        }
-    }
-    if options.heartbeat_ms == 0 || options.connect_timeout_ms == 0 {
-        return refuse("heartbeat_ms and connect_timeout_ms must be above 0".to_owned());
-    }
-    let set_by_us = FIXED.iter().map(|(name, _)| *name).chain(["bootstrap.servers"]);
-    for name in set_by_us {
-        if options.client.contains_key(name) {
-            return refuse(format!("kafka.client may not set {name:?}: coherence rests on it"));
-        }
-    }
-    Ok(())
 }
 
 fn consumer(options: &KafkaOptions) -> Result<TopicConsumer, KafkaFeedError> {
@@ -280,20 +247,16 @@ fn start(
 ) -> Result<TopicHandle, KafkaFeedError> {
     let consumer = Arc::new(consumer(options)?);
     let timeout = Duration::from_millis(options.connect_timeout_ms);
-    let partitions = match options.partitions {
-        Some(partitions) => partitions,
-        None => look::partitions(&consumer, &topic.topic, timeout).map_err(|source| {
-            KafkaFeedError::Kafka {
-                brokers: options.brokers.clone(),
-                source,
-                hint: "start Kafka, see kafka.brokers, or set kafka.partitions to start without it",
-            }
-        })?,
-    };
-    if partitions == 0 {
-        return Err(KafkaFeedError::NoTopic { topic: topic.topic.clone() });
-    }
+    let partitions = check::partitions(options, topic, &consumer)?;
     let shape = Arc::new(Shape::new(topic.partitioner.clone(), partitions));
+    if options.proof == FeedProof::Fences && !shape.takes_fences() {
+        tracing::warn!(
+            topic = %topic.topic, partitions,
+            "kafka.partitioner = unknown: no fence proves how far this topic has been read, and a binary log's \
+             positions are not compared with it, since a restored backup gives them again: answers for \
+             holders of tokens are asked in storage, which is right and slow"
+        );
+    }
     let system = |what: &str| {
         let what = what.to_owned();
         move |source| KafkaFeedError::System { what, source }
@@ -307,12 +270,12 @@ fn start(
         .map(DeadLetters::open)
         .transpose()
         .map_err(system("kafka.dead_letters cannot be opened"))?;
-    let (commands, received) = sync_channel(OPENS_QUEUED_MAX);
+    let (openings, received) = sync_channel(OPENS_QUEUED_MAX);
     let (options, topic, closed) = (Arc::clone(options), topic.clone(), Arc::clone(closed));
     let own = Arc::clone(&shape);
     let run = move || {
         Topic::new(options, topic, own, consumer, looker, letters).run(&received, &closed);
     };
     Builder::new().name("kafka".to_owned()).spawn(run).map_err(system("a thread for Kafka"))?;
-    Ok(TopicHandle { shape, commands })
+    Ok(TopicHandle { shape, openings })
 }

@@ -19,6 +19,7 @@ use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use seen_dialect::Record;
 use seen_filter::Item;
 use seen_filter::history::SeamFuture;
 use thiserror::Error;
@@ -30,6 +31,7 @@ use self::send::{Sent, send};
 use self::window::Window;
 use crate::dead_letters::DeadLetters;
 use crate::options::DeadLetterOptions;
+use crate::sample::KafkaRecord;
 
 pub use metrics::METRICS as INGEST_METRICS;
 
@@ -47,7 +49,7 @@ const FIXED: &[(&str, &str)] = &[
     ("isolation.level", "read_committed"),
 ];
 
-/// What a message says.
+/// One user's items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// The history's name.
@@ -56,6 +58,24 @@ pub struct Mark {
     pub user: u64,
     /// What was read, and when, in milliseconds since 1970; `None` = now.
     pub items: Vec<(Item, Option<u64>)>,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The marks, possibly none.
+    pub marks: Vec<Mark>,
+    /// Why something of it can never be a mark, as a short stable name.
+    pub dead: Option<&'static str>,
+}
+
+impl From<Result<Mark, &'static str>> for Said {
+    fn from(read: Result<Mark, &'static str>) -> Self {
+        match read {
+            Ok(mark) => Self { marks: vec![mark], dead: None },
+            Err(reason) => Self { marks: Vec::new(), dead: Some(reason) },
+        }
+    }
 }
 
 /// Why a mark was not written.
@@ -69,11 +89,8 @@ pub enum MarkFailure {
 
 /// What takes marks.
 pub trait MarkSink: Send + Sync + 'static {
-    /// What a message says; or why it says nothing, as a short stable name.
-    ///
-    /// # Errors
-    /// The name.
-    fn read(&self, value: &[u8]) -> Result<Mark, &'static str>;
+    /// What a message says. Messages of one partition come in their order.
+    fn read(&self, message: &Record<'_>) -> Said;
 
     /// Writes a mark of at most [`IngestOptions::items_max`] items, and returns once it is durable.
     fn mark(&self, mark: Mark) -> SeamFuture<'_, Result<(), MarkFailure>>;
@@ -290,10 +307,10 @@ impl Running {
     fn message(&mut self, message: KafkaResult<BorrowedMessage<'_>>) -> Result<(), IngestError> {
         match message {
             Ok(message) => {
-                use rdkafka::Message;
-                self.at_end.remove(&message.partition());
-                let said = self.sink.read(message.payload().unwrap_or_default());
-                self.filling.add(message.detach(), said, self.options.items_max);
+                let record = KafkaRecord::of(&message);
+                self.at_end.remove(&record.partition);
+                let said = record.with(|record| self.sink.read(record));
+                self.filling.add(record, said, self.options.items_max);
                 let wait = Duration::from_millis(self.options.window_ms);
                 self.send_at.get_or_insert_with(|| Instant::now() + wait);
                 // What comes although it is full is of partitions that came later.

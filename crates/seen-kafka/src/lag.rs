@@ -36,19 +36,20 @@ impl Lags {
     fn at(&self, partitions: Range<u16>, now_ms: i64) -> Option<FeedLag> {
         let places = self.0.lock();
         let is_one = partitions.len() == 1;
-        let mut lag = FeedLag { position: None, records: 0, behind_ms: Some(0) };
+        let mut lag = FeedLag { position: None, records: None, behind_ms: Some(0) };
+        let mut all = 0;
         for partition in partitions {
             let place = places.get(&partition)?;
             let records = place.high.saturating_sub(place.next);
             lag.position = is_one.then_some(place.next);
-            lag.records += records;
+            all += records;
             // With nothing outstanding the age of the newest record says nothing.
             if records > 0 {
                 let behind = place.newest_ms.map(|ms| u64::try_from(now_ms - ms).unwrap_or(0));
                 lag.behind_ms = lag.behind_ms.zip(behind).map(|(one, other)| one.max(other));
             }
         }
-        Some(lag)
+        Some(FeedLag { records: Some(all), ..lag })
     }
 }
 
@@ -61,15 +62,15 @@ mod tests {
         let lags = Lags::default();
         assert_eq!(lags.at(0..1, 10_000), None, "not looked at");
         lags.looked(0, 5, 5, Some(1_000));
-        let none = FeedLag { position: Some(5), records: 0, behind_ms: Some(0) };
+        let none = FeedLag { position: Some(5), records: Some(0), behind_ms: Some(0) };
         assert_eq!(lags.at(0..1, 10_000), Some(none));
         lags.looked(1, 7, 10, Some(4_000));
-        let some = FeedLag { position: Some(7), records: 3, behind_ms: Some(6_000) };
+        let some = FeedLag { position: Some(7), records: Some(3), behind_ms: Some(6_000) };
         assert_eq!(lags.at(1..2, 10_000), Some(some));
-        let both = FeedLag { position: None, records: 3, behind_ms: Some(6_000) };
+        let both = FeedLag { position: None, records: Some(3), behind_ms: Some(6_000) };
         assert_eq!(lags.at(0..2, 10_000), Some(both));
         lags.looked(0, 0, 5, None);
-        let unknown = FeedLag { position: None, records: 8, behind_ms: None };
+        let unknown = FeedLag { position: None, records: Some(8), behind_ms: None };
         assert_eq!(lags.at(0..2, 10_000), Some(unknown), "no record was read yet");
         assert_eq!(lags.at(0..3, 10_000), None, "not all looked at");
     }

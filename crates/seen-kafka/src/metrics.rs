@@ -10,6 +10,18 @@ const RECORDS: MetricInfo = MetricInfo::counter(
     MetricUnit::Count,
     "Records read from topics of change events; format as seen feed decode names it, by topic.",
 );
+/// How long they are.
+const BYTES: MetricInfo = MetricInfo::counter(
+    "seen_kafka_bytes_total",
+    MetricUnit::Bytes,
+    "Bytes of the keys and values of records read from topics of change events, by topic.",
+);
+/// Records that were read for nothing.
+const OTHERS: MetricInfo = MetricInfo::counter(
+    "seen_kafka_other_records_total",
+    MetricUnit::Count,
+    "Records read that said nothing about a history, by topic: what it costs to follow a topic whole. seen relay spares it.",
+);
 /// Troubles that Kafka reported.
 const ERRORS: MetricInfo = MetricInfo::counter(
     "seen_kafka_errors_total",
@@ -42,13 +54,16 @@ const NEWEST: MetricInfo = MetricInfo::gauge(
 );
 
 /// The metrics of following topics.
-pub const METRICS: &[MetricInfo] = &[RECORDS, ERRORS, MISROUTED, LAG, POSITION, NEWEST];
+pub const METRICS: &[MetricInfo] =
+    &[RECORDS, BYTES, OTHERS, ERRORS, MISROUTED, LAG, POSITION, NEWEST];
 
 /// The metrics of one topic.
 pub(crate) struct TopicMetrics {
     topic: String,
     /// By format; the last one for what was not recognized.
     records: Vec<(Option<Dialect>, Counter)>,
+    bytes: Counter,
+    others: Counter,
     errors: Counter,
     misrouted: Counter,
     /// By partition.
@@ -68,6 +83,8 @@ impl TopicMetrics {
         Self {
             topic: topic.to_owned(),
             records: Vec::new(),
+            bytes: counter!(BYTES.name, &label),
+            others: counter!(OTHERS.name, &label),
             errors: counter!(ERRORS.name, &label),
             misrouted: counter!(MISROUTED.name, &label),
             gauges: Vec::new(),
@@ -100,6 +117,8 @@ impl TopicMetrics {
                 self.records.push((dialect, counter));
             }
         }
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len) as u64;
+        self.bytes.increment(length(record.key) + length(record.value));
         if let (Some(ms), Some(gauges)) = (record.timestamp_ms, self.gauges(partition.into())) {
             gauges.newest.set(ms as f64 / 1_000.0);
             gauges.newest_ms = Some(ms);
@@ -117,6 +136,11 @@ impl TopicMetrics {
             gauges.lag.set(high.saturating_sub(next) as f64);
             gauges.position.set(next as f64);
         }
+    }
+
+    /// A record said nothing about a history.
+    pub fn other(&self) {
+        self.others.increment(1);
     }
 
     pub fn error(&self) {

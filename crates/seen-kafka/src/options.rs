@@ -10,6 +10,7 @@ use seen_filter::{CommitStamp, FeedProof, NamespaceId, Shard};
 use tokio::sync::watch;
 
 use crate::partitioner::Partitioner;
+use crate::schemas::SchemaOptions;
 
 /// The stamp that the store gives to the commit at a source's position; `None` where that has no number
 /// which may be compared with commits' own.
@@ -29,6 +30,8 @@ pub struct KafkaOptions {
     pub hash_key: HashKey,
     /// The format of all records; else it is told from each.
     pub dialect: Option<Dialect>,
+    /// Where the schemas are that records name and do not hold.
+    pub schemas: SchemaOptions,
     /// What proves how far the feed is.
     pub proof: FeedProof,
     /// How source positions become the store's stamps.
@@ -55,6 +58,8 @@ pub struct DeadLetterOptions {
     pub path: PathBuf,
     /// Its largest size in bytes; what comes later is counted only.
     pub bytes_max: u64,
+    /// What people call the option that says this size.
+    pub bytes_option: &'static str,
 }
 
 /// The topic of one shard.

@@ -83,6 +83,17 @@ impl KeyTemplate {
 }
 
 impl Partitioner {
+    /// What `kafka.partitioner` calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Slots(_) => "slots",
+            Self::Key(_) => "key",
+            Self::Canal { .. } => "canal",
+            Self::Maxwell => "maxwell",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// The user's partition of so many. `None` where it is not known.
     pub fn partition(&self, user: UserId, partitions: u16) -> Option<u16> {
         let count = u32::from(partitions.max(1));

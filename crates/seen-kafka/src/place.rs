@@ -6,7 +6,10 @@
 //! [`OrderWatch`].
 
 use seen_dialect::Position;
+use seen_filter::hash::mix;
 use seen_filter::{CommitStamp, Domain, FeedCursor, Shard, Timeline};
+
+use crate::topic_id::TopicId;
 
 /// Bits of a place below the record's offset: how many of its events came before.
 const EVENT_BITS: u32 = 20;
@@ -35,19 +38,14 @@ pub(crate) fn stamp_before(shard: Shard, timeline: Timeline, offset: u64) -> Com
     CommitStamp::new(Domain::new(u32::from(shard.get())), timeline, offset << EVENT_BITS)
 }
 
-/// The timeline of a partition's offsets. `salt` is 0 until the topic is found to be another one of
-/// the same name (coherence row 53).
-pub(crate) fn timeline(topic: &str, topic_id: u64, partition: u32, salt: u64) -> Timeline {
+/// The timeline of a partition's offsets: another topic of the same name has others (coherence row 53).
+/// `salt` is 0 until the partition was found to have been cut off; without an id, also until the topic
+/// was found to be another one.
+pub(crate) fn timeline(topic: &str, id: Option<TopicId>, partition: u32, salt: u64) -> Timeline {
     let named = topic.bytes().fold(0x6b61, |hash, byte| mix(hash ^ u64::from(byte)));
-    Timeline::new(mix(mix(mix(named) ^ topic_id) ^ u64::from(partition)) ^ mix(salt))
-}
-
-/// The finalizer of splitmix64 (public domain, S. Vigna): every bit changes half of the others.
-fn mix(word: u64) -> u64 {
-    let mut mixed = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    let (most, least) = id.map_or((0, 0), TopicId::halves);
+    let topic = mix(mix(mix(named) ^ most) ^ least);
+    Timeline::new(mix(topic ^ u64::from(partition)) ^ mix(salt))
 }
 
 /// Tells what a source says for the first time from what a restarted producer may be saying again.
@@ -141,7 +139,7 @@ mod tests {
 
     #[test]
     fn cursors_come_back_as_the_same_place() {
-        let timeline = timeline("t", 0, 3, 0);
+        let timeline = timeline("t", None, 3, 0);
         for (offset, events) in [(0, 0), (7, 0), (7, 3), (1 << 43, EVENTS_MAX)] {
             assert_eq!(place_of(cursor(timeline, offset, events)), (offset, events));
         }
@@ -150,7 +148,7 @@ mod tests {
 
     #[test]
     fn stamps_rise_within_a_record_and_from_record_to_record() {
-        let (shard, timeline) = (Shard::new(2), timeline("t", 0, 3, 0));
+        let (shard, timeline) = (Shard::new(2), timeline("t", None, 3, 0));
         let stamps = [
             stamp_before(shard, timeline, 7),
             stamp(shard, timeline, 7, 0),
@@ -164,11 +162,12 @@ mod tests {
     #[test]
     fn timelines_differ_by_all_that_makes_them() {
         let all = [
-            timeline("t", 0, 0, 0),
-            timeline("u", 0, 0, 0),
-            timeline("t", 1, 0, 0),
-            timeline("t", 0, 1, 0),
-            timeline("t", 0, 0, 1),
+            timeline("t", None, 0, 0),
+            timeline("u", None, 0, 0),
+            timeline("t", Some(TopicId::new(1)), 0, 0),
+            timeline("t", Some(TopicId::new(1 << 64)), 0, 0),
+            timeline("t", None, 1, 0),
+            timeline("t", None, 0, 1),
         ];
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());

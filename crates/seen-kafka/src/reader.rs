@@ -90,6 +90,11 @@ impl Reader {
         self.next.get(&partition).is_some_and(|next| *next <= offset)
     }
 
+    /// True if its places are no records' places: it is read from several partitions.
+    pub fn is_wide(&self) -> bool {
+        self.counter.is_some()
+    }
+
     /// The partitions that it is read from, with the next record of each.
     pub fn sources(&self) -> &BTreeMap<u16, u64> {
         &self.next

@@ -7,7 +7,7 @@
 //!
 //! One relay a topic: whoever begins takes the topic over from whoever was before (`target`). Two stores
 //! are not joined in one topic: their commits are numbered apart, and a history whose numbering changes is
-//! in doubt each time. Each has a topic of its own.
+//! in doubt each time. Each has a topic of its own; an old store's rows come into a new one by `ingest`.
 
 mod follow;
 mod lanes;
@@ -158,7 +158,9 @@ pub struct Relayed {
 }
 
 /// Relays until `stop` ends, the source ends, or (`once`) all of it is written. Kafka or a source that is
-/// away is waited for.
+/// away is waited for. While Kafka does not answer, `stop` takes effect at the end of what is being tried:
+/// after some ten seconds for a transaction, and 5 seconds or the connect timeout at the beginning. The same
+/// goes for the threads of a relay that is dropped.
 ///
 /// # Errors
 /// [`RelayError`]. What was acknowledged is not read again after a restart, everything else is.
@@ -169,7 +171,7 @@ pub async fn relay(
 ) -> Result<Relayed, RelayError> {
     start::check(&options, source.shards())?;
     let options = Arc::new(options);
-    let (stopping, stopped) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(false));
+    let (stopping, stopped) = (Stopping::default(), watch::Sender::new(false));
     let mut shards = JoinSet::new();
     for (shard, topic) in (0..).map(Shard::new).zip(options.topics.clone()) {
         let shard = ShardRelay {
@@ -177,7 +179,7 @@ pub async fn relay(
             options: Arc::clone(&options),
             shard,
             topic,
-            stopping: Arc::clone(&stopping),
+            stopping: Arc::clone(&stopping.0),
         };
         shards.spawn(shard.run(stopped.subscribe()));
     }
@@ -192,19 +194,32 @@ pub async fn relay(
                     all.events += one.events;
                     all.records += one.records;
                 }
-                Some(Ok(Err(error))) => {
-                    // Blocking calls of the others end as well.
-                    stopping.store(true, Ordering::Release);
-                    return Err(error);
-                }
+                Some(Ok(Err(error))) => return Err(error),
                 Some(Err(_)) => return Err(RelayError::Task("the relay of a shard")),
             },
             () = &mut stop, if !is_stopped => {
                 is_stopped = true;
-                stopping.store(true, Ordering::Release);
+                stopping.say();
                 stopped.send_replace(true);
             }
         }
+    }
+}
+
+/// What blocking calls look at between two attempts. They end as well when one shard's relay has failed,
+/// or whoever waited for all of them has gone: else they would try for as long as Kafka is away.
+#[derive(Default)]
+struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    fn say(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.say();
     }
 }
 

@@ -40,7 +40,7 @@ pub struct KafkaRecord {
 }
 
 impl KafkaRecord {
-    fn of(message: &BorrowedMessage<'_>) -> Self {
+    pub(crate) fn of(message: &BorrowedMessage<'_>) -> Self {
         let header = |header: rdkafka::message::Header<'_, &[u8]>| {
             (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
         };

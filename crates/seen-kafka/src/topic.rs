@@ -15,21 +15,22 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use seen_dialect::{Decoder, Dialect, Event, Record, What};
-use seen_filter::{FeedCursor, FeedError, FeedEvent, FeedId, FeedStart, GapScope, Timeline};
-use tokio::sync::oneshot;
+use seen_dialect::{Dialect, Event, Record, What};
+use seen_filter::{FeedEvent, GapScope, Timeline};
 
 use crate::context::TopicConsumer;
 use crate::dead_letters::DeadLetters;
-use crate::look::{self, Look, Looker};
+use crate::look::{Look, Looker};
 use crate::metrics::TopicMetrics;
+use crate::open::Opening;
 use crate::options::{KafkaOptions, TopicOptions};
 use crate::own;
 use crate::place::{self, OrderWatch};
-use crate::queue::ReaderQueue;
 use crate::reader::Reader;
 use crate::route::Names;
+use crate::schemas::RecordDecoder;
 use crate::shape::Shape;
+use crate::topic_id::TopicId;
 
 /// Longest wait for a record, so that readers and looks are attended to.
 const POLL: Duration = Duration::from_millis(20);
@@ -37,21 +38,11 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long all partitions wait for a reader that has no room, before its own is paused.
 const STALL: Duration = Duration::from_millis(200);
 
-/// Something that a topic's thread is asked for.
-pub(crate) enum Command {
-    /// A reader for a feed.
-    Open {
-        feed: FeedId,
-        start: FeedStart,
-        reply: oneshot::Sender<Result<Arc<ReaderQueue>, FeedError>>,
-    },
-}
-
 /// One partition.
 #[derive(Debug, Default)]
 pub(crate) struct Part {
     /// The next record that Kafka will give; `None` while it is not assigned.
-    next: Option<u64>,
+    pub(crate) next: Option<u64>,
     /// When the newest record was read, or its place was asked for.
     read_at: Option<Instant>,
     /// Nothing followed when it was read last, as far as is known.
@@ -77,6 +68,26 @@ impl Part {
     }
 }
 
+/// Who a topic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    /// It has not been looked at.
+    NotAsked,
+    /// Kafka does not say.
+    Untold,
+    /// The one with this id.
+    Told(TopicId),
+}
+
+impl Identity {
+    fn id(self) -> Option<TopicId> {
+        match self {
+            Self::NotAsked | Self::Untold => None,
+            Self::Told(id) => Some(id),
+        }
+    }
+}
+
 /// A topic, as its thread knows it.
 pub(crate) struct Topic {
     pub(crate) options: Arc<KafkaOptions>,
@@ -85,10 +96,14 @@ pub(crate) struct Topic {
     pub(crate) names: Names,
     consumer: Arc<TopicConsumer>,
     pub(crate) looker: Looker,
-    decoder: Decoder,
+    decoder: RecordDecoder,
     events: Vec<Event>,
     pub(crate) parts: Vec<Part>,
     pub(crate) readers: Vec<Reader>,
+    /// Readers that are asked for, which wait for a look.
+    pub(crate) openings: Vec<Opening>,
+    /// Who the topic is, once it has been looked at.
+    identity: Identity,
     pub(crate) metrics: TopicMetrics,
     dead_letters: Option<DeadLetters>,
     /// A row was in another partition than its user's.
@@ -109,7 +124,7 @@ impl Topic {
         Self {
             names: Names::new(&topic, &options),
             metrics: TopicMetrics::new(&topic.topic),
-            decoder: Decoder::new(tables, options.dialect),
+            decoder: RecordDecoder::new(tables, options.dialect, &options.schemas),
             options,
             topic,
             shape,
@@ -118,20 +133,18 @@ impl Topic {
             events: Vec::new(),
             parts,
             readers: Vec::new(),
+            openings: Vec::new(),
+            identity: Identity::NotAsked,
             dead_letters,
             misled: false,
         }
     }
 
     /// Reads until `closed` is set or nobody can ask for anything any more.
-    pub fn run(mut self, commands: &Receiver<Command>, closed: &AtomicBool) {
+    pub fn run(mut self, openings: &Receiver<Opening>, closed: &AtomicBool) {
         while !closed.load(Ordering::Acquire) {
-            match commands.try_recv() {
-                Ok(Command::Open { feed, start, reply }) => {
-                    let opened = self.open(feed, start);
-                    // Whoever asked may have gone; then its queue is found abandoned.
-                    drop(reply.send(opened));
-                }
+            match openings.try_recv() {
+                Ok(opening) => self.wish(opening),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => break,
             }
@@ -159,11 +172,15 @@ impl Topic {
             }
         }
         match self.looker.take() {
-            Some(Ok(look)) => self.looked(&look),
-            Some(Err(error)) => {
-                tracing::warn!(topic = %self.topic.topic, %error, "kafka cannot be asked");
+            Some(Ok(look)) => {
+                self.looked(&look);
+                self.open_by(&look);
+            }
+            Some(Err(blind)) => {
+                tracing::warn!(topic = %self.topic.topic, error = %blind.why, "kafka cannot be asked");
+                self.refuse_by(&blind);
                 self.parts.iter_mut().for_each(|part| part.at_end = false);
-                self.tell_ends();
+                self.readers.iter().for_each(|reader| self.tell_end(reader));
             }
             None => {}
         }
@@ -239,6 +256,9 @@ impl Topic {
         let mut events = std::mem::take(&mut self.events);
         let dialect = self.decoder.decode(record, &mut events);
         self.metrics.record(partition, record, dialect);
+        if events.iter().all(|event| event.what == What::Ignore) {
+            self.metrics.other();
+        }
         self.keep_if_dead(record, &events);
         self.route(partition, offset, dialect, &events);
         events.clear();
@@ -263,20 +283,20 @@ impl Topic {
     }
 
     fn ended(&mut self, partition: i32) {
-        let part = usize::try_from(partition).ok().and_then(|at| self.parts.get_mut(at));
-        if let Some(part) = part {
+        let Ok(at) = usize::try_from(partition) else { return };
+        if let Some(part) = self.parts.get_mut(at) {
             part.at_end = part.next.is_some();
         }
-        self.tell_ends();
+        // Readers of other partitions are where they were, also if a record has passed that says nothing
+        // to them.
+        self.readers_of(at).for_each(|reader| self.tell_end(reader));
     }
 
-    fn tell_ends(&self) {
-        for reader in &self.readers {
-            let ended = |partition: &u16| {
-                self.parts.get(usize::from(*partition)).is_some_and(|part| part.at_end)
-            };
-            reader.queue.set_at_end(reader.sources().keys().all(ended));
-        }
+    fn tell_end(&self, reader: &Reader) {
+        let ended = |partition: &u16| {
+            self.parts.get(usize::from(*partition)).is_some_and(|part| part.at_end)
+        };
+        reader.queue.set_at_end(reader.sources().keys().all(ended));
     }
 
     /// Most errors say nothing that the next look does not: it finds what was lost.
@@ -292,6 +312,10 @@ impl Topic {
     }
 
     fn looked(&mut self, look: &Look) {
+        let is_another = self.identify(look.id);
+        if is_another {
+            self.begin_anew(look);
+        }
         if look.ends.len() < self.parts.len() {
             // Deleted, or not known to the broker that was asked: nothing was learned.
             tracing::warn!(topic = %self.topic.topic, partitions = look.ends.len(), "partitions are missing");
@@ -311,11 +335,14 @@ impl Topic {
             // What was read while Kafka was asked lies beyond what it said.
             let was_read = self.parts[partition].read_at.is_none_or(|at| at < look.began);
             if next > *high && was_read {
-                self.restart(partition, *high, "topic_recreated", true);
+                self.parts[partition].salt += 1;
+                self.parts[partition].order = OrderWatch::default();
+                let reason = if look.id.is_some() { "log_truncated" } else { "topic_recreated" };
+                self.restart(partition, *high, reason);
             } else if next < *low {
-                self.restart(partition, *low, "retention", false);
+                self.restart(partition, *low, "retention");
             } else if self.parts[partition].is_stopped && was_read {
-                self.restart(partition, next, "offset_reset", false);
+                self.restart(partition, next, "offset_reset");
             }
         }
         for reader in &mut self.readers {
@@ -324,24 +351,57 @@ impl Topic {
         self.settle_broadcasts(look);
     }
 
+    /// Takes note of who the topic is. True if it was another one until now.
+    fn identify(&mut self, id: Option<TopicId>) -> bool {
+        let is_another = match (self.identity, id) {
+            (Identity::NotAsked, None) => {
+                tracing::warn!(
+                    topic = %self.topic.topic,
+                    "kafka does not tell topics of one name apart (before 2.8): one that is deleted and made \
+                     anew is noticed only as long as it is shorter"
+                );
+                false
+            }
+            (Identity::NotAsked, Some(_)) => false,
+            (Identity::Untold, id) => id.is_some(),
+            // Asked of a broker that does not know of ids yet.
+            (Identity::Told(_), None) => return false,
+            (Identity::Told(was), Some(is)) => was != is,
+        };
+        self.identity = id.map_or(Identity::Untold, Identity::Told);
+        is_another
+    }
+
+    /// The topic was deleted and made anew (coherence row 53): nothing that was read says anything of what
+    /// it holds, wherever that ends by now.
+    fn begin_anew(&mut self, look: &Look) {
+        for partition in 0..self.parts.len() {
+            let part = &mut self.parts[partition];
+            (part.salt, part.order) = (0, OrderWatch::default());
+            if part.next.is_some() {
+                // One that nobody leads now is read from its beginning.
+                let end = look.ends.get(partition).copied().flatten().map_or(0, |(_, high)| high);
+                self.restart(partition, end, "topic_recreated");
+            }
+        }
+        // The producer spreads users anew, over fewer.
+        self.misled |= look.ends.len() < self.parts.len();
+    }
+
     /// What was to come is not there: everything of the partition is in doubt, and reading goes on with
-    /// the oldest record kept.
-    fn restart(&mut self, partition: usize, offset: u64, reason: &'static str, is_another: bool) {
+    /// this record.
+    fn restart(&mut self, partition: usize, offset: u64, reason: &'static str) {
         tracing::error!(
             topic = %self.topic.topic, partition, reason, "change events are lost: reading goes on later"
         );
-        if is_another {
-            self.parts[partition].salt += 1;
-            self.parts[partition].order = OrderWatch::default();
-        }
         let number = u16::try_from(partition).unwrap_or(u16::MAX);
-        let timeline = self.timeline(number);
+        let (one, wide) = (self.timeline(number), self.wide_timeline());
         if let Err(error) = self.assign(partition, offset) {
             tracing::warn!(topic = %self.topic.topic, partition, %error, "kafka cannot seek");
-            return;
         }
         for reader in &mut self.readers {
             if reader.sources().contains_key(&number) {
+                let timeline = if reader.is_wide() { wide } else { one };
                 reader.move_to(number, offset, timeline);
                 reader.say(FeedEvent::Gap { scope: GapScope::Partition, reason });
                 reader.say_place();
@@ -349,15 +409,15 @@ impl Topic {
         }
     }
 
-    fn timeline(&self, partition: u16) -> Timeline {
+    pub(crate) fn timeline(&self, partition: u16) -> Timeline {
         let salt = self.parts.get(usize::from(partition)).map_or(0, |part| part.salt);
-        place::timeline(&self.topic.topic, 0, u32::from(partition), salt)
+        place::timeline(&self.topic.topic, self.identity.id(), u32::from(partition), salt)
     }
 
     /// The numbering of a reader of several partitions: nobody resumes in it.
-    fn wide_timeline(&self) -> Timeline {
+    pub(crate) fn wide_timeline(&self) -> Timeline {
         use std::hash::{BuildHasher, RandomState};
-        place::timeline(&self.topic.topic, 0, u32::MAX, RandomState::new().hash_one(0_u8))
+        place::timeline(&self.topic.topic, None, u32::MAX, RandomState::new().hash_one(0_u8))
     }
 
     /// Partitions were added: the producer spreads users anew (coherence row 24).
@@ -392,7 +452,7 @@ impl Topic {
     }
 
     /// Lets Kafka give a partition's records from this one on.
-    fn assign(&mut self, partition: usize, offset: u64) -> KafkaResult<()> {
+    pub(crate) fn assign(&mut self, partition: usize, offset: u64) -> KafkaResult<()> {
         let number = i32::try_from(partition).unwrap_or(i32::MAX);
         let mut list = TopicPartitionList::new();
         let at = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
@@ -414,72 +474,14 @@ impl Topic {
         done
     }
 
-    fn open(&mut self, feed: FeedId, start: FeedStart) -> Result<Arc<ReaderQueue>, FeedError> {
-        let sources = self.shape.sources(feed.partition.get());
-        let is_wide = self.shape.is_wide();
-        let failed = |error: KafkaError| FeedError {
-            message: format!("{feed}: kafka cannot be asked for its topic's ends: {error}"),
-            retry_helps: true,
-        };
-        let timeout = Duration::from_millis(self.options.connect_timeout_ms);
-        let mut all = BTreeMap::new();
-        for partition in sources.clone() {
-            let ends = look::ends(&self.consumer, &self.topic.topic, partition, timeout);
-            let ends = ends.map_err(failed)?;
-            // Found here before a look has found it.
-            let at = usize::from(partition);
-            let next = self.parts.get(at).and_then(|part| part.next);
-            if next.is_some_and(|next| next > ends.1) {
-                self.restart(at, ends.1, "topic_recreated", true);
-            }
-            all.insert(partition, ends);
-        }
-        let timeline = if is_wide { self.wide_timeline() } else { self.timeline(sources.start) };
-        let (mut next, mut skip, mut gap) = (BTreeMap::new(), None, None);
-        for (partition, ends) in &all {
-            let begin = begin(start, timeline, is_wide, *ends);
-            next.insert(*partition, begin.offset);
-            (skip, gap) = (begin.skip, gap.or(begin.gap));
-        }
-        for (partition, offset) in &next {
-            let assigned = self.parts.get(usize::from(*partition)).and_then(|part| part.next);
-            // One that is read further on is read again from here; others leave out what they have had.
-            if assigned.is_none_or(|at| at > *offset) {
-                self.assign(usize::from(*partition), *offset).map_err(failed)?;
-            }
-            if let Some(part) = self.parts.get_mut(usize::from(*partition)) {
-                part.at_end |= part.next == all.get(partition).map(|(_, high)| *high);
-            }
-        }
-        let queue = ReaderQueue::new(feed, FeedCursor::default(), self.options.queue_events_max);
-        let mut reader = Reader::new(Arc::clone(&queue), timeline, next, skip, is_wide);
-        if let Some(reason) = gap {
-            reader.say(FeedEvent::Gap { scope: GapScope::Partition, reason });
-        }
-        reader.open_at(matches!(start, FeedStart::Head) || gap.is_some());
-        self.readers.push(reader);
-        self.tell_ends();
-        Ok(queue)
+    /// What is known of where a partition ends: nothing follows what is read next, if that is the end. True
+    /// if nothing follows for whoever reads from this record on.
+    pub(crate) fn ends_at(&mut self, partition: usize, from: u64, high: u64) -> bool {
+        let Some(part) = self.parts.get_mut(partition) else { return false };
+        part.at_end |= part.next == Some(high);
+        part.at_end || from >= high
     }
 }
 
-/// Where a reader begins in a partition.
-struct Begin {
-    offset: u64,
-    /// The first record, and how much of what it says it has had.
-    skip: Option<(u64, u64)>,
-    gap: Option<&'static str>,
-}
-
-fn begin(start: FeedStart, timeline: Timeline, is_wide: bool, (low, high): (u64, u64)) -> Begin {
-    let at_head = |gap| Begin { offset: high, skip: None, gap };
-    let FeedStart::At(cursor) = start else { return at_head(None) };
-    let (offset, skip) = place::place_of(cursor);
-    match () {
-        () if is_wide => at_head(Some("several_partitions")),
-        () if cursor.timeline != timeline => at_head(Some("timeline_changed")),
-        () if offset > high => at_head(Some("beyond_head")),
-        () if offset < low => Begin { offset: low, skip: None, gap: Some("retention") },
-        () => Begin { offset, skip: (skip > 0).then_some((offset, skip)), gap: None },
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use seen_filter::{Item, Question, Tick, UserId};
 use tokio::sync::oneshot;
@@ -14,6 +15,11 @@ use crate::storage::CheckJob;
 
 /// A sample older than this is not worth asking, in microseconds.
 const SAMPLE_AGE_US_MAX: u64 = 1_000_000;
+/// How long a row that memory lacks may be on its way, in microseconds. So many seconds' samples wait at
+/// most.
+const SUSPECT_AGE_US_MAX: u64 = 60_000_000;
+/// How often it is looked whether it has come.
+const SUSPECT_LOOK: Duration = Duration::from_millis(200);
 
 /// How many answers are verified.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,7 +99,7 @@ impl Replica {
         let (reply, answer) = oneshot::channel();
         let deadline = self.ticker.now().plus_us(SAMPLE_AGE_US_MAX);
         let questions = vec![Question { user, items }];
-        let job = CheckJob { namespace, questions, deadline, reply };
+        let job = CheckJob { namespace, questions, may_be_late: false, deadline, reply };
         if self.queues.checks.try_send(self.shard_of(namespace, user), job).is_err() {
             return;
         }
@@ -101,41 +107,55 @@ impl Replica {
         tokio::spawn(async move {
             if let Ok(Ok(answers)) = answer.await
                 && let Some(found) = answers.found.first()
+                && let Some(missed) = replica.verified(namespace, seen, unseen, found)
             {
-                replica.verified(namespace, user, (seen, unseen), found);
+                replica.judge(namespace, user, missed).await;
             }
         });
     }
 
+    /// Counts what was verified. The item that was answered "unread" and that storage has, if so.
     fn verified(
         &self,
         namespace: usize,
-        user: UserId,
-        (seen, unseen): (Option<Item>, Option<Item>),
+        seen: Option<Item>,
+        unseen: Option<Item>,
         found: &[bool],
-    ) {
+    ) -> Option<Item> {
         let metrics = &self.namespaces[namespace].metrics;
         let mut found = found.iter().copied();
         if seen.is_some() {
             metrics.seen_samples.increment(1);
             metrics.false_positives.increment(u64::from(found.next() == Some(false)));
         }
-        let Some(item) = unseen else { return };
+        let item = unseen?;
         metrics.unseen_samples.increment(1);
         // Where the newest N are kept, storage may hold rows that the entry rightly left out.
         let by_count = self.namespaces[namespace].rules.settings().namespace.newest_max.is_some();
-        let found = found.next() == Some(true) && !by_count;
-        let now = self.ticker.now();
-        let input = Input::VerifiedUnread { user, item, found };
-        if matches!(self.step(namespace, now, input), Outcome::FalseNegative) {
-            metrics.false_negatives.increment(1);
-            let name = &self.namespaces[namespace].name;
-            tracing::error!(
-                namespace = name,
-                "false negative: storage has a row that was answered unread; its writer may bypass \
-                 the change feed; the user is asked in storage until rebuilt"
-            );
+        (found.next() == Some(true) && !by_count).then_some(item)
+    }
+
+    /// Storage has an item that was answered "unread": a false negative, unless the feed brings it. A feed
+    /// that proves nothing for long leaves that open; its users are asked in storage anyway (rule R5).
+    async fn judge(&self, namespace: usize, user: UserId, item: Item) {
+        let at = self.ticker.now();
+        let until = at.plus_us(SUSPECT_AGE_US_MAX);
+        loop {
+            let now = self.ticker.now();
+            let input = Input::VerifiedUnread { user, item, found: true, at };
+            match self.step(namespace, now, input) {
+                Outcome::OnItsWay if now < until => tokio::time::sleep(SUSPECT_LOOK).await,
+                Outcome::FalseNegative => break,
+                _ => return,
+            }
         }
+        self.namespaces[namespace].metrics.false_negatives.increment(1);
+        let name = &self.namespaces[namespace].name;
+        tracing::error!(
+            namespace = name,
+            "false negative: storage has a row that was answered unread; its writer may bypass \
+             the change feed; the user is asked in storage until rebuilt"
+        );
     }
 
     /// The measured false-positive rate: of all unread candidates, the share that was called seen.

@@ -36,6 +36,10 @@ infos! {
     ENTRIES = gauge("seen_entries_count", Count, "Users held in memory, by namespace.");
     ENTRY_BYTES = gauge("seen_entries_bytes", Bytes, "Memory of entries, by namespace.");
     JOURNAL_ROWS = gauge("seen_journal_rows_count", Count, "Own commits not yet proven to have come back, by namespace.");
+    JOURNAL_BYTES = gauge("seen_journal_bytes", Bytes, "Memory of the journals, by namespace.");
+    JOURNAL_LIMIT = gauge("seen_journal_limit_bytes", Bytes, "What the journals may take at most, by namespace.");
+    RING_BYTES = gauge("seen_ring_bytes", Bytes, "Memory of the rings, which hold the latest change events for builds, by namespace.");
+    RING_LIMIT = gauge("seen_ring_limit_bytes", Bytes, "What the rings may take at most, by namespace.");
     FEED_QUIET = gauge("seen_feed_unproven_seconds", Seconds, "Longest time since a feed partition proved itself fresh, by namespace.");
     FEED_EVENTS = counter("seen_feed_events_total", Count, "Change events applied.");
     FEED_GAPS = counter("seen_feed_gaps_total", Count, "Gaps in the change feed.");
@@ -192,7 +196,21 @@ pub(crate) struct NamespaceMetrics {
     entries: Gauge,
     entry_bytes: Gauge,
     journal_rows: Gauge,
+    journal_bytes: Gauge,
+    journal_limit: Gauge,
+    ring_bytes: Gauge,
+    ring_limit: Gauge,
     feed_quiet: Gauge,
+}
+
+/// What a namespace holds about its feed partitions, all of them together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FeedMemory {
+    pub journal_rows: usize,
+    pub journal_bytes: usize,
+    pub journal_bytes_max: usize,
+    pub ring_bytes: usize,
+    pub ring_bytes_max: usize,
 }
 
 impl NamespaceMetrics {
@@ -215,14 +233,22 @@ impl NamespaceMetrics {
             entries: gauged(ENTRIES),
             entry_bytes: gauged(ENTRY_BYTES),
             journal_rows: gauged(JOURNAL_ROWS),
+            journal_bytes: gauged(JOURNAL_BYTES),
+            journal_limit: gauged(JOURNAL_LIMIT),
+            ring_bytes: gauged(RING_BYTES),
+            ring_limit: gauged(RING_LIMIT),
             feed_quiet: gauged(FEED_QUIET),
         }
     }
 
-    pub fn publish(&self, entries: u64, bytes: u64, journal_rows: u64, quiet_us: u64) {
+    pub fn publish(&self, entries: u64, bytes: u64, feed: &FeedMemory, quiet_us: u64) {
         self.entries.set(entries as f64);
         self.entry_bytes.set(bytes as f64);
-        self.journal_rows.set(journal_rows as f64);
+        self.journal_rows.set(feed.journal_rows as f64);
+        self.journal_bytes.set(feed.journal_bytes as f64);
+        self.journal_limit.set(feed.journal_bytes_max as f64);
+        self.ring_bytes.set(feed.ring_bytes as f64);
+        self.ring_limit.set(feed.ring_bytes_max as f64);
         self.feed_quiet.set(quiet_us as f64 / 1e6);
     }
 }

@@ -16,8 +16,11 @@ use seen_proto::token::WildcardSource;
 
 use crate::clock::Ticker;
 use crate::figures::{Figures, SampleLimits};
-use crate::metrics::{Metrics, NamespaceMetrics};
-use crate::rules::{CacheBudget, Effect, Effects, Input, Outcome, Rules, Settings};
+use crate::metrics::{FeedMemory, Metrics, NamespaceMetrics};
+use crate::rules::{
+    CacheBudget, Effect, Effects, Input, JOURNAL_ROW_BYTES, Outcome, RING_EVENT_BYTES, Rules,
+    Settings,
+};
 use crate::storage::{self, BuildJob, FenceJob, StorageHandle, StorageLimits, StorageWork};
 
 /// How a replica is made.
@@ -136,7 +139,8 @@ impl Replica {
                 &own,
                 Rules::feed_of_source(Arc::clone(&options.feed), id),
                 now,
-            );
+            )
+            .with_late_checks(options.history.check_lag_us_max());
             let metrics = NamespaceMetrics::new(&settings.name);
             let size = Mutex::default();
             namespaces.push(Namespace { name: settings.name.clone(), rules, metrics, size });
@@ -272,9 +276,17 @@ impl Replica {
         for namespace in &self.namespaces {
             let totals = namespace.rules.totals();
             let lanes = namespace.rules.lanes(now);
-            let journal: usize = lanes.iter().map(|lane| lane.journal_rows).sum();
+            let journal_rows = lanes.iter().map(|lane| lane.journal_rows).sum();
+            let ring_events: usize = lanes.iter().map(|lane| lane.ring_events).sum();
+            let memory = FeedMemory {
+                journal_rows,
+                journal_bytes: journal_rows * JOURNAL_ROW_BYTES,
+                journal_bytes_max: lanes.len().saturating_mul(self.limits.journal_bytes_max),
+                ring_bytes: ring_events * RING_EVENT_BYTES,
+                ring_bytes_max: lanes.len().saturating_mul(self.limits.ring_bytes_max),
+            };
             let quiet_us = lanes.iter().map(|lane| lane.quiet_us).max().unwrap_or(0);
-            namespace.metrics.publish(totals.users, totals.bytes, journal as u64, quiet_us);
+            namespace.metrics.publish(totals.users, totals.bytes, &memory, quiet_us);
         }
     }
 }

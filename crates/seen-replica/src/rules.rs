@@ -8,7 +8,7 @@
 //! | R2 | a snapshot older than what was applied is used only if the ring covers the difference | `build` |
 //! | R3 | a transfer is a build whose snapshot is the donor: position first, bits second, clean only | `transfer` |
 //! | R4 | commit, insert, acknowledge, in this order | `write` |
-//! | R5 | unflagged only if the token is own or covered; else exactly the asked ids are asked in storage | `read` |
+//! | R5 | unflagged only if the token is own or covered; else exactly the asked ids are asked in storage | `read`, `late` |
 //! | R6 | apply, then advance; complete only at a transaction's end | `apply` |
 //! | R7 | cache only users whose partition is followed | `read`, `build` |
 //! | R8 | a gap raises the epoch of its scope; entries of an older one are dirty | `apply`, `lane` |
@@ -23,6 +23,7 @@ mod fold;
 pub mod input;
 mod journal;
 mod lane;
+mod late;
 mod read;
 mod ring;
 pub mod sabotage;
@@ -75,6 +76,8 @@ pub struct Rules {
     hand: AtomicUsize,
     /// Numbers acknowledgements of users whose partition is not followed here.
     foreign_seq: AtomicU64,
+    /// How late a point check may be where rule R5 holds without it; 0 for not at all.
+    check_lag_us: u64,
     #[cfg(feature = "sabotage")]
     sabotaged: Option<Rule>,
 }
@@ -131,6 +134,7 @@ impl Rules {
             storage_ms: AtomicU64::new(0),
             hand: AtomicUsize::new(0),
             foreign_seq: AtomicU64::new(1),
+            check_lag_us: 0,
             #[cfg(feature = "sabotage")]
             sabotaged: None,
         }
@@ -150,7 +154,8 @@ impl Rules {
         let mut effects = Effects::new();
         let outcome = match input {
             Input::Read(read) => Outcome::Answer(self.read(now, &read, &mut effects)),
-            Input::Checked(checked) => self.checked(&checked),
+            Input::Checked(checked) => self.checked(&checked, None),
+            Input::CheckedLate { checked, from } => self.checked(&checked, Some(from)),
             Input::BeginWrite { user, items } => self.begin_write(user, items),
             Input::Committed { write, user, items, stamp } => {
                 self.committed(now, write, (user, items, stamp), &mut effects)
@@ -187,8 +192,9 @@ impl Rules {
             }
             Input::Heartbeat => self.heartbeat(now, &mut effects),
             Input::StorageClock(at) => self.storage_clock(at),
-            Input::VerifiedUnread { user, item, found } => {
-                self.verified_unread(now, user, item, found, &mut effects)
+            Input::VerifiedUnread { user, item, found, at } => {
+                let item = found.then_some(item);
+                self.verified_unread(now, user, item, at, &mut effects)
             }
         };
         (outcome, effects)
@@ -335,6 +341,9 @@ impl Rules {
             state.fences.begin(now, next_own_seq, self.settings.fence_interval_us_min)
         {
             effects.push(Effect::WriteFence { feed, seq });
+            if !self.defends(sabotage::Rule::R9Begun) {
+                self.fence_returned(state, self.settings.incarnation, seq);
+            }
         }
     }
 }

@@ -66,6 +66,8 @@ impl Default for StorageLimits {
 pub(crate) struct CheckJob {
     pub namespace: usize,
     pub questions: Vec<Question>,
+    /// The answer may be late: see [`History::check_late`](seen_filter::History::check_late).
+    pub may_be_late: bool,
     /// Not begun after this (row 36).
     pub deadline: Tick,
     pub reply: oneshot::Sender<Result<Answers, StoreError>>,

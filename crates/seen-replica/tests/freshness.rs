@@ -7,10 +7,13 @@ mod lone;
 use std::sync::Arc;
 
 use seen_filter::hash::HashKey;
-use seen_filter::{FeedBatch, FeedCursor, FeedEvent, FeedId, FenceSeq, Incarnation, Tick, UserId};
-use seen_replica::rules::{CacheBudget, Effect, Input, Rules, Settings};
+use seen_filter::{
+    Builder, FeedBatch, FeedCursor, FeedEvent, FeedId, FenceSeq, Incarnation, PrimaryId,
+    SnapshotId, Tick, UserEpoch, UserId,
+};
+use seen_replica::rules::{CacheBudget, Effect, Input, Install, Origin, Outcome, Rules, Settings};
 
-use lone::{NOW, namespace, stamp};
+use lone::{NOW, item, namespace, stamp};
 
 const SECOND_US: u64 = 1_000_000;
 
@@ -168,4 +171,49 @@ fn a_busy_feed_is_as_fresh_as_its_last_fence() {
     // One that comes again takes nothing back.
     told(&rules, after(5), fence(own, 4, second));
     assert_eq!(quiet_us(&rules, after(5)), 4 * SECOND_US);
+}
+
+/// Has a user in memory who has read nothing.
+fn hold(rules: &Rules, user: UserId) {
+    let Outcome::Building(generation) = rules.step(NOW, Input::Rebuild { user }).0 else {
+        panic!("a build begins");
+    };
+    let install = Install {
+        user,
+        generation,
+        state: Builder::new(rules.key(), rules.sizing()).finish(),
+        snapshot: SnapshotId { primary: PrimaryId::new(1), lower_bound: Some(stamp(1)) },
+        user_epoch: UserEpoch::default(),
+        origin: Origin::Storage,
+    };
+    let outcome = rules.step(NOW, Input::Install(install)).0;
+    assert!(matches!(outcome, Outcome::Installed), "{outcome:?}");
+}
+
+/// Row 55: what storage has and memory lacks may be on its way. It is missing once a fence that was begun
+/// after storage was asked has come back without it.
+#[test]
+fn a_row_on_its_way_is_no_false_negative() {
+    let (user, own) = (UserId::new(3), Incarnation::new(1));
+    for comes in [true, false] {
+        let rules = beating();
+        let early = told(&rules, NOW, FeedEvent::Complete { stamp: stamp(1) }).expect("a fence");
+        hold(&rules, user);
+        let verify = |seconds| {
+            let input = Input::VerifiedUnread { user, item: item(7), found: true, at: after(2) };
+            rules.step(after(seconds), input).0
+        };
+        assert!(matches!(verify(2), Outcome::OnItsWay));
+        // One that was begun before proves nothing about it.
+        let late = told(&rules, after(4), fence(own, 2, early)).expect("the next one");
+        assert!(matches!(verify(4), Outcome::OnItsWay));
+        if comes {
+            told(&rules, after(5), FeedEvent::Add { user, item: item(7), stamp: stamp(3) });
+        }
+        told(&rules, after(5), fence(own, 4, late));
+        match (verify(6), comes) {
+            (Outcome::Done, true) | (Outcome::FalseNegative, false) => {}
+            (judged, _) => panic!("comes: {comes}, {judged:?}"),
+        }
+    }
 }

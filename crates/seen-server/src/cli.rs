@@ -134,6 +134,20 @@ pub struct ConfigSources {
 }
 
 impl ConfigSources {
+    /// The same, with flags of a command of its own above everything else: each is an option of this
+    /// section.
+    #[must_use]
+    pub fn with<'a>(
+        mut self,
+        section: &str,
+        flags: impl IntoIterator<Item = (&'a str, Option<String>)>,
+    ) -> Self {
+        let set =
+            |(key, value): (&str, Option<String>)| Some(format!("{section}.{key}={}", value?));
+        self.set.extend(flags.into_iter().filter_map(set));
+        self
+    }
+
     /// Reads file, environment and flags.
     ///
     /// # Errors

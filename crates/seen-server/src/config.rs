@@ -4,6 +4,7 @@
 mod cache;
 mod error;
 mod feed;
+mod ingest;
 mod kafka;
 mod limits;
 mod load;
@@ -11,6 +12,7 @@ mod log;
 mod mysql;
 mod namespace;
 mod options;
+mod relay;
 mod render;
 mod secret;
 mod server;
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use cache::CacheConfig;
 pub use error::{ConfigError, Origin, OutOfRange};
 pub use feed::FeedConfig;
+pub use ingest::{IngestConfig, IngestFormat};
 pub use kafka::{KafkaConfig, KeyDigits, PartitionedBy};
 pub use limits::LimitsConfig;
 pub use load::{Effective, FILE_DEFAULT, Setting, Sources};
@@ -31,17 +34,20 @@ pub use log::{LogConfig, LogFormat};
 pub use mysql::{FeedSource, MySqlConfig, TableEngine, TlsMode};
 pub use namespace::{NAMESPACES_MAX, NamespaceConfig, WhoseTime};
 pub use options::{Allowed, OptionInfo, SectionInfo, plain};
+pub use relay::RelayConfig;
 pub use render::{example, markdown};
 pub use secret::Secret;
 pub use server::ServerConfig;
 pub use storage::{StorageConfig, StorageKind};
 
 /// Every section, in the order in which they are shown.
-pub const SECTIONS: [SectionInfo; 9] = [
+pub const SECTIONS: [SectionInfo; 11] = [
     server::SECTION,
     storage::SECTION,
     mysql::SECTION,
     kafka::SECTION,
+    relay::SECTION,
+    ingest::SECTION,
     cache::SECTION,
     feed::SECTION,
     limits::SECTION,
@@ -61,6 +67,10 @@ pub struct Config {
     pub mysql: MySqlConfig,
     /// `[kafka]`.
     pub kafka: KafkaConfig,
+    /// `[relay]`.
+    pub relay: RelayConfig,
+    /// `[ingest]`.
+    pub ingest: IngestConfig,
     /// `[cache]`.
     pub cache: CacheConfig,
     /// `[feed]`.
@@ -80,6 +90,8 @@ impl Default for Config {
             storage: StorageConfig::default(),
             mysql: MySqlConfig::default(),
             kafka: KafkaConfig::default(),
+            relay: RelayConfig::default(),
+            ingest: IngestConfig::default(),
             cache: CacheConfig::default(),
             feed: FeedConfig::default(),
             limits: LimitsConfig::default(),
@@ -100,6 +112,8 @@ impl Config {
         self.mysql.validate()?;
         let is_used = self.mysql.feed == FeedSource::Kafka;
         self.kafka.validate(if is_used { self.mysql.shards } else { 1 })?;
+        self.relay.validate()?;
+        self.ingest.validate()?;
         self.cache.validate()?;
         self.feed.validate()?;
         self.limits.validate()?;

@@ -12,6 +12,7 @@ pub mod node;
 pub mod readiness;
 pub mod reference;
 pub mod runtime;
+mod schema_registry;
 pub mod serving;
 pub mod shutdown;
 pub mod telemetry;

@@ -68,7 +68,7 @@ mod tests {
         let old = "a\n<!-- metrics:begin -->\nold\n<!-- metrics:end -->\nb\n";
         let new = with_tables(old).expect("both markers are there");
         assert!(new.starts_with("a\n<!-- metrics:begin -->\n| Metric "));
-        assert!(new.ends_with("|\n<!-- metrics:end -->\nb\n") && !new.contains("old"));
+        assert!(new.ends_with("|\n<!-- metrics:end -->\nb\n") && !new.contains("\nold\n"));
         assert_eq!(with_tables(&new).as_deref(), Ok(new.as_str()));
     }
 

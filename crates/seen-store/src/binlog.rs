@@ -23,6 +23,7 @@ mod connect;
 mod event;
 mod facts;
 mod gtid;
+mod lag;
 mod meaning;
 mod place;
 mod probe;
@@ -41,7 +42,7 @@ use std::time::Duration;
 use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
 use seen_filter::history::SeamFuture;
 use seen_filter::{
-    ChangeFeed, FeedError, FeedId, FeedReader, FeedStart, NamespaceId, Partition, Shard,
+    ChangeFeed, FeedError, FeedId, FeedLag, FeedReader, FeedStart, NamespaceId, Partition, Shard,
     StoreError, UserId,
 };
 use tokio::sync::{oneshot, watch};
@@ -139,7 +140,8 @@ impl BinlogFeed {
             states.insert(shard.shard, ShardState { config: shard.clone(), salt });
         }
         let closed = watch::Sender::new(false);
-        let shared = Arc::new(Shared { options, subjects, shards: states, closed });
+        let lags = feeds.iter().map(|feed| (*feed, Arc::default())).collect();
+        let shared = Arc::new(Shared { options, subjects, shards: states, lags, closed });
         Ok(Arc::new(Self { shared, feeds }))
     }
 
@@ -190,6 +192,10 @@ impl ChangeFeed for BinlogFeed {
 
     fn shards(&self) -> u16 {
         u16::try_from(self.shared.options.shards.len()).unwrap_or(u16::MAX)
+    }
+
+    fn lag(&self, feed: FeedId) -> Option<FeedLag> {
+        self.shared.lags.get(&feed)?.told()
     }
 
     fn open(

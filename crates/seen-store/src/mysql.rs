@@ -18,6 +18,7 @@ mod errors;
 mod finding;
 mod foreign;
 mod home;
+mod late;
 mod lease;
 mod look;
 mod map;
@@ -59,6 +60,7 @@ use seen_filter::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::binlog::{BinlogOptions, BinlogShard};
 use crate::request::{self, fence_users, invalid, partition_of};
@@ -289,11 +291,12 @@ impl MySqlStore {
         &self,
         namespace: NamespaceId,
         questions: Vec<Question>,
+        late_until: Option<Instant>,
     ) -> Result<Answers, StoreError> {
         request::questions(&questions)?;
         self.tables.get(namespace)?;
         if let [shard] = self.shards.as_slice() {
-            return shard.check(namespace, questions).await;
+            return shard.check(namespace, questions, late_until).await;
         }
         let mut found = vec![Vec::new(); questions.len()];
         let mut parts: BTreeMap<Shard, (Vec<usize>, Vec<Question>)> = BTreeMap::new();
@@ -306,7 +309,7 @@ impl MySqlStore {
         let is_one = parts.len() == 1;
         for (shard, (places, questions)) in parts {
             let shard = self.shards.get(usize::from(shard.get())).ok_or_else(pool::closed)?;
-            let answers = shard.check(namespace, questions).await?;
+            let answers = shard.check(namespace, questions, late_until).await?;
             // Each shard numbers its own commits.
             snapshot = answers.snapshot;
             snapshot.lower_bound = snapshot.lower_bound.filter(|_| is_one);
@@ -343,7 +346,19 @@ impl History for MySqlStore {
         namespace: NamespaceId,
         questions: Vec<Question>,
     ) -> SeamFuture<'_, Result<Answers, StoreError>> {
-        Box::pin(self.check_all(namespace, questions))
+        Box::pin(self.check_all(namespace, questions, None))
+    }
+
+    fn check_lag_us_max(&self) -> u64 {
+        self.late_lag_ms() * 1_000
+    }
+
+    fn check_late(
+        &self,
+        namespace: NamespaceId,
+        questions: Vec<Question>,
+    ) -> SeamFuture<'_, Result<Answers, StoreError>> {
+        Box::pin(self.check_all(namespace, questions, self.late_until()))
     }
 
     fn write(&self, writes: Vec<Write>) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {

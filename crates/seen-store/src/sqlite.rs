@@ -16,6 +16,7 @@ mod feed;
 mod flush;
 mod group;
 mod inner;
+mod lag;
 mod maintain;
 mod namespaces;
 mod open;
@@ -37,9 +38,9 @@ use seen_filter::history::{
     Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
 };
 use seen_filter::{
-    ChangeFeed, CommitStamp, FeedError, FeedId, FeedReader, FeedStart, FenceSeq, HashKey, History,
-    Incarnation, NamespaceId, NamespaceSettings, Partition, Shard, StoreError, StoreErrorKind,
-    Timeline, UserId,
+    ChangeFeed, CommitStamp, FeedError, FeedId, FeedLag, FeedReader, FeedStart, FenceSeq, HashKey,
+    History, Incarnation, NamespaceId, NamespaceSettings, Partition, Shard, StoreError,
+    StoreErrorKind, Timeline, UserId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -294,6 +295,10 @@ impl ChangeFeed for SqliteStore {
     fn feed_of(&self, namespace: NamespaceId, user: UserId) -> FeedId {
         let partition = partition_of(&self.inner.hash_key, user, self.inner.partitions);
         FeedId::new(namespace, Shard::new(0), partition)
+    }
+
+    fn lag(&self, feed: FeedId) -> Option<FeedLag> {
+        self.inner.lags.of(feed, self.inner.tail.head())
     }
 
     fn open(

@@ -5,8 +5,8 @@ mod binlog_world;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use binlog_world::{World, adds, fresh, next, own_mapping, stamp, told, until};
-use seen_filter::{FeedEvent, FeedStart, Kind};
+use binlog_world::{World, adds, feed_id, fresh, next, own_mapping, stamp, told, until};
+use seen_filter::{ChangeFeed, FeedEvent, FeedStart, Kind};
 use seen_store::mysql::{KindColumn, Name};
 use seen_testbed::MariaDb;
 
@@ -188,6 +188,27 @@ async fn readers_resume_at_every_event() {
         read.truncate(whole.len());
         assert_eq!(read, whole, "by {events_max}");
     }
+}
+
+#[tokio::test]
+async fn how_far_it_is_behind_is_told() {
+    let mut world = World::new(SERVER.port()).await;
+    assert_eq!(world.feed.lag(feed_id()), None, "nobody reads it");
+    let mut reader = world.at_head().await;
+    world.add(7, [1]).await;
+    world.drain(&mut reader).await;
+    let idle = loop {
+        let lag = world.feed.lag(feed_id()).expect("a lag");
+        if lag.records == Some(0) {
+            break lag;
+        }
+        next(&mut reader, 1).await;
+    };
+    assert_eq!(idle.behind_ms, Some(0));
+    world.add(7, [2]).await;
+    world.drain(&mut reader).await;
+    let later = world.feed.lag(feed_id()).expect("a lag");
+    assert!(later.position > idle.position, "{idle:?} {later:?}");
 }
 
 #[tokio::test]

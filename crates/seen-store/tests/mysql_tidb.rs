@@ -15,7 +15,7 @@ use seen_filter::{
     CommitStamp, History, Item, NamespaceId, NamespaceSettings, Retention, Shard, SnapshotId,
     UnixMillis, UserId,
 };
-use seen_store::mysql::{ExamineOptions, Finding};
+use seen_store::mysql::{ExamineOptions, Finding, TableMapping};
 use seen_store::{MySqlOptions, MySqlStore};
 use seen_testbed::{Server, Tidb, or_skip};
 use servers::{sharded_options, tidb};
@@ -402,4 +402,64 @@ fn mend_parts(mend: &str) -> usize {
         None => 1,
         Some((_, rest)) => rest.split(')').next().map_or(1, |names| names.split(", ").count()),
     }
+}
+
+/// Checks that may be late have connections of their own, which prove how late they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_may_be_late_where_that_is_proven() {
+    const LAG_MS: u64 = 5_000;
+    let Some(server) = tidb() else { return };
+    let late = MySqlOptions { check_lag_ms: LAG_MS, ..server.options() };
+    let store = server.store(late.clone(), settings()).await;
+    assert_eq!(store.check_lag_us_max(), LAG_MS * 1_000);
+    let first = store.write(mark(1, (0..500).step_by(2))).await.expect("marks").expect("a stamp");
+    // Late ones show it once it is old enough.
+    let shown = async {
+        let asked = || store.check_late(NS, vec![question(1, 498..499)]);
+        while asked().await.expect("a check").found != [[true]] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, shown).await.expect("in time");
+    let (before, _) = store.late_checks();
+    assert!(before > 0, "it was shown by a late one");
+    let expected = |ids: std::ops::Range<u64>| ids.map(|id| id % 2 == 0).collect::<Vec<bool>>();
+    // One key, one statement, several.
+    for ids in [4..5, 0..200, 0..500] {
+        let asked = store.check_late(NS, vec![question(1, ids.clone())]).await.expect("a check");
+        assert_eq!(asked.found, [expected(ids)]);
+        assert_eq!(asked.snapshot.lower_bound, None, "a late position proves nothing");
+    }
+    assert_eq!(store.late_checks(), (before + 3, 0));
+    // Whatever they have read, numbers go on as before, and fresh checks are fresh.
+    for id in 500..520 {
+        let stamp = store.write(mark(1, [id])).await.expect("a mark").expect("a stamp");
+        assert!(stamp.covers(first), "{stamp} after {first}");
+        store.check_late(NS, vec![question(1, 0..500)]).await.expect("a check");
+        let asked = store.check(NS, vec![question(1, id..id + 1)]).await.expect("a check");
+        assert_eq!(asked.found, [[true]]);
+    }
+    assert_eq!(store.late_checks(), (before + 23, 0));
+    // A server whose timestamps may be older than that is not asked.
+    let reopened = async |check_lag_ms, settings: Vec<NamespaceSettings>, mappings| {
+        let options = MySqlOptions { check_lag_ms, mappings, ..late.clone() };
+        let store = MySqlStore::open(options, settings).await.expect("a store");
+        for ids in [4..5, 0..500] {
+            let asked = store.check_late(NS, vec![question(1, ids.clone())]).await;
+            assert_eq!(asked.expect("a check").found, [expected(ids)]);
+        }
+        store.late_checks()
+    };
+    assert_eq!(reopened(2_000, settings(), Vec::new()).await, (0, 2));
+    assert_eq!(reopened(0, settings(), Vec::new()).await, (0, 0), "off");
+    // Nor are other people's tables: what they do to them is not known here.
+    let of_others = TableMapping::own(&settings()[0]).expect("a mapping");
+    assert_eq!(reopened(LAG_MS, settings(), vec![of_others]).await, (0, 0), "not ours");
+    let mut expiring = settings();
+    expiring[0].retention = Some(Retention { span_ms: 3_600_000, bucket_ms: 1_800_000 });
+    let options = MySqlOptions { check_lag_ms: LAG_MS, ..server.options() };
+    let store = server.store(options, expiring).await;
+    store.write(mark(1, [4])).await.expect("a mark");
+    let asked = store.check_late(NS, vec![question(1, 4..6)]).await.expect("a check");
+    assert_eq!((asked.found, store.late_checks()), (vec![vec![true, false]], (0, 0)), "buckets");
 }

@@ -281,3 +281,24 @@ async fn a_long_way_behind_is_caught_up_with_step_by_step() {
     assert_eq!(added, (0..200).chain([0]).collect::<Vec<_>>());
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_reader_is_behind_by_the_commits_that_it_has_not_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("seen.db")).await;
+    let feed = store.feed_of(NS, UserId::new(1));
+    assert_eq!(store.lag(feed), None, "nobody reads it");
+    let mut reader = ChangeFeed::open(&*store, feed, FeedStart::Head).await.expect("a reader");
+    events(&mut reader).await;
+    for item in 1..=3 {
+        store.write(mark(1, [item])).await.expect("a write");
+    }
+    let behind = store.lag(feed).expect("a lag");
+    assert_eq!(behind.records, Some(3));
+    while store.lag(feed).and_then(|lag| lag.records) != Some(0) {
+        events(&mut reader).await;
+    }
+    let none = store.lag(feed).expect("a lag");
+    assert_eq!((none.behind_ms, none.position), (Some(0), behind.position.map(|at| at + 3)));
+    store.close().await;
+}

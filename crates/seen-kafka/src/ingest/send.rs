@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics::Counter;
-use rdkafka::message::OwnedMessage;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::window::{Call, Window};
 use super::{IngestOptions, MarkFailure, MarkSink};
+use crate::sample::KafkaRecord;
 
 /// Pause after a failure, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ pub(super) struct Sent {
     pub ends: BTreeMap<i32, i64>,
     pub messages: u64,
     pub items: u64,
-    pub dead: Vec<(OwnedMessage, &'static str)>,
+    pub dead: Vec<(Arc<KafkaRecord>, &'static str)>,
 }
 
 /// Sends a window's marks, several at a time.

@@ -1,20 +1,18 @@
 //! Messages that are committed together, joined by user.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use rdkafka::Message;
-use rdkafka::message::OwnedMessage;
-use seen_dialect::Record;
-
-use super::Mark;
+use super::{Mark, Said};
 use crate::dead_letters::DeadLetters;
+use crate::sample::KafkaRecord;
 
 /// Some messages.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     calls: BTreeMap<(String, u64), Vec<Call>>,
-    /// Messages that say nothing, and why.
-    pub dead: Vec<(OwnedMessage, &'static str)>,
+    /// Messages of which something says nothing, and why.
+    pub dead: Vec<(Arc<KafkaRecord>, &'static str)>,
     /// By partition, the first message after these.
     pub ends: BTreeMap<i32, i64>,
     pub messages: u64,
@@ -22,16 +20,16 @@ pub(super) struct Window {
     bytes: usize,
 }
 
-/// What is sent at once: one user's messages, each with what it says.
+/// What is sent at once: of one user, messages with what they say.
 #[derive(Debug, Default)]
 pub(super) struct Call {
-    pub parts: Vec<(OwnedMessage, Mark)>,
+    pub parts: Vec<(Arc<KafkaRecord>, Mark)>,
     items: usize,
 }
 
 impl Call {
     /// One message alone.
-    pub fn of((message, mark): (OwnedMessage, Mark)) -> Self {
+    pub fn of((message, mark): (Arc<KafkaRecord>, Mark)) -> Self {
         Self { items: mark.items.len(), parts: vec![(message, mark)] }
     }
 
@@ -58,26 +56,31 @@ impl Window {
     }
 
     /// Adds a message and what it says.
-    pub fn add(
-        &mut self,
-        message: OwnedMessage,
-        said: Result<Mark, &'static str>,
-        items_max: usize,
-    ) {
-        self.ends.insert(message.partition(), message.offset() + 1);
+    pub fn add(&mut self, message: KafkaRecord, said: Said, items_max: usize) {
+        self.ends.insert(message.partition, message.offset + 1);
         self.messages += 1;
-        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-        self.bytes += length(message.key()) + length(message.payload());
-        let mark = match said {
-            Ok(mark) if mark.items.len() > items_max => {
-                return self.dead.push((message, "too_many_items"));
+        self.bytes += message.bytes();
+        let message = Arc::new(message);
+        for mark in said.marks {
+            if mark.items.is_empty() {
+                self.add_part((Arc::clone(&message), mark), items_max);
+                continue;
             }
-            Ok(mark) => mark,
-            Err(reason) => return self.dead.push((message, reason)),
-        };
-        self.items += mark.items.len();
-        let calls = self.calls.entry((mark.namespace.clone(), mark.user)).or_default();
+            // One message may hold more than one call may.
+            for items in mark.items.chunks(items_max.max(1)) {
+                let part = Mark { items: items.to_vec(), ..mark.clone() };
+                self.add_part((Arc::clone(&message), part), items_max);
+            }
+        }
+        if let Some(reason) = said.dead {
+            self.dead.push((message, reason));
+        }
+    }
+
+    fn add_part(&mut self, (message, mark): (Arc<KafkaRecord>, Mark), items_max: usize) {
         let count = mark.items.len();
+        self.items += count;
+        let calls = self.calls.entry((mark.namespace.clone(), mark.user)).or_default();
         match calls.last_mut().filter(|call| call.items + count <= items_max) {
             Some(call) => {
                 call.items += count;
@@ -94,33 +97,21 @@ impl Window {
 }
 
 /// Keeps a message that can never be written.
-pub(super) fn keep(letters: Option<&mut DeadLetters>, message: &OwnedMessage, reason: &str) {
-    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+pub(super) fn keep(letters: Option<&mut DeadLetters>, message: &KafkaRecord, reason: &str) {
+    let KafkaRecord { topic, partition, offset, .. } = message;
     tracing::warn!(topic, partition, offset, reason, "a message can never be written");
-    let record = Record {
-        topic,
-        partition,
-        offset,
-        timestamp_ms: message.timestamp().to_millis(),
-        key: message.key(),
-        value: message.payload(),
-        ..Record::default()
-    };
     if let Some(letters) = letters {
-        letters.keep(&record, reason);
+        message.with(|record| letters.keep(record, reason));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rdkafka::Timestamp;
     use seen_filter::Item;
 
-    fn message(partition: i32, offset: i64) -> OwnedMessage {
-        let value = Some(vec![0; 10]);
-        let at = Timestamp::NotAvailable;
-        OwnedMessage::new(value, None, "t".to_owned(), at, partition, offset, None)
+    fn message(partition: i32, offset: i64) -> KafkaRecord {
+        KafkaRecord { partition, offset, value: Some(vec![0; 10]), ..KafkaRecord::default() }
     }
 
     fn mark(user: u64, items: std::ops::Range<u64>) -> Mark {
@@ -128,20 +119,33 @@ mod tests {
         Mark { namespace: "first".to_owned(), user, items }
     }
 
+    fn said(marks: impl IntoIterator<Item = Mark>) -> Said {
+        Said { marks: marks.into_iter().collect(), dead: None }
+    }
+
     #[test]
     fn messages_are_joined_by_user_up_to_a_bound() {
         let mut window = Window::default();
-        window.add(message(0, 5), Ok(mark(1, 0..2)), 4);
-        window.add(message(0, 6), Ok(mark(2, 0..1)), 4);
-        window.add(message(1, 9), Ok(mark(1, 2..4)), 4);
-        window.add(message(0, 7), Ok(mark(1, 4..5)), 4);
-        window.add(message(1, 10), Err("not_json"), 4);
-        window.add(message(0, 8), Ok(mark(1, 0..5)), 4);
-        assert_eq!(window.ends, BTreeMap::from([(0, 9), (1, 11)]));
-        assert_eq!((window.messages, window.items(), window.bytes()), (6, 6, 60));
+        window.add(message(0, 5), said([mark(1, 0..2)]), 4);
+        window.add(message(0, 6), said([mark(2, 0..1)]), 4);
+        window.add(message(1, 9), said([mark(1, 2..4)]), 4);
+        window.add(message(0, 7), said([mark(1, 4..5)]), 4);
+        window.add(message(1, 10), Err("not_json").into(), 4);
+        assert_eq!(window.ends, BTreeMap::from([(0, 8), (1, 11)]));
+        assert_eq!((window.messages, window.items(), window.bytes()), (5, 6, 50));
         let reasons: Vec<_> = window.dead.iter().map(|(_, reason)| *reason).collect();
-        assert_eq!(reasons, ["not_json", "too_many_items"]);
+        assert_eq!(reasons, ["not_json"]);
         let marks: Vec<_> = window.take_calls().iter().filter_map(Call::mark).collect();
         assert_eq!(marks, [mark(1, 0..4), mark(1, 4..5), mark(2, 0..1)]);
+    }
+
+    #[test]
+    fn one_message_may_be_many_calls() {
+        let mut window = Window::default();
+        let many = Said { marks: vec![mark(1, 0..9), mark(2, 0..3)], dead: Some("row_deleted") };
+        window.add(message(0, 5), many, 4);
+        assert_eq!((window.messages, window.items(), window.dead.len()), (1, 12, 1));
+        let marks: Vec<_> = window.take_calls().iter().filter_map(Call::mark).collect();
+        assert_eq!(marks, [mark(1, 0..4), mark(1, 4..8), mark(1, 8..9), mark(2, 0..3)]);
     }
 }

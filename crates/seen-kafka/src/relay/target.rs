@@ -18,7 +18,8 @@ use crate::context::{Quiet, TopicConsumer};
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long an attempt may go on once the relay is to stop.
+/// How long an attempt may go on once the relay is to stop. The call under way at its end comes on top, and
+/// then giving the transaction up: [`ANSWER_MAX`] for that, five times as much for a commit.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Settings of librdkafka that nobody may set: what is promised rests on them.
@@ -195,7 +196,7 @@ impl Target {
             }
             self.metrics.retries.increment(1);
             tracing::warn!(topic = %self.topic, %error, "kafka did not take a transaction: once more");
-            self.abort(&mut stopped)?;
+            self.abort(&error, &mut stopped)?;
             self.is_in_time(&mut stopped, &error)?;
             pause();
         }
@@ -254,8 +255,9 @@ impl Target {
         }
     }
 
-    fn abort(&self, stopped: &mut Option<Instant>) -> Result<(), RelayError> {
-        while let Err(error) = self.producer.abort_transaction(ANSWER_MAX * 5) {
+    /// Gives a transaction up, of which this went wrong.
+    fn abort(&self, why: &KafkaError, stopped: &mut Option<Instant>) -> Result<(), RelayError> {
+        while let Err(error) = self.producer.abort_transaction(ANSWER_MAX) {
             if let Some(fatal) = self.fatal(&error) {
                 return Err(fatal);
             }
@@ -265,9 +267,14 @@ impl Target {
                 // There is none to abort: it was not begun, or it is over.
                 return Ok(());
             }
-            self.is_in_time(stopped, &error)?;
-            pause();
+            self.is_in_time(stopped, why)?;
+            // What was under way has failed by now. It is over once that was taken, which aborting waits
+            // for and does not do itself.
+            self.producer.poll(PAUSE);
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

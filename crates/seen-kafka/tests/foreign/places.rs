@@ -1,6 +1,7 @@
 //! Places in a topic: resuming, and what is not there any more.
 
-use seen_filter::{ChangeFeed, FeedEvent, FeedStart};
+use seen_filter::{ChangeFeed, FeedEvent, FeedReader, FeedStart, GapScope};
+use seen_testbed::Record;
 
 use super::world::{PARTITIONS, World, at_head, feed_id, fence, next, row, told_until, user_of};
 
@@ -43,14 +44,72 @@ async fn a_topic_that_was_made_anew_is_a_gap() {
     let mut reader = at_head(&feed, 1).await;
     (1..=5).for_each(|item| world.send(1, user, &row("c", item, user, item)));
     told_until(&mut reader, &format!("+{user}:5")).await;
-    world.kafka.delete_topic(&world.topic).expect("deleted");
-    world.kafka.create_topic(&world.topic, PARTITIONS, &[]).expect("a topic");
+    world.make_anew();
     world.send(1, user, &row("c", 6, user, 6));
     // What is there by then is in doubt like everything else; what comes is told.
     let told = told_until(&mut reader, "gap topic_recreated").await;
     assert_eq!(told, ["gap topic_recreated"]);
     world.send(1, user, &row("c", 7, user, 7));
     told_until(&mut reader, &format!("+{user}:7")).await;
+}
+
+/// Records of another topic are at the old places: what lies before them would be missing without a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_topic_that_has_passed_the_old_place_is_a_gap() {
+    let Some(world) = World::new("passed_while_read") else { return };
+    let feed = world.feed().await;
+    let user = user_of(&feed, 1);
+    let mut reader = at_head(&feed, 1).await;
+    (1..=5).for_each(|item| world.send(1, user, &row("c", item, user, item)));
+    told_until(&mut reader, &format!("+{user}:5")).await;
+    let key = format!("{{\"user_id\":{user}}}");
+    let records: Vec<_> =
+        (6..=15).map(|item| Record::new(&key, &row("c", item, user, item))).collect();
+    world.make_anew();
+    world.kafka.send(&world.topic, 1, &records).expect("sent");
+    told_until(&mut reader, "gap topic_recreated").await;
+    world.send(1, user, &row("c", 16, user, 16));
+    let told = told_until(&mut reader, &format!("+{user}:16")).await;
+    assert!(!told.contains(&"gap topic_recreated".to_owned()), "{told:?}");
+}
+
+/// The same for a process that was away meanwhile; whoever has been there all the time names places of
+/// the new topic as that one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_in_a_topic_of_the_same_name_is_none_in_this() {
+    let Some(world) = World::new("passed_while_away") else { return };
+    let feed = world.feed().await;
+    let user = user_of(&feed, 1);
+    let mut reader = at_head(&feed, 1).await;
+    (1..=5).for_each(|item| world.send(1, user, &row("c", item, user, item)));
+    let mut old = None;
+    for item in 1..=5 {
+        let batch = reader.next(1).await.expect("a batch");
+        assert!(matches!(batch.events[..], [FeedEvent::Add { .. }]), "{item}: {batch:?}");
+        old = Some(batch.resume);
+    }
+    let start = FeedStart::At(old.expect("read"));
+    world.make_anew();
+    (6..=15).for_each(|item| world.send(1, user, &row("c", item, user, item)));
+    told_until(&mut reader, "gap topic_recreated").await;
+
+    let other = world.feed().await;
+    let mut later = other.open(feed_id(1), start).await.expect("a reader");
+    let first = next(&mut later).await;
+    let gap = FeedEvent::Gap { scope: GapScope::Partition, reason: "timeline_changed" };
+    assert_eq!(first.events.first(), Some(&gap), "{first:?}");
+    world.send(1, user, &row("c", 16, user, 16));
+    let place = async |reader: &mut Box<dyn FeedReader>| loop {
+        let batch = next(reader).await;
+        if batch
+            .events
+            .iter()
+            .any(|event| matches!(event, FeedEvent::Add { item, .. } if item.id.get() == 16))
+        {
+            return batch.resume;
+        }
+    };
+    assert_eq!(place(&mut later).await, place(&mut reader).await);
 }
 
 /// Until it has come through all partitions a fence proves nothing, once partitions were added.

@@ -10,7 +10,9 @@ use seen_filter::{
     ChangeFeed, CommitStamp, Domain, FeedBatch, FeedEvent, FeedId, FeedProof, FeedReader,
     FeedStart, NamespaceId, Partition, Shard, Timeline, UserId,
 };
-use seen_kafka::{Digits, KafkaFeed, KafkaOptions, KeyTemplate, Partitioner, TopicOptions};
+use seen_kafka::{
+    Digits, KafkaFeed, KafkaOptions, KeyTemplate, Partitioner, SchemaOptions, TopicOptions,
+};
 use seen_testbed::{Kafka, Record, or_skip};
 use tokio::sync::watch;
 
@@ -21,24 +23,33 @@ const NUMBER: u16 = 4;
 
 /// One topic of its own on the Kafka of all tests.
 pub struct World {
-    pub kafka: &'static Kafka,
+    pub kafka: Arc<Kafka>,
     pub topic: String,
 }
 
 impl World {
     /// `None`, loudly, where there is no Kafka to be had.
     pub fn new(topic: &str) -> Option<Self> {
-        static KAFKA: OnceLock<Option<Kafka>> = OnceLock::new();
-        let kafka = KAFKA.get_or_init(|| or_skip(Kafka::start())).as_ref()?;
+        static KAFKA: OnceLock<Option<Arc<Kafka>>> = OnceLock::new();
+        let kafka = KAFKA.get_or_init(|| or_skip(Kafka::start()).map(Arc::new)).clone()?;
+        Some(Self::on(kafka, topic))
+    }
+
+    /// A topic on a Kafka of one's own, which may be stopped.
+    pub fn on(kafka: Arc<Kafka>, topic: &str) -> Self {
         kafka.create_topic(topic, PARTITIONS, &[]).expect("a topic");
-        Some(Self { kafka, topic: topic.to_owned() })
+        Self { kafka, topic: topic.to_owned() }
+    }
+
+    /// Deletes the topic, and makes another one of its name.
+    pub fn make_anew(&self) {
+        self.kafka.delete_topic(&self.topic).expect("deleted");
+        self.kafka.create_topic(&self.topic, PARTITIONS, &[]).expect("a topic");
     }
 
     /// A feed, as a process would make it at its start.
     pub async fn feed(&self) -> Arc<KafkaFeed> {
-        let template = KeyTemplate::parse("{\"user_id\":{user}}", Digits::Signed);
-        let partitioner = Partitioner::Key(template.expect("a template"));
-        self.connect(partitioner, FeedProof::Fences).await
+        self.connect(by_key(), FeedProof::Fences).await
     }
 
     /// A feed whose producer chooses partitions in this way, proven in this way. Timestamps of TiDB are
@@ -54,39 +65,7 @@ impl World {
         partitioner: Partitioner,
         proof: FeedProof,
     ) -> Arc<KafkaFeed> {
-        let (_, namespace_ids) = watch::channel(HashMap::from([(NUMBER, NS)]));
-        let options = KafkaOptions {
-            brokers: self.kafka.bootstrap(),
-            client: BTreeMap::new(),
-            topics: vec![TopicOptions {
-                shard: Shard::new(0),
-                topic: self.topic.clone(),
-                partitioner,
-                namespaces: vec![(NS, "feed_read".to_owned())],
-                tables: vec![
-                    (Some(NS), FollowedTable::own(database, "feed_read")),
-                    (None, FollowedTable::control(database)),
-                ],
-                namespace_ids,
-            }],
-            hash_key: HashKey::new(1, [7; 16]),
-            dialect: None,
-            proof,
-            stamp_of: Arc::new(|_, position| match position {
-                Position::CommitTs(ts) => {
-                    Some(CommitStamp::new(Domain::new(0), Timeline::new(7), *ts))
-                }
-                _ => None,
-            }),
-            partitions: None,
-            connect_timeout_ms: 30_000,
-            heartbeat_ms: 200,
-            queue_events_max: 64,
-            fetch_kib_max: 1_024,
-            dead_letters: None,
-        };
-        let connecting = tokio::task::spawn_blocking(move || KafkaFeed::connect(options));
-        connecting.await.expect("no panic").expect("a feed")
+        connect(options(&self.kafka.bootstrap(), &self.topic, database, partitioner, proof)).await
     }
 
     /// Puts a record of a user into a partition.
@@ -99,6 +78,58 @@ impl World {
         let sent = self.kafka.send(&self.topic, i32::from(partition), &[record]);
         sent.expect("sent");
     }
+}
+
+/// What a feed is told that follows this topic.
+pub fn options(
+    brokers: &str,
+    topic: &str,
+    database: &str,
+    partitioner: Partitioner,
+    proof: FeedProof,
+) -> KafkaOptions {
+    let (_, namespace_ids) = watch::channel(HashMap::from([(NUMBER, NS)]));
+    KafkaOptions {
+        brokers: brokers.to_owned(),
+        client: BTreeMap::new(),
+        topics: vec![TopicOptions {
+            shard: Shard::new(0),
+            topic: topic.to_owned(),
+            partitioner,
+            namespaces: vec![(NS, "feed_read".to_owned())],
+            tables: vec![
+                (Some(NS), FollowedTable::own(database, "feed_read")),
+                (None, FollowedTable::control(database)),
+            ],
+            namespace_ids,
+        }],
+        hash_key: HashKey::new(1, [7; 16]),
+        dialect: None,
+        schemas: SchemaOptions::default(),
+        proof,
+        stamp_of: Arc::new(|_, position| match position {
+            Position::CommitTs(ts) => Some(CommitStamp::new(Domain::new(0), Timeline::new(7), *ts)),
+            _ => None,
+        }),
+        partitions: None,
+        connect_timeout_ms: 30_000,
+        heartbeat_ms: 200,
+        queue_events_max: 64,
+        fetch_kib_max: 1_024,
+        dead_letters: None,
+    }
+}
+
+/// A feed, as a process would make it at its start.
+pub async fn connect(options: KafkaOptions) -> Arc<KafkaFeed> {
+    let connecting = tokio::task::spawn_blocking(move || KafkaFeed::connect(options));
+    connecting.await.expect("no panic").expect("a feed")
+}
+
+/// Partitions by keys, as Debezium writes them.
+pub fn by_key() -> Partitioner {
+    let template = KeyTemplate::parse("{\"user_id\":{user}}", Digits::Signed);
+    Partitioner::Key(template.expect("a template"))
 }
 
 /// The feed of a partition.

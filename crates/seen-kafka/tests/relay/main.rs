@@ -1,5 +1,6 @@
 //! The relay from a store in memory to librdkafka's mock cluster, and to a real Kafka.
 
+mod conformance;
 mod real;
 mod resume;
 mod stage;

@@ -1,7 +1,7 @@
 //! A source, a mock cluster, and what came out.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -20,6 +20,9 @@ use seen_store::StorageClock;
 use seen_store::memory::{MemoryOptions, MemoryStore};
 
 pub const NS: NamespaceId = NamespaceId::new(0);
+
+/// Longer than any machine is busy: what takes longer stands still.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One value of a target's partition, read.
 #[derive(Clone, Debug)]
@@ -133,16 +136,42 @@ impl Stage {
     }
 }
 
-/// Everything of a topic, by partition.
-pub fn read(brokers: &str, topic: &str) -> Vec<Vec<Value>> {
-    let consumer: BaseConsumer = ClientConfig::new()
+fn consumer(brokers: &str) -> BaseConsumer {
+    ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "test")
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", "10")
         .create()
-        .expect("a consumer");
+        .expect("a consumer")
+}
+
+/// Waits until a record has come to a topic whose partitions ended here. Where they end now does not tell
+/// that: what ends a transaction takes a place as well, and may come after its acknowledgement. `look` is
+/// called in between.
+pub fn wait_for_record(brokers: &str, topic: &str, ends: &[i64], look: impl Fn()) {
+    let consumer = consumer(brokers);
+    let mut list = TopicPartitionList::new();
+    for (partition, end) in (0..).zip(ends) {
+        list.add_partition_offset(topic, partition, Offset::Offset(*end)).expect("a partition");
+    }
+    consumer.assign(&list).expect("assigned");
+    let began = Instant::now();
+    loop {
+        match consumer.poll(Duration::from_millis(100)) {
+            None | Some(Err(KafkaError::PartitionEOF(_))) => {}
+            Some(Err(error)) => panic!("{error}"),
+            Some(Ok(_)) => return,
+        }
+        assert!(began.elapsed() < PATIENCE, "nothing is written");
+        look();
+    }
+}
+
+/// Everything of a topic, by partition.
+pub fn read(brokers: &str, topic: &str) -> Vec<Vec<Value>> {
+    let consumer = consumer(brokers);
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("metadata");
     let count = metadata.topics()[0].partitions().len();
     let mut list = TopicPartitionList::new();

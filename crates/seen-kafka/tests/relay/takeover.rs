@@ -2,13 +2,16 @@
 //! transactional id be: a second relay ends the first in the tests of the real Kafka.)
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use seen_filter::{ChangeFeed, FeedEvent};
 use seen_kafka::relay::{RelayError, RelayOptions, Relayed, relay};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::stage::{Stage, Value, drain, user_of};
+use super::stage::{PATIENCE, Stage, Value, drain, user_of};
 
 /// A relay that goes on until it is told to stop.
 fn going_on(
@@ -54,6 +57,29 @@ async fn what_was_told_while_kafka_was_away_is_not_lost() {
     .await;
     stop.send(()).expect("it runs");
     running.await.expect("no panic").expect("a good end");
+}
+
+/// A runtime ends when its blocking calls have: a relay that went on trying would hold that up for good.
+#[test]
+fn a_relay_that_nobody_waits_for_ends_although_kafka_is_silent() {
+    let (is_over, over) = channel();
+    std::thread::spawn(move || {
+        let runtime = Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = silent.local_addr().expect("an address").to_string();
+            let stage = Stage::new(1);
+            let source: Arc<dyn ChangeFeed> = Arc::new(stage.store.clone());
+            let options = stage.options_at(address, "t");
+            let running = tokio::spawn(relay(source, options, std::future::pending()));
+            // By now it waits for an answer.
+            silent.accept().await.expect("a client");
+            running.abort();
+        });
+        drop(runtime);
+        is_over.send(()).expect("awaited");
+    });
+    over.recv_timeout(PATIENCE).expect("it ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,7 +40,8 @@ impl Rules {
         }
         let suspects = self.advance(now, lane, &batch.events, effects);
         self.rebuild_suspects(now, lane, suspects, effects);
-        if batch.caught_up && self.settings.quiet_is_fresh {
+        let proves = self.settings.quiet_is_fresh || !self.defends(Rule::R9Quiet);
+        if batch.caught_up && proves {
             lane.set_fresh(now);
         }
         Outcome::Done
@@ -83,8 +84,12 @@ impl Rules {
             }
         }
         match *event {
+            // Whoever fills a topic may say again what the source said before a remove, and at places of
+            // its own: no number tells such an add from a later one.
             FeedEvent::Add { stamp, user, item } => {
-                doubtful = again || state.journal.removes(user, item);
+                doubtful = again
+                    || state.journal.removes(user, item)
+                    || (!self.settings.quiet_is_fresh && state.ring.removed_last(user, item));
                 let change = change(stamp, now, Op::Add(item), doubtful);
                 state.ring.push(user, stamp, change, again);
             }
@@ -195,7 +200,7 @@ impl Rules {
                     // Row 25: as fresh as when the fence was begun. A feed that is never quiet has no
                     // other proof.
                     let own = writer == self.settings.incarnation;
-                    if own && state.fences.came(seq) {
+                    if own && state.fences.came(seq) && self.defends(Rule::R9Passed) {
                         self.doubt_lane(now, lane, &mut state, "fence_lost", effects);
                     }
                     if let Some(began) = self.fence_returned(&mut state, writer, seq) {
@@ -235,7 +240,11 @@ impl Rules {
 
     /// A fence that stands for a commit comes back with it.
     fn pass_fence(&self, lane: &Lane, state: &mut LaneState) {
-        if let Some(seq) = state.fences.passed(state.cover)
+        let passed = match self.defends(Rule::R9Stands) {
+            true => state.fences.passed(state.cover),
+            false => state.fences.passed_too_soon(),
+        };
+        if let Some(seq) = passed
             && let Some(began) = self.fence_returned(state, self.settings.incarnation, seq)
         {
             lane.set_fresh(began);
@@ -258,7 +267,7 @@ impl Rules {
         Outcome::Done
     }
 
-    fn fence_returned(
+    pub(super) fn fence_returned(
         &self,
         state: &mut LaneState,
         writer: Incarnation,

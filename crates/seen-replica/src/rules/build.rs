@@ -159,7 +159,12 @@ impl Rules {
         };
         let mut lane_state = lane.state.lock();
         self.admit(&build, &lane_state, &snapshot, origin)?;
-        let lower = snapshot.lower_bound;
+        // Numbers that the feed does not share put none of its events before or after the snapshot: time
+        // has to, for own commits as well, lest a remove counts as shown and the add before it does not.
+        let shared = |lower: &CommitStamp| {
+            lane_state.applied.is_none_or(|applied| applied.domain == lower.domain)
+        };
+        let lower = snapshot.lower_bound.filter(shared);
         let proof = Proof { lower, began: build.began, lag_us: self.lag_us(origin) };
         if user_epoch < side.user_epoch && !proof.began_after(side.user_epoch_at) {
             return Err(Refusal::UserEpoch);

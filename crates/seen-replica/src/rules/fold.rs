@@ -70,6 +70,11 @@ impl Folded {
         }
     }
 
+    /// The last word on an item that stands as added.
+    pub fn added(&self, item: Item) -> Option<Last> {
+        self.items.get(&item).filter(|last| last.added).copied()
+    }
+
     /// The items that stand as added.
     pub fn adds(&self) -> impl Iterator<Item = (Item, Last)> + '_ {
         self.items.iter().filter(|(_, last)| last.added).map(|(item, last)| (*item, *last))

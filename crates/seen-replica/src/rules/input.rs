@@ -9,7 +9,7 @@ use seen_filter::state::UserState;
 use seen_filter::verdicts::Verdicts;
 use seen_filter::{
     CommitStamp, FeedBatch, FeedId, FenceSeq, Generation, Incarnation, Item, Kind,
-    NamespaceSettings, SnapshotId, UnixMillis, UserEpoch, UserId,
+    NamespaceSettings, SnapshotId, Tick, UnixMillis, UserEpoch, UserId,
 };
 use smallvec::SmallVec;
 
@@ -143,6 +143,16 @@ pub struct Checked<'a> {
     pub snapshot: SnapshotId,
 }
 
+impl<'a> Checked<'a> {
+    /// The input that it is, by what the read had allowed: [`ReadAnswer::late_from`].
+    pub fn answering(self, late_from: Option<Tick>) -> Input<'a> {
+        match late_from {
+            Some(from) => Input::CheckedLate { checked: self, from },
+            None => Input::Checked(self),
+        }
+    }
+}
+
 /// Where the contents of an install come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -174,6 +184,13 @@ pub enum Input<'a> {
     Read(Read<'a>),
     /// A point check came back.
     Checked(Checked<'a>),
+    /// A point check that was allowed to be late came back.
+    CheckedLate {
+        /// The check.
+        checked: Checked<'a>,
+        /// From [`ReadAnswer::late_from`].
+        from: Tick,
+    },
     /// A write is about to be sent to storage.
     BeginWrite {
         /// Whose.
@@ -308,6 +325,8 @@ pub enum Input<'a> {
         item: Item,
         /// Does storage have it?
         found: bool,
+        /// When storage said so.
+        at: Tick,
     },
 }
 
@@ -346,6 +365,9 @@ pub struct ReadAnswer {
     pub exact: bool,
     /// The share of unread items that this entry may call "seen".
     pub rate: f64,
+    /// Where set, the point check may be late, as long as it shows everything of before this tick:
+    /// what came since is here.
+    pub late_from: Option<Tick>,
 }
 
 /// Why an install or transfer was refused.
@@ -393,7 +415,7 @@ pub enum Outcome {
     Done,
     /// To [`Input::Read`]. Boxed nowhere: the hot path allocates nothing.
     Answer(ReadAnswer),
-    /// To [`Input::Checked`]: which of the items, by index, are seen; and whether one of them is
+    /// To [`Input::Checked`] and [`Input::CheckedLate`]: which of the items, by index, are seen; and whether one of them is
     /// "seen" only because a removal of it could not be ordered.
     Decided {
         /// By index into the items asked.
@@ -416,6 +438,9 @@ pub enum Outcome {
     /// To [`Input::VerifiedUnread`]: storage has an item that was answered "unread", and nothing
     /// that happened meanwhile explains it.
     FalseNegative,
+    /// To [`Input::VerifiedUnread`]: the row may still be on its way. Once the feed has proved itself
+    /// fresher than that, the same input has another answer.
+    OnItsWay,
     /// To [`Input::Shed`]: how many entries were freed.
     Shed(usize),
 }

@@ -82,6 +82,12 @@ impl Fences {
         self.outstanding.iter().rev().find(passed).map(|fence| fence.seq)
     }
 
+    /// Sabotage of R9: the fence that stands for a commit, complete or not.
+    pub fn passed_too_soon(&self) -> Option<FenceSeq> {
+        let standing = |fence: &&Outstanding| fence.stands_at.is_some();
+        self.outstanding.iter().rev().find(standing).map(|fence| fence.seq)
+    }
+
     /// An own fence is committed: it will come back, before any later one.
     pub fn written(&mut self, seq: FenceSeq) {
         if !self.came.contains(&seq.get()) && self.written.len() < FENCES_REMEMBERED_MAX {

@@ -8,6 +8,7 @@ use super::Rules;
 use super::fold::Folded;
 use super::input::{Checked, Claim, Doubt, Effect, Effects, Outcome, Read, ReadAnswer};
 use super::lane::Lane;
+use super::late::came_since;
 use super::sabotage::Rule;
 use super::side::Side;
 use super::table::{Slot, Stripe, Trust};
@@ -21,7 +22,7 @@ impl Rules {
         let lane = if self.defends(Rule::R7) { followed } else { self.any_lane(read.user) };
         let Some(lane) = lane else {
             // Row 34: a user of somebody else's is answered by storage and never cached.
-            return self.unknown(read, Doubt::NotFollowed);
+            return self.unknown(read, Doubt::NotFollowed, None);
         };
         // What is covered is read before the bits: the bits then hold at least as much.
         let uncovered = self.uncovered(now, lane, read.claims, effects);
@@ -40,7 +41,9 @@ impl Rules {
             if read.build {
                 self.begin_build(now, stripe, lane, read.user, true, effects);
             }
-            return self.unknown(read, Doubt::Cold);
+            let holds = uncovered.is_empty() && !stale;
+            let late_from = if holds { self.late_from(now, lane, read) } else { None };
+            return self.unknown(read, Doubt::Cold, late_from);
         };
         if read.build {
             slot.touch();
@@ -61,7 +64,7 @@ impl Rules {
     }
 
     /// Nothing is known in memory: every candidate is asked.
-    fn unknown(&self, read: &Read<'_>, doubt: Doubt) -> ReadAnswer {
+    fn unknown(&self, read: &Read<'_>, doubt: Doubt, late_from: Option<Tick>) -> ReadAnswer {
         let mut candidates = 0;
         read.candidates.visit(&mut |_, ids| candidates += ids.len());
         ReadAnswer {
@@ -72,6 +75,7 @@ impl Rules {
             doubt: Some(doubt),
             exact: false,
             rate: self.settings.namespace.false_positive_rate,
+            late_from,
         }
     }
 
@@ -115,7 +119,8 @@ impl Rules {
         let likely = bits.without(&seen);
         let doubt = doubt.or_else(|| (!ask.is_empty()).then_some(Doubt::Asked));
         let rate = self.settings.namespace.false_positive_rate;
-        ReadAnswer { seen, ask, likely, candidates, doubt, exact, rate }
+        // Whatever is asked about a user who is cached is in doubt: it is asked fresh.
+        ReadAnswer { seen, ask, likely, candidates, doubt, exact, rate, late_from: None }
     }
 
     /// True if a claim concerns this partition and is not backed by the own journal.
@@ -163,8 +168,8 @@ impl Rules {
     }
 
     /// Ors a point check with what may be newer than its snapshot: pending, journal, and the folded
-    /// ring (rule R5, row 50).
-    pub(super) fn checked(&self, checked: &Checked<'_>) -> Outcome {
+    /// ring (rule R5, row 50). `late_from` is set if it was allowed to be late.
+    pub(super) fn checked(&self, checked: &Checked<'_>, late_from: Option<Tick>) -> Outcome {
         let mut seen = Verdicts::new();
         for (at, found) in checked.found.iter().enumerate() {
             if *found {
@@ -189,15 +194,18 @@ impl Rules {
         let lower = checked.snapshot.lower_bound;
         let shown = |stamp: Option<CommitStamp>| lower.zip(stamp).is_some_and(|(l, s)| l.covers(s));
         let folded = Folded::new(changes, |change| shown(change.stamp));
-        let mut contested = false;
+        let mut contested = late_from.is_some_and(|from| !state.ring.reaches_tick(from));
         for (at, item) in checked.items.iter().enumerate() {
             let verdict = folded.verdict(*item);
             let own = state.journal.adds(checked.user, *item).any(|row| !shown(row.stamp));
             if (own || verdict == Some(true)) && !seen.get(at) {
                 seen.set(at);
                 // Storage does not show it, or no longer: a remove that is acknowledged elsewhere
-                // may not have come by here yet (rule R10).
-                contested = true;
+                // may not have come by here yet (rule R10). Or the check was late.
+                let since = late_from.is_some_and(|from| {
+                    came_since(from, folded.added(*item), &state.journal, checked.user, *item)
+                });
+                contested |= !since;
             }
             // Storage, or the journal, still says "seen" where a remove may have come later.
             let removed = side.is_some_and(|side| side.is_contested(*item)) && lower.is_none();
@@ -206,17 +214,18 @@ impl Rules {
         Outcome::Decided { seen, contested }
     }
 
-    /// Row 55: storage has an item that was answered "unread". Either it arrived meanwhile, or a
-    /// false negative was given: then the entry is not believed any more.
+    /// Row 55: storage has an item that was answered "unread". Either it arrived meanwhile, or is on its
+    /// way, or a false negative was given: then the entry is not believed any more. `found` is the item
+    /// if storage had it `at` that time.
     pub(super) fn verified_unread(
         &self,
         now: Tick,
         user: UserId,
-        item: Item,
-        found: bool,
+        found: Option<Item>,
+        at: Tick,
         effects: &mut Effects,
     ) -> Outcome {
-        let Some(lane) = self.lane(user).filter(|_| found) else { return Outcome::Done };
+        let (Some(item), Some(lane)) = (found, self.lane(user)) else { return Outcome::Done };
         let mut stripe = self.stripe(user);
         let epoch = lane.epoch();
         let contested = stripe.side.get(&user).is_some_and(|side| side.is_contested(item));
@@ -224,6 +233,9 @@ impl Rules {
         let doubted = slot.trust == Trust::Dirty || slot.epoch != epoch || contested;
         if doubted || slot.state.contains(&self.key, item) {
             return Outcome::Done;
+        }
+        if lane.fresh_at() <= at {
+            return Outcome::OnItsWay;
         }
         slot.trust = Trust::Dirty;
         effects.push(Effect::Doubted { feed: lane.feed, reason: "false_negative" });

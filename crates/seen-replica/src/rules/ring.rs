@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use seen_filter::{CommitStamp, Tick, UserId};
+use seen_filter::{CommitStamp, Item, Tick, UserId};
 
 use super::side::{Change, Op};
 
@@ -21,6 +21,9 @@ struct Event {
     before: u64,
 }
 
+/// Most events of a user that are looked through for one item; beyond that a remove is assumed.
+const LOOKED_THROUGH_MAX: usize = 1_024;
+
 /// The ring of one partition.
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -29,6 +32,8 @@ pub(super) struct Ring {
     first: u64,
     /// The number of each user's newest event.
     newest: HashMap<UserId, u64, ahash::RandomState>,
+    /// How many removes of each user it holds.
+    removes: HashMap<UserId, u32, ahash::RandomState>,
     events_max: usize,
     /// Every event above this stamp is kept; `None` if not even that is known.
     floor: Option<CommitStamp>,
@@ -42,6 +47,7 @@ impl Ring {
             events: VecDeque::new(),
             first: 1,
             newest: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 1, 2, 3)),
+            removes: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 1, 2, 4)),
             events_max: (bytes_max / RING_EVENT_BYTES).max(16),
             floor: None,
             complete_since: now,
@@ -61,6 +67,9 @@ impl Ring {
         let number = self.first + self.events.len() as u64;
         let before = self.newest.insert(user, number).unwrap_or(0);
         let Change { op, at: delivered, doubtful, .. } = change;
+        if !matches!(op, Op::Add(_)) {
+            *self.removes.entry(user).or_default() += 1;
+        }
         self.events.push_back(Event { user, stamp, op, delivered, doubtful, before });
     }
 
@@ -68,6 +77,14 @@ impl Ring {
         let Some(event) = self.events.pop_front() else { return };
         if self.newest.get(&event.user) == Some(&self.first) {
             self.newest.remove(&event.user);
+        }
+        if !matches!(event.op, Op::Add(_))
+            && let Some(left) = self.removes.get_mut(&event.user)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.removes.remove(&event.user);
+            }
         }
         self.first += 1;
         // A cut by the bound counts as the floor (rule R2). The rest of the cut event's commit may
@@ -84,6 +101,7 @@ impl Ring {
         self.first += self.events.len() as u64;
         self.events.clear();
         self.newest.clear();
+        self.removes.clear();
         self.floor = None;
         self.complete_since = now;
     }
@@ -146,6 +164,28 @@ impl Ring {
         }
     }
 
+    /// True if the last that the ring holds about an item is a remove.
+    pub fn removed_last(&self, user: UserId, item: Item) -> bool {
+        if !self.removes.contains_key(&user) {
+            return false;
+        }
+        let mut number = self.newest.get(&user).copied().unwrap_or(0);
+        for _ in 0..LOOKED_THROUGH_MAX {
+            let Some(event) =
+                number.checked_sub(self.first).and_then(|at| self.events.get(at as usize))
+            else {
+                return false;
+            };
+            match event.op {
+                Op::Add(added) if added == item => return false,
+                Op::RemoveAll => return true,
+                Op::Remove(removed) if removed == item => return true,
+                Op::Add(_) | Op::Remove(_) => number = event.before,
+            }
+        }
+        true
+    }
+
     /// True if the ring holds events of this user.
     pub fn knows(&self, user: UserId) -> bool {
         self.newest.contains_key(&user)
@@ -164,7 +204,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use seen_filter::{Domain, Item, Timeline};
+    use seen_filter::{Domain, Timeline};
 
     fn stamp(position: u64) -> CommitStamp {
         CommitStamp::new(Domain::new(0), Timeline::new(1), position)
@@ -173,6 +213,28 @@ mod tests {
     fn add(n: u64) -> Change {
         let op = Op::Add(Item::new(0, n));
         Change { stamp: Some(stamp(n)), at: Tick::new(n), op, doubtful: false }
+    }
+
+    #[test]
+    fn the_last_word_on_an_item_is_found_while_it_is_kept() {
+        let (user, x, y) = (UserId::new(1), Item::new(0, 7), Item::new(0, 8));
+        let mut ring = Ring::new(16 * RING_EVENT_BYTES, 9, Tick::new(0));
+        let mut push = |n, op| {
+            let change = Change { stamp: Some(stamp(n)), at: Tick::new(n), op, doubtful: false };
+            ring.push(user, stamp(n), change, false);
+            (ring.removed_last(user, x), ring.removed_last(user, y))
+        };
+        assert_eq!(push(1, Op::Add(x)), (false, false));
+        assert_eq!(push(2, Op::Remove(x)), (true, false));
+        assert_eq!(push(3, Op::Add(y)), (true, false));
+        assert_eq!(push(4, Op::RemoveAll), (true, true));
+        assert_eq!(push(5, Op::Add(x)), (false, true));
+        // Both removes fall out.
+        let kept: Vec<bool> = (6..25).map(|n| push(n, Op::Add(Item::new(0, n + 100))).1).collect();
+        assert!(kept[0] && !kept[18]);
+        assert_eq!(push(25, Op::Remove(y)), (false, true));
+        ring.reset(Tick::new(30));
+        assert!(!ring.removed_last(user, y));
     }
 
     #[test]

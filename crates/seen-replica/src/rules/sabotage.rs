@@ -3,7 +3,7 @@
 
 use super::Rules;
 
-/// One of the ten rules.
+/// One of the ten rules, or one part of R9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "named as in the table of the module `rules`")]
 pub enum Rule {
@@ -17,11 +17,19 @@ pub enum Rule {
     R8,
     R9,
     R10,
+    /// A fence has come back when it does, and not when it is begun, written or not.
+    R9Begun,
+    /// A commit that stands for a fence proves it when it is complete, and not before.
+    R9Stands,
+    /// A fence that passes a written one tells of lost events.
+    R9Passed,
+    /// A feed that is not the source is not fresh because nothing follows in it (row 25).
+    R9Quiet,
 }
 
 impl Rule {
     /// All rules, in order.
-    pub const ALL: [Rule; 10] = [
+    pub const ALL: [Rule; 14] = [
         Rule::R1,
         Rule::R2,
         Rule::R3,
@@ -32,6 +40,10 @@ impl Rule {
         Rule::R8,
         Rule::R9,
         Rule::R10,
+        Rule::R9Begun,
+        Rule::R9Passed,
+        Rule::R9Stands,
+        Rule::R9Quiet,
     ];
 }
 

@@ -289,14 +289,18 @@ impl Rules {
     }
 
     /// Keeps a change for the install of a build under way. One too many aborts the build: it is
-    /// refused at its install (row 8). A change without a stamp cannot be folded: the journal has it
-    /// until its event has come back with one.
+    /// refused at its install (row 8). A change without a stamp, or with one of another numbering than the
+    /// feed's, cannot be folded: the journal has it until its event has come back with one.
     fn hold_back(&self, stripe: &mut Stripe, user: UserId, change: Change) {
         let Some(build) = stripe.side.get_mut(&user).and_then(|side| side.build.as_mut()) else {
             return;
         };
+        let applied = self.any_lane(user).and_then(|lane| lane.state.lock().applied);
+        let folds = |stamp| applied.is_none_or(|applied: CommitStamp| applied.comparable(stamp));
         // One beyond the bound marks the overflow.
-        if change.stamp.is_some() && build.pending.len() <= self.settings.pending_events_max {
+        if change.stamp.is_some_and(folds)
+            && build.pending.len() <= self.settings.pending_events_max
+        {
             build.pending.push(change);
         }
     }

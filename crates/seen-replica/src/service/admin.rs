@@ -114,7 +114,7 @@ impl Replica {
                     following: lane.following,
                     applied: lane.applied.map(stamp),
                     source_position: lag.and_then(|lag| lag.position),
-                    lag_records: lag.map(|lag| lag.records),
+                    lag_records: lag.and_then(|lag| lag.records),
                     lag_ms: lag.and_then(|lag| lag.behind_ms),
                     feed: Some(feed_view(lane.feed, Some(&lane))),
                 });

@@ -35,6 +35,8 @@ struct Open {
     ask: Verdicts,
     items: Vec<Item>,
     doubt: Doubt,
+    /// See [`ReadAnswer::late_from`].
+    late_from: Option<Tick>,
 }
 
 /// An answer that waits for storage.
@@ -125,7 +127,7 @@ impl Replica {
             let Outcome::Answer(answer) = self.step(namespace, now, Input::Read(read)) else {
                 continue;
             };
-            let ReadAnswer { seen, ask, doubt, exact, rate, .. } = answer;
+            let ReadAnswer { seen, ask, doubt, exact, rate, late_from, .. } = answer;
             waiting.seen.or_with(&seen);
             let all_asked = ask.count() == answer.candidates && answer.candidates > 0;
             // Where storage decides about every "seen", no filter's error is left.
@@ -135,7 +137,7 @@ impl Replica {
             if let Some(doubt) = doubt
                 && !ask.is_empty()
             {
-                waiting.open.push(Open { namespace, ask, items: Vec::new(), doubt });
+                waiting.open.push(Open { namespace, ask, items: Vec::new(), doubt, late_from });
             }
         }
         waiting.rate = joint_rate(rates.into_iter());
@@ -205,7 +207,8 @@ impl Replica {
     ) -> Result<oneshot::Receiver<Result<Answers, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let questions = vec![Question { user, items: open.items.clone() }];
-        let job = CheckJob { namespace: open.namespace, questions, deadline, reply };
+        let (namespace, may_be_late) = (open.namespace, open.late_from.is_some());
+        let job = CheckJob { namespace, questions, may_be_late, deadline, reply };
         match self.queues.checks.try_send(self.shard_of(open.namespace, user), job) {
             Ok(()) => Ok(answer),
             Err(error) => Err(queue_error(&error, "point checks")),
@@ -220,7 +223,7 @@ impl Replica {
         let snapshot = answers.map_or(unknown, |answers| answers.snapshot);
         let checked = Checked { user, items: &open.items, found, snapshot };
         let now = self.ticker.now();
-        let outcome = self.step(open.namespace, now, Input::Checked(checked));
+        let outcome = self.step(open.namespace, now, checked.answering(open.late_from));
         let Outcome::Decided { seen: by_index, contested } = outcome else {
             return (Verdicts::new(), true);
         };

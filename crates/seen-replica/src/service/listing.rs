@@ -122,7 +122,7 @@ impl Replica {
     ) -> Result<(bool, SnapshotId), StoreError> {
         let (reply, answer) = oneshot::channel();
         let questions = vec![Question { user, items: vec![item] }];
-        let job = CheckJob { namespace, questions, deadline: answer_by, reply };
+        let job = CheckJob { namespace, questions, may_be_late: false, deadline: answer_by, reply };
         let sent = self.queues.checks.try_send(self.shard_of(namespace, user), job);
         sent.map_err(|error| queue_error(&error, "point checks"))?;
         let answers = self.within(answer_by, answer).await?;

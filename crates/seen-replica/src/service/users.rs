@@ -70,6 +70,7 @@ struct Asked {
     ask: Verdicts,
     question: Question,
     doubt: Doubt,
+    late_from: Option<Tick>,
 }
 
 /// Some questions sent, and their answer to come.
@@ -157,35 +158,38 @@ impl Replica {
                 row.open.or_with(&ask);
                 let items = ask.ones().filter_map(|at| call.items.get(at).copied()).collect();
                 let question = Question { user: *user, items };
-                asked.push(Asked { row: at, ask, question, doubt });
+                let late_from = answer.late_from;
+                asked.push(Asked { row: at, ask, question, doubt, late_from });
             }
         }
         asked
     }
 
-    /// Puts all questions into their shards' queues, cut into jobs of bounded size.
+    /// Puts all questions into their shards' queues, cut into jobs of bounded size. Those that may be
+    /// answered late have jobs of their own.
     fn send(&self, namespace: usize, asked: Vec<Asked>, deadline: Tick) -> Vec<Sent> {
-        let mut jobs: Vec<(Shard, Vec<Asked>)> = Vec::new();
-        // Of each shard the job that is being filled, and the items that it holds.
-        let mut filling: BTreeMap<Shard, (usize, usize)> = BTreeMap::new();
+        let mut jobs: Vec<((Shard, bool), Vec<Asked>)> = Vec::new();
+        // Of each shard and kind the job that is being filled, and the items that it holds.
+        let mut filling: BTreeMap<(Shard, bool), (usize, usize)> = BTreeMap::new();
         for one in asked {
             let shard = self.shard_of(namespace, one.question.user);
+            let kind = (shard, one.late_from.is_some());
             let items = one.question.items.len();
-            match filling.get_mut(&shard) {
+            match filling.get_mut(&kind) {
                 Some((job, held)) if *held + items <= JOB_ITEMS_MAX => {
                     *held += items;
                     jobs[*job].1.push(one);
                 }
                 _ => {
-                    filling.insert(shard, (jobs.len(), items));
-                    jobs.push((shard, vec![one]));
+                    filling.insert(kind, (jobs.len(), items));
+                    jobs.push((kind, vec![one]));
                 }
             }
         }
-        let send = |(shard, asked): (Shard, Vec<Asked>)| {
+        let send = |((shard, may_be_late), asked): ((Shard, bool), Vec<Asked>)| {
             let (reply, answer) = oneshot::channel();
             let questions = asked.iter().map(|one| one.question.clone()).collect();
-            let job = CheckJob { namespace, questions, deadline, reply };
+            let job = CheckJob { namespace, questions, may_be_late, deadline, reply };
             let sent = self.queues.checks.try_send(shard, job);
             let reply = sent.map(|()| answer).map_err(|e| queue_error(&e, "point checks"));
             Sent { asked, reply }
@@ -236,7 +240,7 @@ impl Replica {
         let checked = Checked { user, items: &one.question.items, found, snapshot };
         let now = self.ticker.now();
         let Outcome::Decided { seen, contested } =
-            self.step(namespace, now, Input::Checked(checked))
+            self.step(namespace, now, checked.answering(one.late_from))
         else {
             return false;
         };

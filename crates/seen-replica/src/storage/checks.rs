@@ -37,14 +37,16 @@ pub(super) async fn serve(
     }
 }
 
-/// Jobs that are asked together: of one namespace, bounded in items.
+/// Jobs that are asked together: of one namespace, bounded in items, and either all of them may be
+/// answered late or none.
 struct Round {
     namespace: usize,
+    may_be_late: bool,
     items: usize,
     jobs: Vec<CheckJob>,
 }
 
-/// Groups jobs by namespace; expired ones are answered here (row 36).
+/// Groups jobs by what they ask; expired ones are answered here (row 36).
 fn rounds(replica: &Replica, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
     let now = replica.ticker.now();
     let mut rounds: Vec<Round> = Vec::new();
@@ -55,16 +57,18 @@ fn rounds(replica: &Replica, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
             continue;
         }
         let items: usize = job.questions.iter().map(|question| question.items.len()).sum();
-        let namespace = job.namespace;
+        let (namespace, may_be_late) = (job.namespace, job.may_be_late);
         let fits = |round: &&mut Round| {
-            round.namespace == namespace && round.items + items <= ROUND_ITEMS_MAX
+            round.namespace == namespace
+                && round.may_be_late == may_be_late
+                && round.items + items <= ROUND_ITEMS_MAX
         };
         match rounds.iter_mut().find(fits) {
             Some(round) => {
                 round.items += items;
                 round.jobs.push(job);
             }
-            None => rounds.push(Round { namespace, items, jobs: vec![job] }),
+            None => rounds.push(Round { namespace, may_be_late, items, jobs: vec![job] }),
         }
     }
     rounds.into_iter().map(|round| round.jobs).collect()
@@ -73,13 +77,17 @@ fn rounds(replica: &Replica, jobs: Vec<CheckJob>) -> Vec<Vec<CheckJob>> {
 async fn ask(replica: &Replica, mut round: Vec<CheckJob>) {
     let Some(first) = round.first() else { return };
     let namespace = NamespaceId::new(first.namespace as u16);
+    let may_be_late = first.may_be_late;
     let mut questions: Vec<Question> = Vec::new();
     let mut counts = Vec::with_capacity(round.len());
     for job in &mut round {
         counts.push(job.questions.len());
         questions.append(&mut job.questions);
     }
-    let result = replica.history.check(namespace, questions).await;
+    let result = match may_be_late {
+        true => replica.history.check_late(namespace, questions).await,
+        false => replica.history.check(namespace, questions).await,
+    };
     let mut answers = split(result, &counts);
     for job in round.into_iter().rev() {
         let answer = answers.pop().unwrap_or_else(|| Err(expired()));

@@ -7,6 +7,7 @@ mod feeds;
 mod lives;
 mod reads;
 mod removes;
+mod topics;
 mod transfers;
 
 use crate::model::{Action, Config, Scenario};
@@ -17,6 +18,8 @@ pub const B: u8 = 1;
 /// Two users of one partition.
 pub const U: u8 = 0;
 pub const V: u8 = 1;
+/// A user of the next partition.
+pub const W: u8 = 2;
 /// Items, as sets. `FAR` lies on a build's second page.
 pub const X: u8 = 1;
 pub const FAR: u8 = 4;
@@ -36,7 +39,8 @@ pub struct Small {
 /// All of them.
 pub fn all() -> Vec<Small> {
     let small = |(name, states_min, scenario)| Small { name, scenario, states_min };
-    [reads::all(), builds::all(), transfers::all(), feeds::all(), removes::all(), lives::all()]
+    let of_feeds = [feeds::all(), topics::all()].concat();
+    [reads::all(), builds::all(), transfers::all(), of_feeds, removes::all(), lives::all()]
         .into_iter()
         .flatten()
         .map(small)

@@ -37,6 +37,16 @@ pub enum Action {
     Deliver { replica: u8, partition: u8, rows: u8, complete: bool },
     /// The feed goes back and delivers again.
     Rewind { replica: u8, partition: u8, rows: u8 },
+    /// All readers of a replica begin again, further back; perhaps in the middle of a commit.
+    TearDown { replica: u8, rows: u8 },
+    /// The producer of a topic passes rows on.
+    Produce { partition: u8, rows: u8 },
+    /// The producer of a topic begins anew, and says again what it has said.
+    ProduceAgain { partition: u8, rows: u8 },
+    /// Rows are lost on the way, an own fence among them, and nobody says so.
+    Swallow { replica: u8, partition: u8 },
+    /// The feed puts a user or everything in doubt, though nothing need be lost.
+    Doubt { replica: u8, scope: u8 },
     /// Rows are lost, and the feed says so.
     Gap { replica: u8, partition: u8, rows: u8 },
     /// One row cannot be read; the feed names its user.
@@ -55,8 +65,10 @@ pub enum Action {
     Arrive { transfer: u8, torn: bool },
     /// Storage commits a fence.
     Fence { fence: u8 },
-    /// A fence is not written.
-    LoseFence { fence: u8 },
+    /// A fence is not written; or nobody will know that it was, and it may be written late.
+    LoseFence { fence: u8, late: bool },
+    /// The replica learns that a fence is written, or what stands for it.
+    TellFence { fence: u8 },
     /// An operator drops an entry.
     Evict { replica: u8, user: u8 },
     /// The cache frees entries until it is empty.

@@ -37,6 +37,14 @@ pub struct Config {
     pub loose: bool,
     /// Replicas write fences as heartbeats.
     pub fences: bool,
+    /// A feed that has not proven itself fresh for so long is stale, in microseconds (row 25).
+    pub stale_us: u64,
+    /// A topic lies between storage and the readers, and is filled by somebody else.
+    pub topic: bool,
+    /// No fences are written: storage's newest commit stands for them.
+    pub stands: bool,
+    /// Replicas are not told which fences were written.
+    pub untold: bool,
     /// Marking what is marked, and unmarking what is not, is an event all the same.
     pub no_op_events: bool,
     /// A forget is a control row and deletes, instead of one commit.
@@ -73,6 +81,10 @@ impl Config {
         positions: true,
         loose: false,
         fences: false,
+        stale_us: 20_000_000,
+        topic: false,
+        stands: false,
+        untold: false,
         no_op_events: true,
         forget_by_statements: false,
         base_items: 0,
@@ -102,6 +114,13 @@ impl Config {
     pub const UNKNOWN: Config =
         Config { stamps: false, positions: false, loose: false, ..Config::LATE };
 
+    /// The same behind a topic: its offsets number the events, and fences prove all there is to prove.
+    pub const TOPIC: Config =
+        Config { stamps: true, topic: true, stale_us: 5_000_000, ..Config::UNKNOWN };
+
+    /// Commits are numbered, and no fence can be written: the newest commit's number stands for it.
+    pub const STANDS: Config = Config { stands: true, stale_us: 5_000_000, ..Config::LATE };
+
     /// Bytes that give the ring its bound.
     pub fn ring_bytes(&self) -> usize {
         self.ring_events * RING_EVENT_BYTES
@@ -110,6 +129,11 @@ impl Config {
     /// Bytes that give the journal its bound.
     pub fn journal_bytes(&self) -> usize {
         self.journal_rows * JOURNAL_ROW_BYTES
+    }
+
+    /// True if a feed that has nothing more to deliver is fresh: where it is the source itself.
+    pub fn quiet_is_fresh(&self) -> bool {
+        !self.topic && !self.stands
     }
 
     /// True if no answer can be a false positive.

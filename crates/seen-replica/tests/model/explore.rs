@@ -48,7 +48,13 @@ impl Scenario {
     /// A scenario in which both replicas follow the feed and batches are whole.
     pub fn new(config: Config, before: &[Action], once: &[Action]) -> Self {
         Self {
-            config: Config { clock: Clock::PerReplica, pages: 1, partitions: 1, ..config },
+            config: Config {
+                clock: Clock::PerReplica,
+                pages: 1,
+                partitions: 1,
+                untold: true,
+                ..config
+            },
             before: before.to_vec(),
             once: once.to_vec(),
             fed: vec![0, 1],
@@ -82,6 +88,20 @@ impl Scenario {
     #[must_use]
     pub fn slow_reads(self) -> Self {
         Self { slow_reads: true, ..self }
+    }
+
+    /// The same, with replicas that learn, sooner or later, that their fences are written.
+    #[must_use]
+    pub fn told_of_fences(mut self) -> Self {
+        self.config.untold = false;
+        self
+    }
+
+    /// The same, with so many partitions of the feed.
+    #[must_use]
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.config.partitions = partitions;
+        self
     }
 
     /// The same, with builds that read this many pages.
@@ -249,9 +269,16 @@ impl World {
         for transfer in some(given) {
             next.push(Action::Arrive { transfer, torn: false });
         }
-        some(self.fences.len()).into_iter().for_each(|fence| next.push(Action::Fence { fence }));
-        for replica in scenario.fed.iter().copied() {
-            self.deliveries(replica, scenario.cut, &mut next);
+        let (writable, tellable) = self.fences_open();
+        some(writable).into_iter().for_each(|fence| next.push(Action::Fence { fence }));
+        some(tellable).into_iter().for_each(|fence| next.push(Action::TellFence { fence }));
+        for partition in 0..self.config.partitions as u8 {
+            if self.unproduced(usize::from(partition)) > 0 {
+                next.push(Action::Produce { partition, rows: 1 });
+            }
+            for replica in scenario.fed.iter().copied() {
+                self.deliveries((replica, partition), scenario.cut, &mut next);
+            }
         }
         next
     }
@@ -284,15 +311,16 @@ impl World {
         commit.or_else(|| ack().map(|op| Action::Ack { op: op as u8 }))
     }
 
-    fn deliveries(&self, replica: u8, cut: bool, next: &mut Vec<Action>) {
-        let deliver = |rows, complete| Action::Deliver { replica, partition: 0, rows, complete };
-        if self.is_behind(usize::from(replica), 0) {
+    fn deliveries(&self, (replica, partition): (u8, u8), cut: bool, next: &mut Vec<Action>) {
+        let deliver = |rows, complete| Action::Deliver { replica, partition, rows, complete };
+        let (at, of) = (usize::from(replica), usize::from(partition));
+        if self.is_behind(at, of) {
             next.push(deliver(1, true));
             if cut {
                 next.push(deliver(1, false));
             }
         }
-        if self.is_silent(usize::from(replica), 0) {
+        if self.is_silent(at, of) {
             next.push(deliver(0, true));
         }
     }

@@ -1,27 +1,42 @@
 //! The readers of the partitions: batches cut anywhere, replays, gaps, and rows that cannot be read.
 
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 
-use seen_filter::{FeedBatch, FeedCursor, FeedEvent, GapScope, Timeline, UserId};
+use seen_filter::{CommitStamp, FeedBatch, FeedCursor, FeedEvent, GapScope, Timeline, UserId};
 use seen_replica::rules::Input;
 
+use super::World;
 use super::action::name;
 use super::config::PARTITIONS;
-use super::storage::{Row, feed};
-use super::{World, hash_of};
+use super::storage::{Change, Row, feed};
+use super::topic::offset_stamp;
 
 /// Where a replica stands in one partition's log.
-#[derive(Debug, Default, Hash)]
+#[derive(Debug, Default)]
 pub struct Reader {
     pub opened: bool,
     /// The next row.
-    at: usize,
+    pub at: usize,
     /// The oldest row that may be delivered again.
-    from: usize,
+    pub from: usize,
+    /// The furthest that it ever was.
+    pub furthest: usize,
+    /// The newest commit that a topic's row told of: what lies before it is told again.
+    newest: u64,
+    /// Fences that a topic's reader holds until it has looked at the topic.
+    held: Vec<FeedEvent>,
     /// What it has said to be complete.
     told: Option<u64>,
     /// The reader has found that the log is another one.
     lost_track: bool,
+}
+
+impl Hash for Reader {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.opened, self.at, self.from, self.furthest, self.newest).hash(state);
+        (self.told, self.lost_track).hash(state);
+        self.held.iter().for_each(|fence| brief(fence).hash(state));
+    }
 }
 
 impl Reader {
@@ -29,6 +44,7 @@ impl Reader {
     pub fn restored(&mut self, len: usize, gap: bool) {
         self.at = self.at.min(len);
         self.from = self.from.min(len);
+        self.furthest = self.furthest.min(len);
         self.lost_track |= gap && self.opened;
     }
 }
@@ -39,15 +55,14 @@ impl World {
         if !follows.iter().any(|lane| lane.feed == feed(partition)) {
             return;
         }
-        let at = self.storage.log[partition].len();
+        let at = self.storage.feed_log(partition).len();
         let told = Some(self.storage.head());
-        let reader = Reader { opened: true, at, from: at, told, lost_track: false };
+        let reader = Reader { opened: true, at, from: at, furthest: at, told, ..Reader::default() };
         self.replicas[replica].readers[partition] = reader;
-        let stamp = self.storage.stamp(self.storage.head());
-        self.say(|| {
-            format!("{} follows p{partition} from commit {}", name(replica), stamp.position)
-        });
-        self.batch(replica, partition, vec![FeedEvent::Complete { stamp }], ("open", stamp));
+        self.replicas[replica].written.retain(|(of, _)| *of != partition);
+        let stamp = self.place(replica, partition, self.storage.head());
+        self.say(|| format!("{} follows p{partition} from {}", name(replica), stamp.position));
+        self.batch(replica, partition, vec![FeedEvent::Complete { stamp }]);
     }
 
     pub(super) fn open_if_closed(&mut self, replica: usize, partition: usize) -> bool {
@@ -58,25 +73,35 @@ impl World {
         closed && self.replicas[replica].readers[partition].opened
     }
 
-    /// Hands a batch over. `noted` says in few words what it holds, for an exhaustive search.
-    fn batch(
-        &mut self,
-        replica: usize,
-        partition: usize,
-        events: Vec<FeedEvent>,
-        noted: impl Hash,
-    ) {
-        let reader = &self.replicas[replica].readers[partition];
-        let caught_up = reader.at == self.storage.log[partition].len();
+    /// The stamp of where a reader stands, who has told of everything up to a commit.
+    fn place(&self, replica: usize, partition: usize, complete: u64) -> CommitStamp {
+        match self.config.topic {
+            true => offset_stamp(partition, self.replicas[replica].readers[partition].at),
+            false => self.storage.stamp(complete),
+        }
+    }
+
+    /// Hands a batch over.
+    pub(super) fn batch(&mut self, replica: usize, partition: usize, events: Vec<FeedEvent>) {
+        let reader = &mut self.replicas[replica].readers[partition];
+        reader.furthest = reader.furthest.max(reader.at);
+        let caught_up = reader.at == self.storage.feed_log(partition).len();
         let timeline = Timeline::new(self.storage.timeline);
         let resume = FeedCursor { timeline, offset: reader.at as u64 };
-        self.trace(replica, (partition, caught_up, resume.offset, timeline, noted));
+        let told: Vec<String> = events.iter().map(brief).collect();
+        self.trace(replica, (partition, caught_up, resume.offset, timeline, &told));
+        if !told.is_empty() {
+            self.say(|| format!("   p{partition} to {}: {}", name(replica), told.join(", ")));
+        }
         let batch = FeedBatch { events, resume, caught_up };
         self.step(replica, Input::Feed { feed: feed(partition), batch: &batch });
     }
 
-    /// What is complete where the reader stands; `None` in the middle of a commit.
+    /// What is complete where the reader stands; `None` in the middle of a commit, and in a topic.
     fn complete(&self, replica: usize, partition: usize) -> Option<u64> {
+        if self.config.topic {
+            return None;
+        }
         let log = &self.storage.log[partition];
         let at = self.replicas[replica].readers[partition].at;
         let last = at.checked_sub(1).and_then(|at| log.get(at)).map(|row| row.position);
@@ -90,14 +115,15 @@ impl World {
     /// True if the feed has something to say that it has not said.
     pub fn is_behind(&self, replica: usize, partition: usize) -> bool {
         let reader = &self.replicas[replica].readers[partition];
-        reader.opened && (reader.at < self.storage.log[partition].len() || reader.lost_track)
+        reader.opened && (reader.at < self.storage.feed_log(partition).len() || reader.lost_track)
     }
 
-    /// True if the reader stands at the end of a commit and has not said so.
+    /// True if the reader stands at the end of a commit and has not said so, or holds fences.
     pub fn is_silent(&self, replica: usize, partition: usize) -> bool {
         let reader = &self.replicas[replica].readers[partition];
         let complete = self.complete(replica, partition);
-        reader.opened && complete.is_some() && complete != reader.told
+        let ends = complete.is_some() && complete != reader.told;
+        reader.opened && (ends || !reader.held.is_empty())
     }
 
     pub(super) fn deliver(&mut self, replica: u8, partition: u8, rows: u8, complete: bool) -> bool {
@@ -111,22 +137,43 @@ impl World {
         if lost_track {
             events.push(FeedEvent::Gap { scope: GapScope::Partition, reason: "timeline" });
         }
-        let log = &self.storage.log[partition];
-        let until = (reader.at + usize::from(rows)).min(log.len());
-        let delivered = &log[reader.at..until];
-        events.extend(delivered.iter().map(|row| self.storage.event(row)));
-        let rows = hash_of(&(lost_track, delivered));
+        let from = reader.at;
+        let until = (from + usize::from(rows)).min(self.storage.feed_log(partition).len());
+        for at in from..until {
+            self.take(replica, partition, at, &mut events);
+        }
+        let reader = &mut self.replicas[replica].readers[partition];
         reader.at = until;
-        let complete = self.complete(replica, partition).filter(|_| complete);
-        if let Some(position) = complete {
+        if complete && self.config.topic {
+            let place = offset_stamp(partition, until);
+            events.extend(reader.held.drain(..).map(|fence| placed(fence, place)));
+        }
+        if let Some(position) = self.complete(replica, partition).filter(|_| complete) {
             self.replicas[replica].readers[partition].told = Some(position);
             events.push(FeedEvent::Complete { stamp: self.storage.stamp(position) });
         }
-        let told: Vec<String> = events.iter().map(brief).collect();
-        self.say(|| format!("p{partition} to {}: {}", name(replica), told.join(", ")));
-        let any = !events.is_empty();
-        self.batch(replica, partition, events, (rows, complete));
+        let any = !events.is_empty() || until > from;
+        self.say(|| format!("p{partition} delivers {} rows to {}", until - from, name(replica)));
+        self.batch(replica, partition, events);
         any
+    }
+
+    /// What a row becomes. A topic's fences are held until a look at the topic; and a remove that may
+    /// be told again puts its user in doubt besides, lest it cancels what came after it at first.
+    fn take(&mut self, replica: usize, partition: usize, at: usize, events: &mut Vec<FeedEvent>) {
+        let Some(event) = self.storage.event(partition, at) else { return };
+        let row = self.storage.feed_log(partition)[at];
+        let reader = &mut self.replicas[replica].readers[partition];
+        let is_new = row.position >= reader.newest && reader.newest > 0;
+        reader.newest = reader.newest.max(row.position);
+        match row.row {
+            Row::Fence { .. } if self.config.topic => reader.held.push(event),
+            Row::User(user, Change::Remove(_), _) if self.config.topic && !is_new => {
+                let scope = GapScope::User(UserId::new(user));
+                events.extend([event, FeedEvent::Gap { scope, reason: "remove_unordered" }]);
+            }
+            _ => events.push(event),
+        }
     }
 
     pub(super) fn rewind(&mut self, replica: u8, partition: u8, rows: u8) -> bool {
@@ -141,7 +188,7 @@ impl World {
 
     pub(super) fn gap(&mut self, replica: u8, partition: u8, rows: u8) -> bool {
         let (replica, partition) = (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
-        let len = self.storage.log[partition].len();
+        let len = self.storage.feed_log(partition).len();
         let reader = &mut self.replicas[replica].readers[partition];
         if !reader.opened {
             return false;
@@ -152,14 +199,14 @@ impl World {
         reader.from = to;
         self.say(|| format!("p{partition} loses {lost} rows for {}", name(replica)));
         let event = FeedEvent::Gap { scope: GapScope::Partition, reason: "lost" };
-        self.batch(replica, partition, vec![event], "gap");
+        self.batch(replica, partition, vec![event]);
         true
     }
 
     pub(super) fn poison(&mut self, replica: u8, partition: u8) -> bool {
         let (replica, partition) = (usize::from(replica) % 2, usize::from(partition) % PARTITIONS);
         let reader = &mut self.replicas[replica].readers[partition];
-        let Some(row) = self.storage.log[partition].get(reader.at) else { return false };
+        let Some(row) = self.storage.feed_log(partition).get(reader.at) else { return false };
         let Row::User(user, ..) = row.row else { return false };
         if !reader.opened {
             return false;
@@ -168,8 +215,16 @@ impl World {
         self.say(|| format!("p{partition} cannot read a row of u{user} for {}", name(replica)));
         let scope = GapScope::User(UserId::new(user));
         let event = FeedEvent::Gap { scope, reason: "poison" };
-        self.batch(replica, partition, vec![event], ("poison", user));
+        self.batch(replica, partition, vec![event]);
         true
+    }
+}
+
+/// A fence that was held, where the reader stands now.
+fn placed(fence: FeedEvent, stamp: CommitStamp) -> FeedEvent {
+    match fence {
+        FeedEvent::Fence { user, writer, seq, .. } => FeedEvent::Fence { stamp, user, writer, seq },
+        event => event,
     }
 }
 
@@ -190,6 +245,9 @@ fn brief(event: &FeedEvent) -> String {
             format!("fence {seq} of {writer} @{}", stamp.position)
         }
         FeedEvent::Complete { stamp } => format!("complete @{}", stamp.position),
+        FeedEvent::Gap { scope: GapScope::User(user), reason } => {
+            format!("gap of u{user} ({reason})")
+        }
         FeedEvent::Gap { reason, .. } => format!("gap ({reason})"),
     }
 }

@@ -6,7 +6,7 @@ use super::config::{Config, ITEMS, PARTITIONS, SESSIONS, USERS};
 use super::rng::Rng;
 
 /// How often each kind of action is tried, in no particular unit.
-const WEIGHTS: [(Kind, u64, bool); 33] = [
+const WEIGHTS: [(Kind, u64, bool); 39] = [
     (Kind::Wait, 50, false),
     (Kind::Mark, 130, false),
     (Kind::Unmark, 90, true),
@@ -23,6 +23,11 @@ const WEIGHTS: [(Kind, u64, bool); 33] = [
     (Kind::Open, 60, false),
     (Kind::Deliver, 300, false),
     (Kind::Rewind, 30, true),
+    (Kind::TearDown, 10, true),
+    (Kind::Produce, 150, false),
+    (Kind::ProduceAgain, 14, true),
+    (Kind::Swallow, 20, true),
+    (Kind::Doubt, 6, true),
     (Kind::Gap, 16, true),
     (Kind::Poison, 12, true),
     (Kind::Page, 190, false),
@@ -31,8 +36,9 @@ const WEIGHTS: [(Kind, u64, bool); 33] = [
     (Kind::Request, 40, true),
     (Kind::Donate, 50, false),
     (Kind::Arrive, 50, false),
-    (Kind::Fence, 70, false),
+    (Kind::Fence, 200, false),
     (Kind::LoseFence, 8, true),
+    (Kind::TellFence, 250, false),
     (Kind::Evict, 30, true),
     (Kind::Shed, 6, true),
     (Kind::Rebuild, 24, true),
@@ -60,6 +66,11 @@ enum Kind {
     Open,
     Deliver,
     Rewind,
+    TearDown,
+    Produce,
+    ProduceAgain,
+    Swallow,
+    Doubt,
     Gap,
     Poison,
     Page,
@@ -70,6 +81,7 @@ enum Kind {
     Arrive,
     Fence,
     LoseFence,
+    TellFence,
     Evict,
     Shed,
     Rebuild,
@@ -93,19 +105,23 @@ pub struct Taste {
 
 /// The world of a seed.
 pub fn config(rng: &mut Rng) -> Config {
-    let base = match rng.below(4) {
-        0 | 1 => Config::EMBEDDED,
-        2 => Config::LATE,
-        _ => Config::UNKNOWN,
+    let base = match rng.below(10) {
+        0..=2 => Config::EMBEDDED,
+        3 => Config::LATE,
+        4 | 5 => Config::UNKNOWN,
+        6 | 7 => Config::STANDS,
+        _ => Config::TOPIC,
     };
     let unusual = rng.percent(30);
     Config {
-        stamps: if unusual { rng.percent(50) } else { base.stamps },
+        stamps: if unusual || base.stands { rng.percent(50) } else { base.stamps },
         positions: if unusual { rng.percent(50) } else { base.positions },
         loose: if unusual { rng.percent(50) } else { base.loose },
         fences: base.fences || rng.percent(20),
+        stale_us: if !base.quiet_is_fresh() && rng.percent(60) { 1_200_000 } else { base.stale_us },
         no_op_events: rng.percent(50),
-        forget_by_statements: rng.percent(40),
+        // A topic tells of rows.
+        forget_by_statements: rng.percent(40) || base.topic,
         base_items: if rng.percent(12) { 40 } else { 0 },
         ring_events: if rng.percent(35) { 16 } else { 400 },
         journal_rows: if rng.percent(20) { 16 } else { 400 },
@@ -157,7 +173,7 @@ impl Taste {
     }
 
     fn wait(&self, rng: &mut Rng) -> Action {
-        let us = match rng.below(if self.patient { 8 } else { 5 }) {
+        let us = match rng.below(if self.patient { 8 } else { 6 }) {
             0..=2 => 1_000,
             3 | 4 => 200_000,
             5 => 1_050_000,
@@ -212,6 +228,11 @@ impl Taste {
                 Action::Deliver { replica, partition, rows, complete: rng.percent(60) }
             }
             Kind::Rewind => Action::Rewind { replica, partition, rows: 1 + rng.below(5) as u8 },
+            Kind::TearDown => Action::TearDown { replica, rows: 1 + rng.below(5) as u8 },
+            Kind::Produce => Action::Produce { partition, rows: 1 + rng.below(4) as u8 },
+            Kind::ProduceAgain => Action::ProduceAgain { partition, rows: 1 + rng.below(5) as u8 },
+            Kind::Swallow => Action::Swallow { replica, partition },
+            Kind::Doubt => Action::Doubt { replica, scope: any },
             Kind::Gap => Action::Gap { replica, partition, rows: rng.below(4) as u8 },
             Kind::Poison => Action::Poison { replica, partition },
             Kind::Page => {
@@ -224,7 +245,8 @@ impl Taste {
             Kind::Donate => Action::Donate { transfer: any },
             Kind::Arrive => Action::Arrive { transfer: any, torn: rng.percent(5) },
             Kind::Fence => Action::Fence { fence: any },
-            Kind::LoseFence => Action::LoseFence { fence: any },
+            Kind::LoseFence => Action::LoseFence { fence: any, late: rng.percent(50) },
+            Kind::TellFence => Action::TellFence { fence: any },
             Kind::Evict => Action::Evict { replica, user },
             Kind::Shed => Action::Shed { replica },
             Kind::Rebuild => Action::Rebuild { replica, user },

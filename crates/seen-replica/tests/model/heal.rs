@@ -74,8 +74,11 @@ impl World {
         for replica in 0..2 {
             self.act(Action::Heartbeat { replica });
         }
-        while self.act(Action::Fence { fence: 0 }) {}
+        while self.act(Action::Fence { fence: 0 }) || self.act(Action::TellFence { fence: 0 }) {}
         self.act(Action::Show);
+        for partition in 0..PARTITIONS as u8 {
+            self.act(Action::Produce { partition, rows: 255 });
+        }
         for replica in 0..2 {
             for partition in 0..PARTITIONS as u8 {
                 self.act(Action::Open { replica, partition });

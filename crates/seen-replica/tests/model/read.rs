@@ -8,8 +8,11 @@ use seen_replica::rules::{Candidates, Checked, Input, Outcome, Read, ReadAnswer}
 use super::action::name;
 use super::config::{SESSIONS, USERS};
 use super::storage::partition_of;
-use super::write::{OpState, items_of};
+use super::write::{Op, OpKind, OpState, items_of};
 use super::{World, nth, pick};
+
+/// How far the ticks of steps may lead those of waiting.
+const SKEW_US: u64 = 10_000;
 
 /// The candidates of a read.
 pub struct Items(Vec<u8>);
@@ -97,6 +100,14 @@ impl World {
         knows
     }
 
+    /// Marks that were acknowledged so long ago that a feed which lacks them is stale.
+    fn known_long(&self) -> BTreeSet<usize> {
+        let until = self.waited_us.saturating_sub(self.config.stale_us + SKEW_US);
+        let known =
+            |op: &Op| op.kind == OpKind::Mark && op.state == OpState::Acked && op.acked_us < until;
+        self.ops.iter().enumerate().filter(|(_, op)| known(op)).map(|(at, _)| at).collect()
+    }
+
     pub(super) fn read(&mut self, replica: u8, session: u8, user: u8, items: u8) -> bool {
         let replica = usize::from(replica) % 2;
         let session = usize::from(session) % (SESSIONS + 1);
@@ -106,12 +117,16 @@ impl World {
         self.say(|| format!("s{session} asks {} about u{user} {items:?} (r{id})", name(replica)));
         let knows = self.known_at(replica, session);
         let answer = self.ask(replica, session, user, &items);
+        // Row 25: whatever the token, "unread" is not said of what all have long been able to know.
+        let known_long: BTreeSet<usize> = knows.union(&self.known_long()).copied().collect();
         let mut asked = Vec::new();
         for (at, item) in items.iter().enumerate() {
             if answer.ask.get(at) {
                 asked.push(*item);
             } else {
-                self.judge((replica, user, *item), &knows, answer.seen.get(at));
+                let seen = answer.seen.get(at);
+                let knows = if seen { &knows } else { &known_long };
+                self.judge((replica, user, *item), knows, seen);
             }
         }
         let (seen, doubt) = (named(&items, &answer.seen), answer.doubt);

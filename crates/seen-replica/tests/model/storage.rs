@@ -10,6 +10,7 @@ use seen_filter::{
 };
 
 use super::config::{Config, PARTITIONS};
+use super::topic::offset_stamp;
 
 /// What a commit does to one user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +35,14 @@ pub struct LogRow {
     pub row: Row,
 }
 
+/// What a topic does with its source's rows besides passing them on. Only one of the two in a partition:
+/// a lost range of which the fence alone is said again cannot be told from a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mishap {
+    Repeats,
+    Loses,
+}
+
 /// The partition that carries a user's events.
 pub fn partition_of(user: u64) -> usize {
     (user % PARTITIONS as u64) as usize
@@ -52,6 +61,11 @@ pub struct Storage {
     commits: Vec<u64>,
     changes: BTreeMap<u64, Vec<(u64, Change)>>,
     pub log: [Vec<LogRow>; PARTITIONS],
+    /// What a producer has made of the log, and how much of the log that is.
+    pub topic: [Vec<LogRow>; PARTITIONS],
+    pub produced: [usize; PARTITIONS],
+    /// What became of the topic at times.
+    pub mishap: [Option<Mishap>; PARTITIONS],
     /// The last commit that a fresh read shows.
     pub visible: u64,
 }
@@ -60,6 +74,7 @@ impl Hash for Storage {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // What each user's history is follows from the log.
         (self.timeline, &self.commits, self.visible, &self.log).hash(state);
+        (&self.topic, self.produced, self.mishap).hash(state);
     }
 }
 
@@ -71,6 +86,9 @@ impl Storage {
             commits: Vec::new(),
             changes: BTreeMap::new(),
             log: Default::default(),
+            topic: Default::default(),
+            produced: Default::default(),
+            mishap: Default::default(),
             visible: 0,
         }
     }
@@ -161,9 +179,28 @@ impl Storage {
         self.visible = to;
     }
 
-    /// The event that tells of a row.
-    pub fn event(&self, row: &LogRow) -> FeedEvent {
-        let stamp = self.stamp(row.position);
+    /// What the readers of a partition read.
+    pub fn feed_log(&self, partition: usize) -> &[LogRow] {
+        if self.config.topic { &self.topic[partition] } else { &self.log[partition] }
+    }
+
+    /// The stamp of a row of what readers read.
+    fn stamp_at(&self, partition: usize, at: usize) -> Option<CommitStamp> {
+        let row = self.feed_log(partition).get(at)?;
+        Some(match self.config.topic {
+            true => offset_stamp(partition, at + 1),
+            false => self.stamp(row.position),
+        })
+    }
+
+    /// The event that tells of a row of what readers read.
+    pub fn event(&self, partition: usize, at: usize) -> Option<FeedEvent> {
+        let stamp = self.stamp_at(partition, at)?;
+        let row = self.feed_log(partition)[at];
+        Some(self.event_of(partition, row, stamp))
+    }
+
+    fn event_of(&self, partition: usize, row: LogRow, stamp: CommitStamp) -> FeedEvent {
         match row.row {
             Row::User(user, change, epoch) => {
                 let user = UserId::new(user);
@@ -180,7 +217,8 @@ impl Storage {
             }
             Row::Fence { writer, seq } => FeedEvent::Fence {
                 stamp,
-                user: UserId::new(0),
+                // An id that leads through the partition.
+                user: UserId::new(partition as u64),
                 writer: Incarnation::new(writer),
                 seq: FenceSeq::new(seq),
             },

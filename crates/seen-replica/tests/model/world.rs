@@ -6,6 +6,7 @@ mod build;
 mod config;
 mod explore;
 mod feed;
+mod fence;
 mod generate;
 mod heal;
 mod oracle;
@@ -13,6 +14,7 @@ mod read;
 mod rng;
 mod run;
 mod storage;
+mod topic;
 mod transfer;
 mod write;
 
@@ -34,6 +36,7 @@ pub use write::{Op, OpKind};
 
 use config::PARTITIONS;
 use feed::Reader;
+use fence::Fence;
 use read::ReadInFlight;
 use storage::{Storage, feed};
 use transfer::Transfer;
@@ -44,18 +47,11 @@ pub struct Replica {
     pub incarnation: u64,
     wildcards: u64,
     readers: [Reader; PARTITIONS],
+    /// Fences by partition and number of which it knows since its last doubt that they are written.
+    written: BTreeSet<(usize, u64)>,
     steps: u64,
     /// A hash of everything that went in: the core's state is a function of it.
     trace: u64,
-}
-
-/// A fence that a replica wants written.
-#[derive(Clone, Copy, Hash)]
-pub struct Fence {
-    replica: usize,
-    writer: u64,
-    partition: usize,
-    seq: u64,
 }
 
 /// A caller: its token, and the acknowledged writes that the token stands for.
@@ -95,9 +91,9 @@ fn rules(config: &Config, replica: usize, incarnation: u64, now: Tick) -> Rules 
         ring_bytes_max: config.ring_bytes(),
         journal_bytes_max: config.journal_bytes(),
         snapshot_lag_us_max: config.lag_us,
-        feed_stale_us_max: 20_000_000,
+        feed_stale_us_max: config.stale_us,
         heartbeat_fences: config.fences,
-        quiet_is_fresh: true,
+        quiet_is_fresh: config.quiet_is_fresh(),
     };
     let unfollowed = if config.partial && replica == 1 { 2 } else { 0 };
     let followed = config.partitions - unfollowed;
@@ -121,6 +117,7 @@ impl World {
             incarnation: 100 + replica as u64,
             wildcards: 0,
             readers: Default::default(),
+            written: BTreeSet::new(),
             steps: 0,
             trace: 0,
         };
@@ -189,24 +186,15 @@ impl World {
     /// The actions that no caller takes part in.
     fn act_behind(&mut self, action: Action) -> bool {
         match action {
-            Action::Open { replica, partition } => {
-                let (replica, partition) = (usize::from(replica) % 2, usize::from(partition));
-                self.open_if_closed(replica, partition % PARTITIONS)
-            }
-            Action::Deliver { replica, partition, rows, complete } => {
-                self.deliver(replica, partition, rows, complete)
-            }
-            Action::Rewind { replica, partition, rows } => self.rewind(replica, partition, rows),
-            Action::Gap { replica, partition, rows } => self.gap(replica, partition, rows),
-            Action::Poison { replica, partition } => self.poison(replica, partition),
             Action::Page { build, stale } => self.page(build, stale),
             Action::Install { build } => self.install(build),
             Action::FailBuild { build } => self.fail_build(build),
             Action::Request { replica, user } => self.request(replica, user),
             Action::Donate { transfer } => self.donate(transfer),
             Action::Arrive { transfer, torn } => self.arrive(transfer, torn),
-            Action::Fence { fence } => self.fence(fence, true),
-            Action::LoseFence { fence } => self.fence(fence, false),
+            Action::Fence { fence } => self.fence(fence),
+            Action::LoseFence { fence, late } => self.lose_fence(fence, late),
+            Action::TellFence { fence } => self.tell_fence(fence),
             Action::Evict { replica, user } => {
                 let user = UserId::new(pick(&USERS, user));
                 self.order(replica, "evicts", user, Input::Evict { user })
@@ -232,6 +220,28 @@ impl World {
             Action::Merge { from, into } => self.merge_sessions(from, into),
             Action::Crash { replica } => self.crash(replica),
             Action::Restore { lost, gap } => self.restore(lost, gap),
+            _ => self.act_in_feed(action),
+        }
+    }
+
+    /// What happens between storage and the replicas.
+    fn act_in_feed(&mut self, action: Action) -> bool {
+        match action {
+            Action::Open { replica, partition } => {
+                let (replica, partition) = (usize::from(replica) % 2, usize::from(partition));
+                self.open_if_closed(replica, partition % PARTITIONS)
+            }
+            Action::Deliver { replica, partition, rows, complete } => {
+                self.deliver(replica, partition, rows, complete)
+            }
+            Action::Rewind { replica, partition, rows } => self.rewind(replica, partition, rows),
+            Action::TearDown { replica, rows } => self.tear_down(replica, rows),
+            Action::Produce { partition, rows } => self.produce(partition, rows),
+            Action::ProduceAgain { partition, rows } => self.produce_again(partition, rows),
+            Action::Swallow { replica, partition } => self.swallow(replica, partition),
+            Action::Doubt { replica, scope } => self.doubt(replica, scope),
+            Action::Gap { replica, partition, rows } => self.gap(replica, partition, rows),
+            Action::Poison { replica, partition } => self.poison(replica, partition),
             _ => false,
         }
     }
@@ -306,10 +316,11 @@ impl World {
                 Effect::WriteFence { feed, seq } => {
                     let partition = usize::from(feed.partition.get());
                     self.say(|| format!("   {} wants fence {seq} of p{partition}", name(replica)));
-                    let seq = seq.get();
-                    self.fences.push(Fence { replica, writer: incarnation, partition, seq });
+                    self.fences.push(Fence::new(replica, incarnation, partition, seq));
                 }
                 Effect::Doubted { feed, reason } => {
+                    let doubted = usize::from(feed.partition.get());
+                    self.replicas[replica].written.retain(|(partition, _)| *partition != doubted);
                     self.say(|| format!("   {} doubts {feed}: {reason}", name(replica)));
                 }
             }
@@ -329,16 +340,22 @@ impl World {
             incarnation,
             wildcards: 0,
             readers: Default::default(),
+            written: BTreeSet::new(),
             steps: self.replicas[replica].steps,
             trace: 0,
         };
         self.reads.retain(|read| read.replica != replica);
         self.builds.retain(|build| build.replica != replica);
         self.transfers.retain(|transfer| transfer.to != replica);
+        self.orphan_fences(replica);
         true
     }
 
     fn restore(&mut self, lost: u8, gap: bool) -> bool {
+        if self.config.topic {
+            // A topic keeps what its source lost; its reader finds that out, and not the rules.
+            return false;
+        }
         let head = self.storage.head();
         let to = head - u64::from(lost) % (head + 1);
         self.storage.restore(to);
@@ -364,7 +381,7 @@ impl World {
         self.storage.hash(&mut hasher);
         for replica in &self.replicas {
             (replica.trace, replica.steps, &replica.readers).hash(&mut hasher);
-            (replica.incarnation, replica.wildcards).hash(&mut hasher);
+            (replica.incarnation, replica.wildcards, &replica.written).hash(&mut hasher);
         }
         self.ops.hash(&mut hasher);
         (unordered(&self.reads), unordered(&self.builds)).hash(&mut hasher);

@@ -52,6 +52,8 @@ pub struct Op {
     pub order: Option<(u64, u64, u8)>,
     pub stamp: Option<CommitStamp>,
     epoch: u32,
+    /// When it was acknowledged, in microseconds that have passed.
+    pub acked_us: u64,
     /// A restore has undone it.
     pub void: bool,
 }
@@ -60,6 +62,7 @@ impl Hash for Op {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.kind, self.user, &self.items, self.replica, self.incarnation).hash(state);
         (self.session, self.state, self.begun_to_forget, self.order, self.void).hash(state);
+        self.acked_us.hash(state);
     }
 }
 
@@ -129,6 +132,7 @@ impl World {
             order: None,
             stamp: None,
             epoch: 0,
+            acked_us: 0,
             void: false,
         });
         true
@@ -237,6 +241,7 @@ impl World {
         let stamp = op.stamp.filter(|_| self.config.stamps);
         let claim = self.tell(&op, stamp, true);
         self.ops[at].state = OpState::Acked;
+        self.ops[at].acked_us = self.waited_us;
         let seq = claim.map_or(0, |claim| claim.seq);
         self.say(|| format!("{} acknowledges w{at} to s{} as {seq}", name(op.replica), op.session));
         if let Some(claim) = claim
@@ -347,20 +352,6 @@ impl World {
         let claims = self.sessions[from].claims.clone();
         self.sessions[into].knows.extend(knows);
         claims.into_iter().for_each(|claim| join(&mut self.sessions[into].claims, claim));
-        true
-    }
-
-    pub(super) fn fence(&mut self, fence: u8, written: bool) -> bool {
-        let Some(at) = nth(&self.fences, fence, |_| true) else { return false };
-        let fence = self.fences.remove(at);
-        let (owner, seq, partition) = (name(fence.replica), fence.seq, fence.partition);
-        if written {
-            let now = self.storage_now();
-            let position = self.storage.commit_fence(now, partition, fence.writer, seq);
-            self.say(|| format!("commit {position}: fence {seq} of {owner} for p{partition}"));
-        } else {
-            self.say(|| format!("fence {seq} of {owner} for p{partition} is not written"));
-        }
         true
     }
 

@@ -187,9 +187,11 @@ impl Load {
         let mut ticks = interval(PACED_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut sent: u64 = 0;
+        let wanted = (shape.lasting.as_secs_f64() * per_s) as u64;
         while began.elapsed() < shape.lasting && !self.ended.get() {
             ticks.tick().await;
-            let due = (began.elapsed().min(shape.lasting).as_secs_f64() * per_s) as u64;
+            // The first one is due at once.
+            let due = ((began.elapsed().as_secs_f64() * per_s) as u64 + 1).min(wanted);
             while sent < due && began.elapsed() < shape.lasting {
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
                 let Some(request) = self.next() else { break };
@@ -205,7 +207,6 @@ impl Load {
         let all = u32::try_from(in_flight_max).unwrap_or(u32::MAX);
         // What is not answered by then has failed, and is missing from the count of the answered.
         let _ = timeout(ANSWERS_WITHIN, permits.acquire_many(all)).await;
-        let wanted = (shape.lasting.as_secs_f64() * per_s) as u64;
         self.tally.borrow_mut().unsent = wanted.saturating_sub(sent);
     }
 }

@@ -1,6 +1,7 @@
 //! The calls of the API, one command each: `seen filter`, `mark`, `unmark`, `forget`, `history`,
 //! `explain`, `status`.
 
+pub mod admin;
 pub mod explain;
 pub mod filter;
 pub mod forget;

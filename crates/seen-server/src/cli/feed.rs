@@ -4,6 +4,7 @@ pub mod decode;
 mod lines;
 pub mod replay;
 pub mod status;
+pub mod table;
 pub mod tail;
 pub mod topics;
 

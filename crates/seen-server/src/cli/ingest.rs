@@ -1,26 +1,27 @@
 //! `seen ingest`: marks what waits in a Kafka topic, through a running service.
 
+mod changes;
 mod message;
 mod sink;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use seen_client::limits::MARK_ITEMS_MAX;
 use seen_client::{Client, ClientOptions};
 use seen_kafka::DeadLetterOptions;
 use seen_kafka::ingest::{IngestOptions, ingest};
 
-use super::calls::NAMESPACE_DEFAULT;
 use super::calls::table::grouped;
+use super::feed::table::{TableName, Wanted};
 use super::observed::{Observed, ObservedArgs};
 use super::{CliError, ConfigSources};
+use crate::config::{Config, IngestConfig, IngestFormat};
 use crate::runtime;
 use crate::shutdown::Stop;
 
+use changes::Changes;
 use message::{Columns, Form};
 use sink::ServiceSink;
 
@@ -30,49 +31,56 @@ pub struct IngestArgs {
     /// Where the configuration is read from: kafka says where the topic is.
     #[command(flatten)]
     sources: ConfigSources,
-    /// The topic
+    /// The topic [default: ingest.topic, as each of the following]
     #[arg(long, value_name = "NAME")]
-    topic: String,
+    topic: Option<String>,
     /// The consumer group; its members share the topic's partitions
-    #[arg(long, value_name = "NAME", default_value = "seen-ingest")]
-    group: String,
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
     /// Where the service is
-    #[arg(long, value_name = "URL", env = "SEEN_SERVER", default_value = "http://127.0.0.1:7420")]
-    server: String,
-    /// What messages are: the API's own MarkRequest, or JSON objects
-    #[arg(long, value_enum, default_value_t = Format::Protobuf)]
-    format: Format,
+    #[arg(long, value_name = "URL", env = "SEEN_SERVER")]
+    server: Option<String>,
+    /// What messages are: the API's own MarkRequest (protobuf), JSON objects (json), or change events of
+    /// another store's table (changes)
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
     /// The fields of JSON objects, as in user=member_id,item=article_id,kind=1,time=read_at:s; times are in
     /// milliseconds (:ms) or seconds (:s), and where no time is named an item counts as read when it is
-    /// written [default: user=user,item=item,kind=0]
+    /// written [unset: user=user,item=item,kind=0]. Of change events: the table's columns, as in
+    /// user=member_id,item=article_id,kind=1,time=read_at:s,deleted=gone [unset: those of the store's own
+    /// tables]
     #[arg(long, value_name = "COLUMNS")]
-    columns: Option<Columns>,
-    /// Into which history JSON objects go
-    #[arg(long, value_name = "NAME", default_value = NAMESPACE_DEFAULT)]
-    namespace: String,
-    /// Items a second at most [default: as many as there is time for]
-    #[arg(long, value_name = "ITEMS_PER_S", value_parser = super::replay::parse_rate)]
-    rate: Option<f64>,
+    columns: Option<String>,
+    /// Whose rows are marked, where messages are change events
+    #[arg(long, value_name = "DB.TABLE")]
+    table: Option<String>,
+    /// The format of all change events; auto tells it from each record
+    #[arg(long, value_name = "NAME")]
+    dialect: Option<String>,
+    /// Into which history JSON objects and change events go
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Items a second at most; 0: as many as there is time for
+    #[arg(long, value_name = "ITEMS_PER_S", allow_hyphen_values = true)]
+    rate: Option<String>,
     /// Most items that are sent before their messages' offsets are committed
-    #[arg(long, value_name = "ITEMS", default_value_t = 8_192,
-        value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    window: u32,
+    #[arg(long, value_name = "ITEMS")]
+    window: Option<String>,
     /// How long a message waits for others
-    #[arg(long, value_name = "DURATION", default_value = "50ms")]
-    wait: humantime::Duration,
+    #[arg(long, value_name = "DURATION")]
+    wait: Option<String>,
     /// Calls at the same time
-    #[arg(long, value_name = "N", default_value_t = 64,
-        value_parser = clap::value_parser!(u16).range(1..=1_024))]
-    calls: u16,
+    #[arg(long, value_name = "N")]
+    calls: Option<String>,
     /// Deadline of a call
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    timeout: humantime::Duration,
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
     /// A file for messages that can never be written; without it they are counted and logged only
     #[arg(long, value_name = "FILE")]
-    dead_letters: Option<PathBuf>,
+    dead_letters: Option<String>,
     /// The largest size of that file
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
-    dead_letter_bytes: bytesize::ByteSize,
+    #[arg(long, value_name = "SIZE")]
+    dead_letter_bytes: Option<String>,
     /// End once the topic has been read to its end
     #[arg(long)]
     once: bool,
@@ -80,13 +88,29 @@ pub struct IngestArgs {
     observed: ObservedArgs,
 }
 
-/// What messages are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// `seen.v1.MarkRequest`.
-    Protobuf,
-    /// An object for each impression.
-    Json,
+impl IngestArgs {
+    /// The configuration with these flags above it.
+    fn config(&self) -> Result<Config, CliError> {
+        let flags = [
+            ("topic", &self.topic),
+            ("group", &self.group),
+            ("server", &self.server),
+            ("format", &self.format),
+            ("columns", &self.columns),
+            ("table", &self.table),
+            ("dialect", &self.dialect),
+            ("namespace", &self.namespace),
+            ("rate", &self.rate),
+            ("window", &self.window),
+            ("wait", &self.wait),
+            ("calls", &self.calls),
+            ("timeout", &self.timeout),
+            ("dead_letters", &self.dead_letters),
+            ("dead_letter_bytes", &self.dead_letter_bytes),
+        ];
+        let flags = flags.map(|(key, value)| (key, value.clone()));
+        Ok(self.sources.clone().with("ingest", flags).load()?.config)
+    }
 }
 
 /// Reads and marks until a signal ends it.
@@ -94,42 +118,23 @@ enum Format {
 /// # Errors
 /// A topic or service that cannot be used.
 pub fn run(args: IngestArgs) -> Result<ExitCode, CliError> {
-    let form = match (args.format, args.columns.clone()) {
-        (Format::Protobuf, None) => Form::Protobuf,
-        (Format::Protobuf, Some(_)) => return Err("--columns is for --format json".into()),
-        (Format::Json, columns) => {
-            Form::Json { namespace: args.namespace.clone(), columns: columns.unwrap_or_default() }
-        }
-    };
-    let config = args.sources.clone().load()?.config;
+    let config = args.config()?;
+    let wanted = &config.ingest;
+    let form = form(wanted)?;
+    let options = options(&config, args.once)?;
     let observed = Observed::start(args.observed.clone(), &config)?;
-    let wait: Duration = args.wait.into();
-    let options = IngestOptions {
-        brokers: config.kafka.brokers.clone(),
-        client: config.kafka.client_settings()?,
-        topic: args.topic.clone(),
-        group: args.group.clone(),
-        window_items_max: args.window as usize,
-        window_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        items_max: MARK_ITEMS_MAX,
-        calls_max: usize::from(args.calls),
-        dead_letters: args
-            .dead_letters
-            .clone()
-            .map(|path| DeadLetterOptions { path, bytes_max: args.dead_letter_bytes.as_u64() }),
-        once: args.once,
-    };
     let control = runtime::control()?;
     let ended = control.block_on(async {
         let stop = Stop::on_signals()?;
         observed.listen(&stop).await?;
         // Its connections are of the runtime.
         let client = Client::new(ClientOptions {
-            connect_timeout: args.timeout.into(),
-            ..ClientOptions::new(&args.server)
+            connect_timeout: wanted.timeout,
+            ..ClientOptions::new(&wanted.server)
         })?;
-        let sink = Arc::new(ServiceSink::new(form, client, args.timeout.into(), args.rate));
-        eprintln!("seen: marking what {} holds on {}", args.topic, args.server);
+        let rate = (wanted.rate > 0.0).then_some(wanted.rate);
+        let sink = Arc::new(ServiceSink::new(form, client, wanted.timeout, rate));
+        eprintln!("seen: marking what {} holds on {}", options.topic, wanted.server);
         let done = ingest(sink, options, stop.requested()).await?;
         let (messages, items) = (grouped(done.messages), grouped(done.items));
         eprintln!("seen: {messages} messages committed: {items} items, {} dead", done.dead);
@@ -137,4 +142,119 @@ pub fn run(args: IngestArgs) -> Result<ExitCode, CliError> {
     });
     control.shutdown_background();
     ended
+}
+
+fn options(config: &Config, once: bool) -> Result<IngestOptions, CliError> {
+    let wanted = &config.ingest;
+    let Some(topic) = wanted.topic.clone().filter(|topic| !topic.is_empty()) else {
+        return Err("ingest.topic is unset: name the topic there, or by --topic".into());
+    };
+    let dead_letters = wanted.dead_letters.clone().map(|path| DeadLetterOptions {
+        path,
+        bytes_max: wanted.dead_letter_bytes,
+        bytes_option: "ingest.dead_letter_bytes",
+    });
+    Ok(IngestOptions {
+        brokers: config.kafka.brokers.clone(),
+        client: config.kafka.client_settings()?,
+        topic,
+        group: wanted.group.clone(),
+        window_items_max: wanted.window as usize,
+        window_ms: u64::try_from(wanted.wait.as_millis()).unwrap_or(u64::MAX),
+        items_max: MARK_ITEMS_MAX,
+        calls_max: usize::from(wanted.calls),
+        dead_letters,
+        once,
+    })
+}
+
+/// How messages are read.
+fn form(wanted: &IngestConfig) -> Result<Form, CliError> {
+    let namespace = wanted.namespace.clone();
+    if wanted.table.is_some() && wanted.format != IngestFormat::Changes {
+        return Err("ingest.table (--table) is for ingest.format = changes".into());
+    }
+    match (wanted.format, wanted.columns.as_deref(), wanted.table.as_deref()) {
+        (IngestFormat::Protobuf, None, _) => Ok(Form::Protobuf),
+        (IngestFormat::Protobuf, Some(_), _) => {
+            Err("ingest.columns (--columns) is for ingest.format = json or changes".into())
+        }
+        (IngestFormat::Json, columns, _) => {
+            let columns = columns.map(str::parse::<Columns>).transpose();
+            let columns = columns.map_err(|error| format!("ingest.columns: {error}"))?;
+            Ok(Form::Json { namespace, columns: columns.unwrap_or_default() })
+        }
+        (IngestFormat::Changes, columns, Some(table)) => {
+            let table = TableName::parse(table)
+                .map_err(|error| format!("ingest.table = {table}: {error}"))?;
+            let dialect = Wanted::parse(&wanted.dialect);
+            let dialect =
+                dialect.map_err(|error| format!("ingest.dialect = {}: {error}", wanted.dialect))?;
+            Ok(Form::Changes(Changes::new(namespace, table.followed(columns)?, dialect.0)))
+        }
+        (IngestFormat::Changes, _, None) => {
+            Err("ingest.format = changes needs ingest.table (--table)".into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: IngestArgs,
+    }
+
+    fn config(flags: &[&str]) -> Result<Config, CliError> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = "[ingest]\ntopic = \"clicks\"\nformat = \"json\"\nwindow = 100\nrate = 5.0\n\
+                    server = \"http://one:1\"\ndead_letters = \"dead\"\n";
+        std::fs::write(file.path(), text).expect("text");
+        let file = file.path().to_str().expect("UTF-8");
+        let line = Line::try_parse_from([&["seen", "--config", file], flags].concat());
+        line.expect("a command line").args.config()
+    }
+
+    #[test]
+    fn flags_go_above_the_section() {
+        let flags = ["--window", "200", "--server", "http://two:2", "--dead-letter-bytes", "8KiB"];
+        let config = config(&flags).expect("a configuration");
+        let told = options(&config, true).expect("options");
+        assert_eq!((told.topic.as_str(), told.window_items_max), ("clicks", 200));
+        assert_eq!((config.ingest.server.as_str(), config.ingest.rate), ("http://two:2", 5.0));
+        let letters = told.dead_letters.expect("a file");
+        assert_eq!((letters.bytes_max, letters.bytes_option), (8_192, "ingest.dead_letter_bytes"));
+        assert!(matches!(form(&config.ingest), Ok(Form::Json { .. })));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_its_key() {
+        for (flags, key) in [
+            (&["--window", "0"][..], "ingest.window"),
+            (&["--wait", "2h"], "ingest.wait"),
+            (&["--rate", "-1"], "ingest.rate"),
+            (&["--format", "xml"], "ingest.format"),
+        ] {
+            let Err(refused) = config(flags).map_err(|error| error.to_string()) else {
+                panic!("{flags:?} is taken")
+            };
+            assert!(refused.contains(key), "{flags:?}: {refused}");
+        }
+        for (flags, key) in [
+            (&["--table", "old.reads"][..], "ingest.table"),
+            (&["--format", "protobuf", "--columns", "user=u"], "ingest.columns"),
+            (&["--format", "changes"], "ingest.table"),
+            (&["--format", "changes", "--table", "reads"], "ingest.table"),
+            (&["--format", "changes", "--table", "a.b", "--dialect", "xml"], "ingest.dialect"),
+        ] {
+            let refused = form(&config(flags).expect("a configuration").ingest);
+            let refused = refused.expect_err("refused").to_string();
+            assert!(refused.contains(key), "{flags:?}: {refused}");
+        }
+    }
 }

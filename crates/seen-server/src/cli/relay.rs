@@ -10,7 +10,7 @@ use seen_kafka::relay::{RelayOptions, relay};
 use super::calls::table::grouped;
 use super::observed::{Observed, ObservedArgs};
 use super::{CliError, ConfigSources};
-use crate::config::{Config, FeedSource, StorageKind};
+use crate::config::{Config, FeedSource, OutOfRange, StorageKind};
 use crate::node::Source;
 use crate::runtime;
 use crate::shutdown::Stop;
@@ -24,27 +24,42 @@ pub struct RelayArgs {
     /// Where the configuration is read from: mysql says where changes come from, kafka where they go to.
     #[command(flatten)]
     sources: ConfigSources,
-    /// The topic to write to, with {shard} in it where mysql.shards is above 1
+    /// The topic to write to, with {shard} in it where mysql.shards is above 1 [default: relay.topic]
     #[arg(long, value_name = "NAME")]
-    topic: String,
-    /// Make the topic, with so many partitions, if it does not exist
+    topic: Option<String>,
+    /// Make the topic, with so many partitions, if it does not exist [default: relay.create_topic]
     #[arg(long, value_name = "PARTITIONS", value_parser = clap::value_parser!(u16).range(1..=4096))]
     create_topic: Option<u16>,
     /// End once everything is written that had happened by now
     #[arg(long)]
     once: bool,
-    /// How long events may wait for others before they are committed together
-    #[arg(long, value_name = "DURATION", default_value = "20ms")]
-    commit_interval: humantime::Duration,
-    /// Bytes of records after which they do not wait
-    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
-    commit_bytes: bytesize::ByteSize,
+    /// How long events may wait for others before they are committed together [default:
+    /// relay.commit_interval]
+    #[arg(long, value_name = "DURATION")]
+    commit_interval: Option<String>,
+    /// Bytes of records after which they do not wait [default: relay.commit_bytes]
+    #[arg(long, value_name = "SIZE")]
+    commit_bytes: Option<String>,
     /// How long Kafka keeps the unfinished transaction of a relay that was killed, and readers wait for it;
-    /// a relay that begins ends it at once
-    #[arg(long, value_name = "DURATION", default_value = "10s")]
-    transaction_timeout: humantime::Duration,
+    /// a relay that begins ends it at once [default: relay.transaction_timeout]
+    #[arg(long, value_name = "DURATION")]
+    transaction_timeout: Option<String>,
     #[command(flatten)]
     observed: ObservedArgs,
+}
+
+impl RelayArgs {
+    /// The configuration with these flags above it.
+    fn config(&self) -> Result<Config, CliError> {
+        let flags = [
+            ("topic", self.topic.clone()),
+            ("create_topic", self.create_topic.map(|partitions| partitions.to_string())),
+            ("commit_interval", self.commit_interval.clone()),
+            ("commit_bytes", self.commit_bytes.clone()),
+            ("transaction_timeout", self.transaction_timeout.clone()),
+        ];
+        Ok(self.sources.clone().with("relay", flags).load()?.config)
+    }
 }
 
 /// Relays until a signal ends it.
@@ -52,15 +67,15 @@ pub struct RelayArgs {
 /// # Errors
 /// A source or topic that cannot be used, or another relay that took the topic over.
 pub fn run(args: RelayArgs) -> Result<ExitCode, CliError> {
-    let config = args.sources.clone().load()?.config;
-    check(&args, &config)?;
+    let config = args.config()?;
+    let topic = check(&config)?;
     let observed = Observed::start(args.observed.clone(), &config)?;
     let control = runtime::control()?;
     let ended = control.block_on(async {
         let stop = Stop::on_signals()?;
         observed.listen(&stop).await?;
         let source = Source::open(&config).await?;
-        let ended = passed_on(&args, &config, &source, &stop).await;
+        let ended = passed_on(args.once, &config, topic, &source, &stop).await;
         source.close().await;
         ended
     });
@@ -68,7 +83,8 @@ pub fn run(args: RelayArgs) -> Result<ExitCode, CliError> {
     ended
 }
 
-fn check(args: &RelayArgs, config: &Config) -> Result<(), CliError> {
+/// The topic to write to, if all of it can be.
+fn check(config: &Config) -> Result<&str, CliError> {
     if config.storage.kind == StorageKind::Sqlite {
         return Err(
             "storage.kind is sqlite: the embedded store is of one process, which follows its \
@@ -79,17 +95,22 @@ fn check(args: &RelayArgs, config: &Config) -> Result<(), CliError> {
     if config.mysql.feed == FeedSource::None {
         return Err("mysql.feed is none: nobody tells of changes; set binlog or kafka".into());
     }
-    if config.mysql.shards > 1 && !args.topic.contains("{shard}") {
+    let Some(topic) = config.relay.topic.as_deref().filter(|topic| !topic.is_empty()) else {
+        return Err("relay.topic is unset: name the topic to write to there, or by --topic".into());
+    };
+    let refuse = |allowed: String| -> Result<_, CliError> {
+        let (key, value) = ("relay.topic".to_owned(), topic.to_owned());
+        Err(OutOfRange { key, value, allowed }.into())
+    };
+    if config.mysql.shards > 1 && !topic.contains("{shard}") {
         let shards = config.mysql.shards;
-        return Err(
-            format!("--topic {:?}: {shards} shards; put {{shard}} in it", args.topic).into()
-        );
+        return refuse(format!("a name with {{shard}} in it where there are {shards} shards"));
     }
-    let is_same = |shard| topic_of(&args.topic, shard) == config.kafka.topic_of(shard);
+    let is_same = |shard| topic_of(topic, shard) == config.kafka.topic_of(shard);
     if config.mysql.feed == FeedSource::Kafka && (0..config.mysql.shards).any(is_same) {
-        return Err(format!("--topic {:?}: it is what is read (kafka.topic)", args.topic).into());
+        return refuse("another one than kafka.topic, which is read".to_owned());
     }
-    Ok(())
+    Ok(topic)
 }
 
 fn topic_of(topic: &str, shard: u16) -> String {
@@ -97,8 +118,9 @@ fn topic_of(topic: &str, shard: u16) -> String {
 }
 
 async fn passed_on(
-    args: &RelayArgs,
+    once: bool,
     config: &Config,
+    topic: &str,
     source: &Source,
     stop: &Stop,
 ) -> Result<ExitCode, CliError> {
@@ -107,16 +129,16 @@ async fn passed_on(
     let options = RelayOptions {
         brokers: config.kafka.brokers.clone(),
         client: config.kafka.client_settings()?,
-        topics: (0..config.mysql.shards).map(|shard| topic_of(&args.topic, shard)).collect(),
+        topics: (0..config.mysql.shards).map(|shard| topic_of(topic, shard)).collect(),
         hash_key: source.hash_key(),
         namespaces: namespaces.map(|namespace| (namespace.id, namespace.name)).collect(),
-        create: args.create_topic,
-        commit_interval_ms: millis(args.commit_interval.into()),
-        commit_bytes: usize::try_from(args.commit_bytes.as_u64()).unwrap_or(usize::MAX),
+        create: (config.relay.create_topic > 0).then_some(config.relay.create_topic),
+        commit_interval_ms: millis(config.relay.commit_interval),
+        commit_bytes: usize::try_from(config.relay.commit_bytes).unwrap_or(usize::MAX),
         batch_events_max: BATCH_EVENTS_MAX,
-        transaction_timeout_ms: millis(args.transaction_timeout.into()),
+        transaction_timeout_ms: millis(config.relay.transaction_timeout),
         connect_timeout_ms: millis(config.kafka.connect_timeout),
-        once: args.once,
+        once,
     };
     let (place, brokers) = (source.place(), &config.kafka.brokers);
     eprintln!("seen: relaying {place} to {} on {brokers}", options.topics.join(", "));
@@ -125,4 +147,54 @@ async fn passed_on(
     let (events, records) = (grouped(relayed.events), grouped(relayed.records));
     eprintln!("seen: {why}: {events} events, {records} records written");
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: RelayArgs,
+    }
+
+    fn config(flags: &[&str]) -> Result<Config, CliError> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = "[relay]\ntopic = \"slots\"\ncommit_interval = \"30ms\"\ncreate_topic = 8\n";
+        std::fs::write(file.path(), text).expect("text");
+        let file = file.path().to_str().expect("UTF-8");
+        let line = Line::try_parse_from([&["seen", "--config", file], flags].concat());
+        line.expect("a command line").args.config()
+    }
+
+    #[test]
+    fn flags_go_above_the_section() {
+        let relay = config(&["--commit-interval", "40ms"]).expect("a configuration").relay;
+        assert_eq!((relay.topic.as_deref(), relay.create_topic), (Some("slots"), 8));
+        assert_eq!(relay.commit_interval, Duration::from_millis(40));
+        let flags = ["--topic", "others", "--create-topic", "4", "--set", "relay.topic=third"];
+        let relay = config(&flags).expect("a configuration").relay;
+        assert_eq!((relay.topic.as_deref(), relay.create_topic), (Some("others"), 4));
+        let refused = config(&["--commit-interval", "2h"]).expect_err("too long").to_string();
+        assert!(
+            refused.contains("relay.commit_interval") && refused.contains("1ms to"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_relay_needs_a_topic() {
+        let unset = Config { relay: Default::default(), ..mysql() };
+        let refused = check(&unset).expect_err("no topic").to_string();
+        assert!(refused.contains("relay.topic") && refused.contains("--topic"), "{refused}");
+    }
+
+    fn mysql() -> Config {
+        let mut config = Config::default();
+        config.storage.kind = StorageKind::MySql;
+        config
+    }
 }

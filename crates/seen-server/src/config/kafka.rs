@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use seen_dialect::Dialect;
 use seen_filter::hash::HashKey;
-use seen_kafka::{DeadLetterOptions, Digits, KeyTemplate, Partitioner};
+use seen_kafka::{
+    DeadLetterOptions, Digits, KeyTemplate, Partitioner, SchemaLookup, SchemaOptions,
+};
 use serde::{Deserialize, Serialize};
 
 use super::error::OutOfRange;
 use super::options::{Allowed, GIB, KIB, MIB, OptionInfo, SectionInfo, ms, option, optional, secs};
 use super::units::{size, span};
+use crate::schema_registry;
 
 /// What `[kafka]` is about.
 pub const SECTION: SectionInfo = SectionInfo {
@@ -53,6 +57,17 @@ const OPTIONS: &[OptionInfo] = &[
         "dialect",
         Allowed::Text("auto, or a format as seen feed decode --help lists them"),
         "The format of all records; auto tells it from each.",
+    ),
+    optional(
+        "schema_registry",
+        Allowed::Text("a URL that begins with http:// and holds no login"),
+        "Where TiCDC's Avro has its schemas: a registry of Confluent's interface.",
+        "http://127.0.0.1:8081",
+    ),
+    option(
+        "schemas",
+        Allowed::Text("number=file, separated by ;"),
+        "Schemas that no registry has to be asked for, by their numbers there.",
     ),
     option(
         "partitions",
@@ -100,6 +115,9 @@ pub struct KafkaConfig {
     pub key: String,
     pub key_digits: KeyDigits,
     pub dialect: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_registry: Option<String>,
+    pub schemas: String,
     pub partitions: u16,
     pub client: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +169,8 @@ impl Default for KafkaConfig {
             key: "{\"user_id\":{user}}".to_owned(),
             key_digits: KeyDigits::Signed,
             dialect: "auto".to_owned(),
+            schema_registry: None,
+            schemas: String::new(),
             partitions: 0,
             client: String::new(),
             client_file: None,
@@ -182,6 +202,16 @@ impl KafkaConfig {
         }
         if let Err(error) = self.template() {
             return refuse("key", &self.key, error.to_string());
+        }
+        // A login would be shown with the rest of the configuration.
+        let is_plain = |url: &&String| url.starts_with("http://") && !url.contains('@');
+        if let Some(url) = self.schema_registry.as_ref().filter(|url| !is_plain(url)) {
+            let place = url.rsplit('@').next().unwrap_or_default();
+            let allowed = "a URL that begins with http:// and holds no login".to_owned();
+            return refuse("schema_registry", place, allowed);
+        }
+        if let Err(part) = schema_files(&self.schemas) {
+            return refuse("schemas", part, "number=file, separated by ;".to_owned());
         }
         match settings(&self.client) {
             Ok(_) => Ok(()),
@@ -247,11 +277,45 @@ impl KafkaConfig {
         Ok(all)
     }
 
+    /// Where the schemas of records are.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn schema_options(&self) -> Result<SchemaOptions, OutOfRange> {
+        let mut known = Vec::new();
+        for (id, file) in schema_files(&self.schemas).unwrap_or_default() {
+            let json = std::fs::read_to_string(file).map_err(|error| OutOfRange {
+                key: "kafka.schemas".to_owned(),
+                value: file.to_owned(),
+                allowed: format!("a file that can be read: {error}"),
+            })?;
+            known.push((id, json));
+        }
+        let lookup = self.schema_registry.clone().map(|registry| {
+            let lookup: SchemaLookup = Arc::new(move |id| schema_registry::schema(&registry, id));
+            lookup
+        });
+        Ok(SchemaOptions { known, lookup })
+    }
+
     /// Where records that cannot be read are kept.
     pub fn dead_letter_options(&self) -> Option<DeadLetterOptions> {
         let path = self.dead_letters.clone()?;
-        Some(DeadLetterOptions { path, bytes_max: self.dead_letter_bytes })
+        let (bytes_max, bytes_option) = (self.dead_letter_bytes, "kafka.dead_letter_bytes");
+        Some(DeadLetterOptions { path, bytes_max, bytes_option })
     }
+}
+
+/// Reads numbers and files. The error is the part that is none.
+fn schema_files(text: &str) -> Result<Vec<(u32, &str)>, &str> {
+    text.split(';')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (id, file) = part.split_once('=').ok_or(part)?;
+            Ok((id.trim().parse().map_err(|_| part)?, file.trim()))
+        })
+        .collect()
 }
 
 /// Reads settings separated by semicolons; comments begin with `#`. The error is the part that is none.
@@ -292,6 +356,28 @@ mod tests {
     }
 
     #[test]
+    fn schemas_come_from_files_and_a_registry() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "{}").expect("text");
+        let config = KafkaConfig {
+            schemas: format!("7={}; ", file.path().display()),
+            schema_registry: Some("http://127.0.0.1:1".to_owned()),
+            ..KafkaConfig::default()
+        };
+        assert_eq!(config.validate(1), Ok(()));
+        let read = config.schema_options().expect("schemas");
+        assert_eq!(read.known, [(7, "{}".to_owned())]);
+        let refused = read.lookup.expect("a registry")(1).expect_err("nobody is there");
+        assert!(refused.contains("127.0.0.1:1"), "{refused}");
+        let gone = KafkaConfig { schemas: "7=/nowhere.json".to_owned(), ..KafkaConfig::default() };
+        assert_eq!(gone.schema_options().expect_err("no file").key, "kafka.schemas");
+        let url = Some("http://u:secret@h".to_owned());
+        let login = KafkaConfig { schema_registry: url, ..KafkaConfig::default() };
+        let refused = login.validate(1).expect_err("a login").to_string();
+        assert!(refused.contains("kafka.schema_registry") && !refused.contains("secret"));
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_by_its_key() {
         let fine = KafkaConfig::default();
         assert_eq!(fine.validate(1), Ok(()));
@@ -301,6 +387,7 @@ mod tests {
             (KafkaConfig { key: "{user}{user}".to_owned(), ..fine.clone() }, "kafka.key"),
             (KafkaConfig { client: "ssl".to_owned(), ..fine.clone() }, "kafka.client"),
             (KafkaConfig { fetch_ahead: 1, ..fine.clone() }, "kafka.fetch_ahead"),
+            (KafkaConfig { schemas: "a.json".to_owned(), ..fine.clone() }, "kafka.schemas"),
         ] {
             assert_eq!(bad.validate(1).expect_err(key).key, key);
         }

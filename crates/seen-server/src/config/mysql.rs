@@ -128,6 +128,11 @@ const OPTIONS: &[OptionInfo] = &[
         Allowed::Span(ms(100), secs(60)),
         "S of rule R2: the longest time after which a commit that the binary log has shown is seen by a fresh read.",
     ),
+    option(
+        "check_lag",
+        Allowed::Span(ms(0), secs(60)),
+        "How old the timestamp of a point check may be on TiDB, where memory holds what came since: such checks take timestamps of low resolution, on as many connections again as storage.read_connections. At least half a second above the server's tidb_low_resolution_tso_update_interval (2 s by default); 0s: every check is fresh.",
+    ),
 ];
 
 /// Whether connections are encrypted.
@@ -205,6 +210,8 @@ pub struct MySqlConfig {
     pub feed: FeedSource,
     #[serde(with = "span")]
     pub snapshot_lag: Duration,
+    #[serde(with = "span")]
+    pub check_lag: Duration,
 }
 
 impl Default for MySqlConfig {
@@ -231,6 +238,7 @@ impl Default for MySqlConfig {
             probe_interval: ms(500),
             feed: FeedSource::Auto,
             snapshot_lag: secs(2),
+            check_lag: secs(0),
         }
     }
 }
@@ -417,6 +425,7 @@ impl MySqlConfig {
             write_timeout_ms: millis(self.write_timeout),
             page_timeout_ms: millis(self.page_timeout),
             probe_interval_ms: millis(self.probe_interval),
+            check_lag_ms: millis(self.check_lag),
             ..MySqlOptions::default()
         })
     }

@@ -22,6 +22,15 @@ pub(super) fn options(config: &Config, store: &Arc<MySqlStore>) -> Result<KafkaO
     let kafka = &config.kafka;
     let sources = store.change_sources();
     let mappings = store.mappings();
+    if let Some(foreign) = mappings.iter().find(|mapping| mapping.read_only)
+        && store.dialect() != Dialect::TiDb
+    {
+        tracing::info!(
+            table = %foreign.table,
+            "of a table of somebody else's only fences prove how far its topic has been read: seen_control has to \
+             be captured into the same topic, else answers are asked in storage; see seen doctor --feed"
+        );
+    }
     let mut topics = Vec::with_capacity(sources.len());
     for source in sources {
         let database = source.database.as_str();
@@ -47,6 +56,7 @@ pub(super) fn options(config: &Config, store: &Arc<MySqlStore>) -> Result<KafkaO
         topics,
         hash_key: store.hash_key(),
         dialect: kafka.dialect(),
+        schemas: kafka.schema_options()?,
         // TiCDC sorts each table by itself: only its watermarks prove anything.
         proof: match store.dialect() {
             Dialect::TiDb => FeedProof::Positions,

@@ -9,6 +9,7 @@ mod deadlines;
 mod explain;
 mod figures;
 mod filter;
+mod late_checks;
 mod listing;
 mod overload;
 mod push;

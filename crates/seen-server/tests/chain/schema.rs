@@ -1,15 +1,18 @@
 //! What happens to the table as a whole.
 
 use super::chain::Chain;
+use super::producer::Tool;
 use super::watch::Watch;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_table_is_truncated_and_altered() {
     let Some(mut chain) = Chain::start().await else { return };
     chain.fill().await;
-    chain.sql("TRUNCATE TABLE history_feed_read").await;
-    chain.agree().await;
-    chain.fill().await;
+    if Tool::chosen().is_of(&[Tool::Debezium, Tool::Canal], "Maxwell says nothing of a truncate") {
+        chain.sql("TRUNCATE TABLE history_feed_read").await;
+        chain.agree().await;
+        chain.fill().await;
+    }
     let watch = Watch::begin(&chain);
     chain.sql("ALTER TABLE history_feed_read ADD COLUMN note VARCHAR(20) NULL").await;
     chain
@@ -25,7 +28,7 @@ async fn the_table_is_truncated_and_altered() {
     chain.sql("ALTER TABLE history_feed_read DROP COLUMN remark").await;
     chain.sql("INSERT INTO history_feed_read VALUES (3, 1, 32, 5)").await;
     chain.agree().await;
-    assert!(watch.end().await > 0);
+    watch.end(&chain).await;
     chain.settle().await;
 }
 
@@ -41,6 +44,6 @@ async fn one_transaction_of_a_hundred_thousand_rows() {
         )
         .await;
     chain.agree().await;
-    assert!(watch.end().await > 0);
+    watch.end(&chain).await;
     chain.settle().await;
 }

@@ -3,6 +3,7 @@
 use seen_testbed::Record;
 
 use super::chain::{Chain, PARTITIONS, TOPIC};
+use super::producer::Tool;
 use super::watch::Watch;
 
 /// Records are deleted that the replicas have not read.
@@ -14,6 +15,7 @@ async fn retention_cuts_what_was_not_read() {
     for replica in &chain.replicas {
         replica.process.signal("-STOP");
     }
+    let before = chain.records();
     chain
         .sql(
             "INSERT INTO history_feed_read SELECT 1 + seq % 11, 1, 1 + seq % 39, 3 \
@@ -21,7 +23,7 @@ async fn retention_cuts_what_was_not_read() {
         )
         .await;
     chain.sql("DELETE FROM history_feed_read WHERE user_id = 5").await;
-    chain.wait_for_records(10).await;
+    chain.wait_for_records(before + 10).await;
     tokio::task::block_in_place(|| {
         for partition in 0..PARTITIONS as i32 {
             let offsets = chain.kafka.offsets(TOPIC, partition).expect("offsets");
@@ -32,7 +34,7 @@ async fn retention_cuts_what_was_not_read() {
         replica.process.signal("-CONT");
     }
     chain.agree().await;
-    assert!(watch.end().await > 0);
+    watch.end(&chain).await;
     chain.settle().await;
 }
 
@@ -52,13 +54,17 @@ async fn a_record_that_cannot_be_read() {
     chain.agree().await;
     let doubts = chain.replicas[0].metric("seen_feed_gaps_total").await;
     assert!(doubts >= PARTITIONS as f64, "{doubts} gaps");
-    assert!(watch.end().await > 0);
+    watch.end(&chain).await;
     chain.settle().await;
 }
 
 /// The producer spreads users anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_is_added() {
+    let why_not = "Canal is told the number of partitions and never asks";
+    if !Tool::chosen().is_of(&[Tool::Debezium, Tool::Maxwell], why_not) {
+        return;
+    }
     let Some(mut chain) = Chain::start().await else { return };
     chain.fill().await;
     let watch = Watch::begin(&chain);
@@ -67,12 +73,12 @@ async fn a_partition_is_added() {
     });
     chain.sql("INSERT INTO history_feed_read VALUES (8, 1, 23, 5), (9, 1, 23, 5)").await;
     chain.agree().await;
-    // Debezium learns of it by and by.
-    chain.wait_for_records_in(PARTITIONS as i32).await;
+    // The producer learns of it by and by.
+    chain.wait_for_records_in(PARTITIONS).await;
     chain.sql("INSERT INTO history_feed_read SELECT seq, 1, 24, 5 FROM seq_1_to_11").await;
     chain.agree().await;
     chain.sql("DELETE FROM history_feed_read WHERE item_id = 24 AND user_id < 100").await;
     chain.agree().await;
-    assert!(watch.end().await > 0);
+    watch.end(&chain).await;
     chain.settle().await;
 }

@@ -9,7 +9,9 @@ use seen_proto::v1;
 use tokio::task::JoinSet;
 
 use super::ask::{READ, explain, filter, level, mark, patient, within};
-use super::chain::{Api, Chain};
+use super::replica::Api;
+use super::stage::Stage;
+use super::wait::awaited;
 
 /// Users that nobody else marks.
 const USERS: std::ops::Range<u64> = 1_000..1_004;
@@ -18,37 +20,47 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The readers at work.
 pub struct Watch {
-    tasks: JoinSet<u64>,
+    tasks: JoinSet<(u64, Vec<u64>)>,
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicU64>,
 }
 
 impl Watch {
     /// Begins to mark at one replica and to read at the other.
-    pub fn begin(chain: &Chain) -> Self {
+    pub fn begin(stage: &Stage) -> Self {
         let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
         for (number, user) in USERS.enumerate() {
-            let writer = chain.replicas[number % 2].api.clone();
-            let reader = chain.replicas[(number + 1) % 2].api.clone();
+            let writer = stage.replicas[number % 2].api.clone();
+            let reader = stage.replicas[(number + 1) % 2].api.clone();
             tasks.spawn(session(user, writer, reader, Arc::clone(&stop), Arc::clone(&answers)));
         }
         Self { tasks, stop, answers }
     }
 
-    /// Answers that were not flagged.
-    pub fn answers(&self) -> u64 {
-        self.answers.load(Ordering::Relaxed)
+    /// Waits until readers have had some more answers that were not flagged.
+    pub async fn answers_more(&self) {
+        let answers = || self.answers.load(Ordering::Relaxed);
+        let wanted = answers() + 2 * (USERS.end - USERS.start);
+        awaited("answers that are not flagged", async || match answers() {
+            had if had >= wanted => Ok(()),
+            had => Err(format!("{had} of {wanted}")),
+        })
+        .await;
     }
 
-    /// Ends, and says how many marks were acknowledged. Fails if an answer was wrong.
-    pub async fn end(mut self) -> u64 {
+    /// Ends. Fails if an answer was wrong, if storage has lost what was acknowledged, or if nothing was.
+    pub async fn end(mut self, stage: &Stage) {
         self.stop.store(true, Ordering::Relaxed);
-        let mut marked = 0;
+        let mut count = 0;
         while let Some(ended) = self.tasks.join_next().await {
-            marked += ended.expect("no answer was wrong");
+            let (user, marked) = ended.expect("no answer was wrong");
+            let stored = stage.stored(user).await;
+            let lost: Vec<_> = marked.iter().filter(|item| !stored.contains(item)).collect();
+            assert!(lost.is_empty(), "storage has lost {lost:?} of user {user}");
+            count += marked.len();
         }
-        marked
+        assert!(count > 0, "nothing was marked");
     }
 }
 
@@ -59,7 +71,7 @@ async fn session(
     mut reader: Api,
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicU64>,
-) -> u64 {
+) -> (u64, Vec<u64>) {
     let (mut token, mut marked) = (Vec::new(), Vec::new());
     let mut rounds = tokio::time::interval(Duration::from_millis(10));
     for item in 1..=u64::MAX {
@@ -86,5 +98,5 @@ async fn session(
             }
         }
     }
-    marked.len() as u64
+    (user, marked)
 }

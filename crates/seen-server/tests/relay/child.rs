@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::process::{Child as Process, Command, Stdio};
 use std::time::Duration;
 
+/// The longest that it may take to say something.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A running command. Killed when it is dropped.
 pub struct Child {
     process: Process,
@@ -52,10 +55,12 @@ impl Child {
 
     /// Waits until it has said this.
     pub fn says(&mut self, words: &str) {
-        while !self.said().contains(words) {
-            assert!(self.is_running(), "it ended before it said {words:?}: {}", self.said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let has_said = seen_testbed::until(PATIENCE, || {
+            let runs = self.is_running();
+            let has_said = self.said().contains(words);
+            (has_said || !runs).then_some(has_said)
+        });
+        assert_eq!(has_said, Some(true), "it did not say {words:?}: {}", self.said());
     }
 
     /// True while it runs.

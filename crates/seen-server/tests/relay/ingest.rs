@@ -83,6 +83,7 @@ async fn a_killed_ingest_has_committed_nothing_that_is_not_there() {
     assert_eq!(dead.len(), PARTITIONS as usize, "{dead:?}");
     assert!(dead.iter().all(|line| line.contains("\"offset\":100,") && line.contains("no_user")));
     the_apis_own_messages(&kafka, &place, &server, folder.path(), &flags);
+    rows_of_another_store(&kafka, &place, &server, folder.path(), &flags);
     assert_eq!(process.terminate().await, Some(0));
 }
 
@@ -114,4 +115,64 @@ fn the_apis_own_messages(
     assert_eq!(rows(place), MESSAGES + 2);
     let dead = std::fs::read_to_string(letters).expect("the dead letters");
     assert!(dead.lines().count() == 1 && dead.contains("\"refused\""), "{dead}");
+}
+
+/// What Canal tells of an old store's table; one row of it was deleted there.
+fn rows_of_another_store(
+    kafka: &Kafka,
+    place: &Place,
+    server: &str,
+    folder: &Path,
+    flags: &[String],
+) {
+    let change = |kind: &str, rows: &[(u64, u64)]| {
+        let row = |(member, article): &(u64, u64)| {
+            format!("{{\"member\":\"{member}\",\"article\":\"{article}\",\"at\":\"1790000001\"}}")
+        };
+        let rows: Vec<String> = rows.iter().map(row).collect();
+        let text = format!(
+            "{{\"data\":[{}],\"database\":\"old\",\"table\":\"reads\",\"type\":\"{kind}\",\
+             \"isDdl\":false,\"es\":1790000002000,\"ts\":1790000002001,\"id\":1,\"old\":null,\"sql\":\"\",\
+             \"pkNames\":[\"member\",\"article\"],\"sqlType\":{{}},\"mysqlType\":{{\
+             \"member\":\"bigint(20)\",\"article\":\"bigint(20)\",\"at\":\"bigint(20)\"}}}}",
+            rows.join(",")
+        );
+        Record::new("", &text)
+    };
+    kafka.create_topic("old", 1, &[]).expect("a topic");
+    let messages = [
+        change("INSERT", &[(901, 1), (902, 2), (901, 3)]),
+        change("DELETE", &[(902, 2)]),
+        change("INSERT", &[(903, 4)]),
+    ];
+    kafka.send("old", 0, &messages).expect("sent");
+    let letters = folder.join("dead-changes");
+    let letters = letters.to_str().expect("UTF-8");
+    let arguments = [
+        "ingest",
+        "--topic",
+        "old",
+        "--format",
+        "changes",
+        "--server",
+        server,
+        "--once",
+        "--columns",
+        "user=member,item=article,kind=3,time=at:s",
+        "--dead-letters",
+        letters,
+    ];
+    let untold = seen(&arguments, flags);
+    assert!(said(&untold).contains("--table"), "{}", said(&untold));
+    let ended = seen(&[&arguments[..], &["--table", "old.reads"]].concat(), flags);
+    assert!(ended.status.success(), "{}", said(&ended));
+    let rows = place.sql(
+        "SELECT user_id, kind, item_id, marked_at_ms FROM history_feed_read WHERE user_id > 900 \
+         ORDER BY item_id",
+    );
+    let expected = [(901, 1), (902, 2), (901, 3), (903, 4)]
+        .map(|(user, item)| format!("{user}\t3\t{item}\t1790000001000"));
+    assert_eq!(rows.lines().collect::<Vec<_>>(), expected);
+    let dead = std::fs::read_to_string(letters).expect("the dead letters");
+    assert!(dead.lines().count() == 1 && dead.contains("\"row_deleted\""), "{dead}");
 }

@@ -1,5 +1,6 @@
 //! Where a reader is: numbers, their timeline, and what the server is told when it goes on.
 
+use seen_filter::hash::mix;
 use seen_filter::{CommitStamp, Domain, FeedCursor, PositionSource, SourcePosition, Timeline};
 
 use super::gtid::{Gtid, GtidSet, SourceId};
@@ -150,14 +151,6 @@ pub(super) fn timeline_of_name(database: &str) -> u64 {
 
 fn salted(base: u64, salt: u64) -> Timeline {
     Timeline::new(if salt == 0 { mix(base) } else { mix(mix(base) ^ salt) })
-}
-
-/// The finalizer of splitmix64 (public domain, S. Vigna): every bit changes half of the others.
-fn mix(word: u64) -> u64 {
-    let mut mixed = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]

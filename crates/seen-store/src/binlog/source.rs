@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connect::{Session, Trouble};
 use super::event::{LogEvent, is_whole};
+use super::lag::Lag;
 use super::meaning::Subject;
 use super::place::{LogPlace, Place};
 use super::probe::{Probe, Standing};
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub options: BinlogOptions,
     pub subjects: HashMap<FeedId, Subject>,
     pub shards: HashMap<Shard, ShardState>,
+    pub lags: HashMap<FeedId, Arc<Lag>>,
     pub closed: watch::Sender<bool>,
 }
 
@@ -91,6 +93,7 @@ pub(super) fn spawn(
             numbers: shard.config.namespace_ids.clone(),
             salt: shard.salt.subscribe(),
             closed: shared.closed.subscribe(),
+            lag: shared.lags.get(&feed).cloned().unwrap_or_default(),
             progress: false,
             head_at: None,
         };
@@ -153,6 +156,7 @@ struct Source {
     numbers: watch::Receiver<HashMap<u16, NamespaceId>>,
     salt: watch::Receiver<u64>,
     closed: watch::Receiver<bool>,
+    lag: Arc<Lag>,
     /// True if the last connection read anything.
     progress: bool,
     /// When the place was read from the server, if it is its head.
@@ -166,6 +170,7 @@ impl Source {
             self.progress = false;
             let had_gap = self.gap.is_some();
             let end = self.connection().await;
+            self.lag.lost();
             if self.progress {
                 pause = PAUSE_MIN;
             }
@@ -335,7 +340,10 @@ impl Source {
                     times.idle = false;
                     let at = Instant::now();
                     match self.standing(&mut probe, address).await {
-                        Standing::Fresh => self.tell(true, Some(at)).await,
+                        Standing::Fresh => {
+                            self.nothing_follows();
+                            self.tell(true, Some(at)).await
+                        }
                         Standing::Unproven => self.tell(true, None).await,
                         Standing::Stuck => {
                             let text = format!("{address} sends a log that it does not write");
@@ -370,6 +378,12 @@ impl Source {
             let has_quiet = self.translator.as_ref().is_some_and(Translator::has_quiet);
             let quiet_at = times.quiet_at.unwrap_or_else(|| Instant::now() + QUIET);
             times.quiet_at = has_quiet.then_some(quiet_at);
+        }
+    }
+
+    fn nothing_follows(&self) {
+        if let Some(translator) = &self.translator {
+            self.lag.idle(translator.place.done);
         }
     }
 
@@ -415,8 +429,13 @@ impl Source {
         }
         let is_heartbeat = matches!(log_event.event_type, 27 | 41);
         // The first events are only about the log; the server's refusal may still follow them.
-        self.progress |= is_heartbeat || !matches!(log_event.event_type, 4 | 15 | 163);
-        Ok(is_heartbeat && !translator.is_within())
+        let is_of_the_log = !matches!(log_event.event_type, 4 | 15 | 163);
+        self.progress |= is_heartbeat || is_of_the_log;
+        let is_idle = is_heartbeat && !translator.is_within();
+        if !is_idle && is_of_the_log {
+            self.lag.read(translator.place.done, event.header().timestamp());
+        }
+        Ok(is_idle)
     }
 
     /// What a heartbeat is worth.

@@ -58,6 +58,12 @@ pub async fn checks_are_fresh(fixture: &impl Fixture) {
     for id in 0..100 {
         store.write(vec![mark(NS, 7, &items([id]))]).await.expect("a write");
         assert_eq!(found(&*store, NS, 7, &items([id])).await, [true], "item {id}");
+        // Late ones are as fresh, where a store says nothing else.
+        if store.check_lag_us_max() == 0 {
+            let questions = vec![Question { user: user(7), items: items([id]) }];
+            let late = store.check_late(NS, questions).await.expect("answers");
+            assert_eq!(late.found, [[true]], "item {id}");
+        }
     }
 }
 

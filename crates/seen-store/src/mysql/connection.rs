@@ -21,6 +21,8 @@ use super::tls;
 pub(crate) enum Role {
     /// Point checks, while a caller waits.
     Check,
+    /// Point checks that may be late, on TiDB.
+    LateCheck,
     /// Marks, unmarks, forgets and fences.
     Write,
     /// Pages of builds and listings, sizes, and other background work.
@@ -33,7 +35,7 @@ impl Role {
     /// The limit of a statement at the server, in milliseconds.
     pub(crate) fn limit_ms(self, options: &MySqlOptions) -> u64 {
         match self {
-            Self::Check => options.check_timeout_ms,
+            Self::Check | Self::LateCheck => options.check_timeout_ms,
             Self::Write => options.write_timeout_ms,
             Self::Page => options.page_timeout_ms,
             Self::Probe => options.connect_timeout_ms,
@@ -50,6 +52,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Check => "check",
+            Self::LateCheck => "late check",
             Self::Write => "write",
             Self::Page => "page",
             Self::Probe => "probe",
@@ -135,7 +138,7 @@ pub(crate) async fn connect(
         let snapshot = role != Role::Write;
         let session = facts.dialect.session(role.limit_ms(options), snapshot);
         let mut session = session + &map::session(options.map_epoch);
-        if role == Role::Check {
+        if matches!(role, Role::Check | Role::LateCheck) {
             session += facts.dialect.check_session();
         }
         let asked = cluster::is_node(&mut connection, facts.dialect);

@@ -80,6 +80,9 @@ pub struct MySqlOptions {
     /// Limit of a page's statement at the server, in milliseconds; the client waits half as long
     /// again.
     pub page_timeout_ms: u64,
+    /// How late a point check may be on TiDB, in milliseconds, for callers that hold what came since;
+    /// 0 for not at all. Such checks have as many connections of their own as point checks have.
+    pub check_lag_ms: u64,
     /// How often the servers are asked which of them takes writes, in milliseconds.
     pub probe_interval_ms: u64,
     /// Whether this process takes part in background work: expired partitions, old fences. At least
@@ -115,6 +118,7 @@ impl Default for MySqlOptions {
             check_timeout_ms: 1_000,
             write_timeout_ms: 2_000,
             page_timeout_ms: 10_000,
+            check_lag_ms: 0,
             probe_interval_ms: 500,
             upkeep: true,
             upkeep_lease_ms: 30_000,
@@ -131,7 +135,7 @@ impl MySqlOptions {
     /// # Errors
     /// `InvalidRequest`, naming the field, the value and what is allowed.
     pub fn validate(&self) -> Result<(), StoreError> {
-        let ranges: [(&str, u64, u64, u64); 14] = [
+        let ranges: [(&str, u64, u64, u64); 15] = [
             ("check_connections_max", self.check_connections_max as u64, 1, 256),
             ("write_connections_max", self.write_connections_max as u64, 1, 64),
             ("page_connections_max", self.page_connections_max as u64, 1, 64),
@@ -142,6 +146,7 @@ impl MySqlOptions {
             ("check_timeout_ms", self.check_timeout_ms, 10, 60_000),
             ("write_timeout_ms", self.write_timeout_ms, 10, 60_000),
             ("page_timeout_ms", self.page_timeout_ms, 10, 600_000),
+            ("check_lag_ms", self.check_lag_ms, 0, 60_000),
             ("probe_interval_ms", self.probe_interval_ms, 10, 60_000),
             ("upkeep_lease_ms", self.upkeep_lease_ms, 3_000, 600_000),
             ("partitions_timeout_ms", self.partitions_timeout_ms, 1_000, 86_400_000),

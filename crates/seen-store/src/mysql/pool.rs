@@ -19,6 +19,7 @@ use super::connection::{Role, connect};
 use super::dialect::ServerFacts;
 use super::errors::{Failure, Stage};
 use super::home::Home;
+use super::late::{self, Lateness};
 use super::numbering::CommitNumber;
 use super::options::MySqlOptions;
 use super::retry::RetryBudget;
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     pub tells_gtid: bool,
     /// The work was done, and the connection is lost all the same.
     pub is_spent: bool,
+    /// How late its reads are, where they may be.
+    pub lateness: Option<Lateness>,
     address: ServerAddress,
     watch: Arc<Home>,
 }
@@ -62,7 +65,7 @@ impl Pool {
         budget: Arc<RetryBudget>,
     ) -> Arc<Self> {
         let connections_max = match role {
-            Role::Check => options.check_connections_max,
+            Role::Check | Role::LateCheck => options.check_connections_max,
             Role::Write => options.write_connections_max,
             Role::Page | Role::Probe => options.page_connections_max,
         };
@@ -177,12 +180,16 @@ impl Pool {
             }
         }
         let database = &self.primary.database;
-        let (connection, facts) =
+        let (mut connection, facts) =
             connect(&self.options, &primary.address, Some(database), self.role).await?;
         if facts.read_only {
             self.primary.suspect();
             return Err(Failure::Store(not_primary(&primary.address)));
         }
+        let lateness = match self.role {
+            Role::LateCheck => Some(late::begin(&mut connection, &self.options).await?),
+            _ => None,
+        };
         Ok(Session {
             connection,
             facts,
@@ -190,6 +197,7 @@ impl Pool {
             last_number: None,
             tells_gtid: self.role == Role::Write,
             is_spent: false,
+            lateness,
             address: primary.address,
             watch: Arc::clone(&self.primary),
         })

@@ -9,10 +9,12 @@ use seen_filter::{
 };
 use sqlx::mysql::MySqlRow;
 use sqlx::{Executor as _, Row as _};
+use tokio::time::Instant;
 
 use super::arguments::{Buckets, check_arguments, page_arguments, recent_arguments};
 use super::dialect::{Dialect, read_only};
 use super::errors::{Failure, Stage};
+use super::late::Found;
 use super::mapping::KindColumn;
 use super::pool::Session;
 use super::shard::ShardStore;
@@ -71,8 +73,9 @@ impl Session {
         });
         // Its reads are as of this timestamp, which every commit in it is at or below and every other
         // commit above. Elsewhere a snapshot has no number that can be compared with commits'.
+        // A late one would seem to have gone back.
         let number = match self.facts.dialect {
-            Dialect::TiDb => "CAST(@@tidb_current_ts AS UNSIGNED)",
+            Dialect::TiDb if self.lateness.is_none() => "CAST(@@tidb_current_ts AS UNSIGNED)",
             _ => "CAST(0 AS UNSIGNED)",
         };
         let begin = safe(format!(
@@ -132,6 +135,33 @@ impl Session {
     /// What a statement without a transaction saw, which has no number that is known.
     fn one_statement(&self) -> SnapshotId {
         SnapshotId { primary: self.facts.primary_id(), lower_bound: None }
+    }
+
+    /// Which of the keys have rows, in one snapshot.
+    pub(super) async fn find_all(
+        &mut self,
+        shard: &ShardStore,
+        namespace: NamespaceId,
+        keys: &[(UserId, Item)],
+    ) -> Result<Found, Failure> {
+        let table = shard.tables.get(namespace).map_err(Failure::Store)?;
+        let is_one = keys.len() <= table.sql.check(keys.len(), false).0;
+        // Whatever there is to know of its buckets must be of one moment.
+        let in_transaction = !is_one || table.has_buckets();
+        let mut server_now = UnixMillis::new(0);
+        let mut snapshot = self.one_statement();
+        if in_transaction {
+            let begun = self.begin_snapshot(shard, table, None).await?;
+            (server_now, snapshot) = (begun.server_now, begun.id);
+        }
+        let now = shard.now_or(server_now);
+        let buckets = table.horizon(now)..=table.bucket(now);
+        let mut found = Vec::new();
+        self.find(table, keys, buckets, |user, item| found.push((user, item))).await?;
+        if in_transaction {
+            self.end_snapshot().await?;
+        }
+        Ok((found, snapshot))
     }
 
     /// Marks which of the asked keys have rows, by statements of few sizes.
@@ -323,11 +353,12 @@ impl ShardStore {
     }
 
     /// Which of the asked items are there. All from one snapshot: by one statement if they fit into
-    /// one, else in a transaction.
+    /// one, else in a transaction. Where it may be late: as of that moment, or any since.
     pub(crate) async fn check(
         self: &Arc<Self>,
         namespace: NamespaceId,
         questions: Vec<Question>,
+        late_until: Option<Instant>,
     ) -> Result<Answers, StoreError> {
         request::questions(&questions)?;
         let table = self.tables.get(namespace)?;
@@ -348,7 +379,7 @@ impl ShardStore {
         let mut keys: Vec<(UserId, Item)> = asked.keys().copied().collect();
         // In key order the server walks its pages once.
         keys.sort_unstable();
-        let (found, snapshot) = self.find(namespace, keys).await?;
+        let (found, snapshot) = self.find(namespace, keys, late_until).await?;
         let mut flat = vec![false; place];
         for place in found.iter().filter_map(|key| asked.get(key)).flatten() {
             flat[*place] = true;
@@ -367,32 +398,19 @@ impl ShardStore {
         self: &Arc<Self>,
         namespace: NamespaceId,
         keys: Vec<(UserId, Item)>,
-    ) -> Result<(Vec<(UserId, Item)>, SnapshotId), StoreError> {
-        let shard = Arc::clone(self);
+        late_until: Option<Instant>,
+    ) -> Result<Found, StoreError> {
         let keys: Arc<[(UserId, Item)]> = keys.into();
+        if let Some(until) = late_until
+            && let Some(found) = self.find_late(namespace, &keys, until).await?
+        {
+            return Ok(found);
+        }
+        let shard = Arc::clone(self);
         self.checks
             .run(move |session| {
                 let (shard, keys) = (Arc::clone(&shard), Arc::clone(&keys));
-                Box::pin(async move {
-                    let table = shard.tables.get(namespace).map_err(Failure::Store)?;
-                    let is_one = keys.len() <= table.sql.check(keys.len(), false).0;
-                    // Whatever there is to know of its buckets must be of one moment.
-                    let in_transaction = !is_one || table.has_buckets();
-                    let mut server_now = UnixMillis::new(0);
-                    let mut snapshot = session.one_statement();
-                    if in_transaction {
-                        let begun = session.begin_snapshot(&shard, table, None).await?;
-                        (server_now, snapshot) = (begun.server_now, begun.id);
-                    }
-                    let now = shard.now_or(server_now);
-                    let buckets = table.horizon(now)..=table.bucket(now);
-                    let mut found = Vec::new();
-                    session.find(table, &keys, buckets, |u, i| found.push((u, i))).await?;
-                    if in_transaction {
-                        session.end_snapshot().await?;
-                    }
-                    Ok((found, snapshot))
-                })
+                Box::pin(async move { session.find_all(&shard, namespace, &keys).await })
             })
             .await
     }

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::connection::Role;
 use super::errors::Failure;
 use super::home::Home;
+use super::late::LateChecks;
 use super::numbering::{CommitNumber, Newest, NumberedBy, Numbering};
 use super::options::MySqlOptions;
 use super::plan::{FenceRow, Group, Plan};
@@ -68,6 +69,7 @@ pub(crate) struct ShardStore {
     pub options: Arc<MySqlOptions>,
     pub primary: Arc<Home>,
     pub checks: Arc<Pool>,
+    pub late: LateChecks,
     pub pages: Arc<Pool>,
     pub writes: Arc<Pool>,
     pub tables: Arc<Tables>,
@@ -94,6 +96,7 @@ impl ShardStore {
         Arc::new(Self {
             shard: primary.shard,
             checks: pool(Role::Check),
+            late: LateChecks::new(pool(Role::LateCheck)),
             pages: pool(Role::Page),
             writes: pool(Role::Write),
             clock: options.clock.clone(),
@@ -285,7 +288,7 @@ impl ShardStore {
 
     /// Ends every connection that no work holds, and refuses further work.
     pub(crate) async fn close(&self) {
-        for pool in [&self.checks, &self.pages, &self.writes] {
+        for pool in [&self.checks, &self.late.pool, &self.pages, &self.writes] {
             pool.close().await;
         }
     }

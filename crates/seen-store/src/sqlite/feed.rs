@@ -40,6 +40,7 @@ const QUIET: Duration = Duration::from_millis(20);
 
 /// One reader of one partition.
 pub(crate) struct SqliteReader {
+    feed: FeedId,
     inner: Weak<Inner>,
     shutdown: watch::Receiver<bool>,
     head: watch::Receiver<Head>,
@@ -97,7 +98,9 @@ pub(crate) async fn open(
             cursor(head.timeline, head.position + 1, 0)
         }
     };
+    inner.lags.come_to(feed, at.timeline.get(), at.offset >> EVENT_BITS, start == FeedStart::Head);
     Ok(SqliteReader {
+        feed,
         inner: Arc::downgrade(inner),
         shutdown,
         head: inner.tail.watch(),
@@ -126,11 +129,13 @@ impl FeedReader for SqliteReader {
                 events.push(event);
                 self.resume = after;
             }
-            Ok(FeedBatch {
-                caught_up: heartbeat || (self.ready.is_empty() && self.is_at_head()),
-                events,
-                resume: self.resume,
-            })
+            let caught_up = heartbeat || (self.ready.is_empty() && self.is_at_head());
+            if let Some(inner) = self.inner.upgrade() {
+                let (timeline, next) =
+                    (self.resume.timeline.get(), self.resume.offset >> EVENT_BITS);
+                inner.lags.come_to(self.feed, timeline, next, caught_up);
+            }
+            Ok(FeedBatch { caught_up, events, resume: self.resume })
         })
     }
 }

@@ -9,6 +9,7 @@ use seen_filter::{
 };
 
 use super::connection::ReadPool;
+use super::lag::Lags;
 use super::namespaces::Tables;
 use super::options::SqliteOptions;
 use super::stats::Counters;
@@ -26,6 +27,8 @@ pub(crate) struct Inner {
     pub hash_key: HashKey,
     pub partitions: u16,
     pub tail: Tail,
+    /// How far readers have come.
+    pub lags: Lags,
     pub pages: Arc<ReadPool>,
     pub checks: Arc<ReadPool>,
     pub counters: Counters,
@@ -54,6 +57,7 @@ impl Inner {
             hash_key,
             partitions,
             tail: Tail::new(head),
+            lags: Lags::default(),
             pages,
             checks,
             counters: Counters::default(),

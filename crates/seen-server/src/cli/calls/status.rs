@@ -4,25 +4,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use seen_client::{Admin, ClientOptions, v1};
+use seen_client::v1;
 use serde_json::{Value, json};
 
+use super::admin::AdminTarget;
+use super::percent;
 use super::table::{Table, grouped};
-use super::{block_on, described, percent};
-use crate::cli::{CliError, print};
+use crate::cli::CliError;
+use crate::cli::feed::status::{fill, partition_object};
 
 /// Arguments of `seen status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
-    /// Where the admin service is
-    #[arg(long, value_name = "URL", env = "SEEN_ADMIN", default_value = "http://127.0.0.1:7421")]
-    server: String,
-    /// How long the call may take
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    timeout: humantime::Duration,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    target: AdminTarget,
 }
 
 /// Asks and prints.
@@ -30,14 +25,7 @@ pub struct StatusArgs {
 /// # Errors
 /// Why it did not answer.
 pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
-    let mut options = ClientOptions::new(&args.server);
-    options.timeouts.look = args.timeout.into();
-    options.connect_timeout = args.timeout.into();
-    let status = block_on(async { Admin::new(&options)?.status().await.map_err(described) })?;
-    print(&match args.json {
-        true => format!("{}\n", object(&status)),
-        false => text(&status),
-    })?;
+    args.target.show_status(object, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -54,8 +42,7 @@ fn text(status: &v1::StatusResponse) -> String {
         process.pair("problem", problem);
     }
     process.pair("users in memory", grouped(memory.entries));
-    let bytes = format!("{} of {}", grouped(memory.bytes), grouped(memory.bytes_max));
-    process.pair("bytes in memory", bytes);
+    process.pair("bytes in memory", fill(memory.bytes, memory.bytes_max));
     process.pair("bytes a user", grouped(memory.bytes.checked_div(memory.entries).unwrap_or(0)));
     process
         .pair("builds", format!("{} ({} running)", grouped(memory.builds), memory.builds_running));
@@ -148,8 +135,8 @@ fn partitions(all: &[v1::PartitionStatus]) -> Table {
         "COMPLETE",
         "EVENTS",
         "GAPS",
-        "JOURNAL",
         "RING BYTES",
+        "JOURNAL BYTES",
     ]);
     for one in all {
         let feed = one.feed.unwrap_or_default();
@@ -160,8 +147,8 @@ fn partitions(all: &[v1::PartitionStatus]) -> Table {
             feed.fresh_ms_ago.map_or("never".to_owned(), |ms| format!("{ms} ms ago")),
             grouped(one.events),
             grouped(one.gaps),
-            grouped(one.journal_entries),
-            grouped(one.ring_bytes),
+            fill(one.ring_bytes, one.ring_bytes_max),
+            fill(one.journal_bytes, one.journal_bytes_max),
         ]);
     }
     table
@@ -183,20 +170,11 @@ fn object(status: &v1::StatusResponse) -> Value {
             "size_exact": one.size_exact,
         })
     };
-    let partition = |one: &v1::PartitionStatus| {
-        let feed = one.feed.unwrap_or_default();
-        json!({
-            "namespace": one.namespace, "shard": feed.shard, "partition": feed.partition,
-            "cover": feed.cover.map(|cover| cover.position), "epoch": feed.epoch,
-            "fresh_ms_ago": feed.fresh_ms_ago, "events": one.events, "gaps": one.gaps,
-            "journal_entries": one.journal_entries, "ring_bytes": one.ring_bytes,
-        })
-    };
     json!({
         "version": status.version, "cluster": status.cluster, "incarnation": status.incarnation,
         "uptime_ms": status.uptime_ms, "draining": status.draining, "problems": status.problems,
         "namespaces": status.namespaces.iter().map(namespace).collect::<Vec<_>>(),
-        "partitions": status.partitions.iter().map(partition).collect::<Vec<_>>(),
+        "partitions": status.partitions.iter().map(partition_object).collect::<Vec<_>>(),
         "memory": {
             "entries": memory.entries, "bytes": memory.bytes, "bytes_max": memory.bytes_max,
             "builds_running": memory.builds_running, "builds": memory.builds,
@@ -207,4 +185,36 @@ fn object(status: &v1::StatusResponse) -> Value {
             "hits": traffic.hits, "degraded": traffic.degraded, "errors": traffic.errors,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_and_journal_stand_beside_their_bounds() {
+        let partition = v1::PartitionStatus {
+            ring_bytes: 1_200,
+            ring_bytes_max: 16_000_000,
+            journal_entries: 2,
+            journal_bytes: 480,
+            journal_bytes_max: 60_000_000,
+            ..v1::PartitionStatus::default()
+        };
+        let status = v1::StatusResponse { partitions: vec![partition], ..Default::default() };
+        let shown = text(&status);
+        for part in ["1,200 of 16,000,000", "480 of 60,000,000"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        let shown = &object(&status)["partitions"][0];
+        for (key, value) in [
+            ("ring_bytes", 1_200),
+            ("ring_bytes_max", 16_000_000),
+            ("journal_entries", 2),
+            ("journal_bytes", 480),
+            ("journal_bytes_max", 60_000_000),
+        ] {
+            assert_eq!(shown[key], value, "{key}");
+        }
+    }
 }

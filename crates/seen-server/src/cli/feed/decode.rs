@@ -3,7 +3,6 @@
 
 mod input;
 pub(super) mod output;
-mod registry;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -11,19 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use seen_dialect::{Decoder, Dialect, Event, FollowedTable, KindOf, TableRole, TimeUnit};
-use seen_filter::NamespaceId;
-use seen_store::mysql::{KindColumn, TableMapping, TimeUnit as StoredTime};
+use seen_dialect::{Decoder, Dialect, Event};
 
 use super::super::{CliError, print};
+use super::table::{TableName, Wanted};
+use crate::schema_registry;
 
 use input::Line;
 use output::{Said, Summary};
 
 /// Output is handed on when it is this long, in bytes.
 const OUTPUT_BYTES_MAX: usize = 64 * 1_024;
-/// The store's control table, whose rows are shown only to who asks for it.
-const CONTROL_TABLE: &str = "seen_control";
 
 /// Arguments of `seen feed decode`.
 #[derive(Debug, Clone, Args)]
@@ -33,10 +30,10 @@ pub struct DecodeArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The table whose changes are wanted
-    #[arg(long, value_name = "DB.TABLE", value_parser = parse_table)]
+    #[arg(long, value_name = "DB.TABLE", value_parser = TableName::parse)]
     table: TableName,
     /// The format of all records [default: told from each record]
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = parse_dialect,
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Wanted::parse,
         hide_default_value = true)]
     dialect: Wanted,
     /// The table's columns, as in user=member_id,item=article_id,kind=1,time=read_at:s,deleted=gone
@@ -57,36 +54,6 @@ pub struct DecodeArgs {
     summary: bool,
 }
 
-/// A table with its database.
-#[derive(Debug, Clone)]
-struct TableName {
-    database: String,
-    table: String,
-}
-
-/// A format, or whatever each record is of.
-#[derive(Debug, Clone, Copy)]
-struct Wanted(Option<Dialect>);
-
-fn parse_table(text: &str) -> Result<TableName, String> {
-    match text.split_once('.') {
-        Some((database, table)) if !database.is_empty() && !table.is_empty() => {
-            Ok(TableName { database: database.to_owned(), table: table.to_owned() })
-        }
-        _ => Err("expected DATABASE.TABLE".to_owned()),
-    }
-}
-
-fn parse_dialect(text: &str) -> Result<Wanted, String> {
-    if text == "auto" {
-        return Ok(Wanted(None));
-    }
-    Dialect::from_name(text).map(|one| Wanted(Some(one))).ok_or_else(|| {
-        let names = Dialect::ALL.map(|one| one.name());
-        format!("expected auto or one of {}", names.join(", "))
-    })
-}
-
 fn parse_schema(text: &str) -> Result<(u32, PathBuf), String> {
     let (id, file) = text.split_once('=').ok_or("expected ID=FILE")?;
     let id = id.parse().map_err(|_| format!("{id:?} is no number of a schema"))?;
@@ -98,8 +65,8 @@ fn parse_schema(text: &str) -> Result<(u32, PathBuf), String> {
 /// # Errors
 /// A file that cannot be read, or a line that is no record; what stood before it has been printed.
 pub fn run(args: &DecodeArgs) -> Result<ExitCode, CliError> {
-    let shows_control = args.table.table == CONTROL_TABLE;
-    let mut decoder = Decoder::new(tables(args)?, args.dialect.0);
+    let shows_control = args.table.is_control();
+    let mut decoder = Decoder::new(args.table.followed(args.columns.as_deref())?, args.dialect.0);
     for (id, file) in &args.schema {
         let named = |error: &dyn std::fmt::Display| format!("--schema {}: {error}", file.display());
         let json = std::fs::read_to_string(file).map_err(|error| named(&error))?;
@@ -126,42 +93,6 @@ pub fn run(args: &DecodeArgs) -> Result<ExitCode, CliError> {
         eprint!("{}", session.summary.text());
     }
     read.map(|()| ExitCode::SUCCESS)
-}
-
-/// The wanted table, and unless it is that one itself the control table beside it, so that its rows are
-/// told from those of other tables.
-fn tables(args: &DecodeArgs) -> Result<Vec<FollowedTable>, CliError> {
-    let TableName { database, table } = &args.table;
-    let control = FollowedTable::control(database);
-    if table == CONTROL_TABLE {
-        return Ok(vec![control]);
-    }
-    let wanted = match &args.columns {
-        None => FollowedTable::own(database, table),
-        Some(columns) => {
-            let mapping = TableMapping::parse(NamespaceId::new(0), "wanted", columns, true)?;
-            let role = role(&mapping);
-            FollowedTable { database: database.clone(), table: table.clone(), role }
-        }
-    };
-    Ok(vec![wanted, control])
-}
-
-fn role(mapping: &TableMapping) -> TableRole {
-    let unit = |unit| match unit {
-        StoredTime::Seconds => TimeUnit::Seconds,
-        StoredTime::Millis | StoredTime::DateTime | StoredTime::Timestamp => TimeUnit::Millis,
-    };
-    TableRole::History {
-        user: mapping.user.as_str().to_owned(),
-        item: mapping.item.as_str().to_owned(),
-        kind: match &mapping.kind {
-            KindColumn::Column(name) => KindOf::Column(name.as_str().to_owned()),
-            KindColumn::Constant(kind) => KindOf::Constant(*kind),
-        },
-        time: mapping.time.as_ref().map(|(name, of)| (name.as_str().to_owned(), unit(*of))),
-        deleted: mapping.deleted.as_ref().map(|name| name.as_str().to_owned()),
-    }
 }
 
 /// One run.
@@ -226,7 +157,7 @@ impl Session<'_> {
             if self.refused.contains(&id) {
                 continue;
             }
-            match registry::schema(registry, id)? {
+            match schema_registry::schema(registry, id)? {
                 Some(json) => {
                     let added = self.decoder.schemas().add(id, &json);
                     added.map_err(|error| format!("--schema-registry: schema {id}: {error}"))?;

@@ -4,25 +4,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use seen_client::{Admin, ClientOptions, v1};
+use seen_client::v1;
 use serde_json::{Value, json};
 
+use crate::cli::CliError;
+use crate::cli::calls::admin::AdminTarget;
 use crate::cli::calls::table::{Table, grouped};
-use crate::cli::calls::{block_on, described};
-use crate::cli::{CliError, print};
 
 /// Arguments of `seen feed status`.
 #[derive(Debug, Clone, Args)]
 pub struct FeedStatusArgs {
-    /// Where the admin service is
-    #[arg(long, value_name = "URL", env = "SEEN_ADMIN", default_value = "http://127.0.0.1:7421")]
-    server: String,
-    /// How long the call may take
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    timeout: humantime::Duration,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    target: AdminTarget,
 }
 
 /// Asks and prints.
@@ -30,18 +23,18 @@ pub struct FeedStatusArgs {
 /// # Errors
 /// Why it did not answer.
 pub fn run(args: &FeedStatusArgs) -> Result<ExitCode, CliError> {
-    let mut options = ClientOptions::new(&args.server);
-    options.timeouts.look = args.timeout.into();
-    options.connect_timeout = args.timeout.into();
-    let status = block_on(async { Admin::new(&options)?.status().await.map_err(described) })?;
-    print(&match args.json {
-        true => {
-            let all: Vec<Value> = status.partitions.iter().map(object).collect();
-            format!("{}\n", json!({ "incarnation": status.incarnation, "partitions": all }))
-        }
-        false => table(&status.partitions).render(),
-    })?;
+    args.target.show_status(object, |status| table(&status.partitions).render())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn object(status: &v1::StatusResponse) -> Value {
+    let partitions: Vec<Value> = status.partitions.iter().map(partition_object).collect();
+    json!({ "incarnation": status.incarnation, "partitions": partitions })
+}
+
+/// An amount beside its bound.
+pub fn fill(amount: u64, amount_max: u64) -> String {
+    format!("{} of {}", grouped(amount), grouped(amount_max))
 }
 
 fn table(all: &[v1::PartitionStatus]) -> Table {
@@ -54,8 +47,8 @@ fn table(all: &[v1::PartitionStatus]) -> Table {
         "LAST PROOF",
         "DOUBTS",
         "EVENTS",
-        "RING",
-        "JOURNAL",
+        "RING BYTES",
+        "JOURNAL BYTES",
     ]);
     for one in all {
         let feed = one.feed.unwrap_or_default();
@@ -66,7 +59,6 @@ fn table(all: &[v1::PartitionStatus]) -> Table {
             (None, None) => "-".to_owned(),
         };
         let ago = |ms: u64| humantime::format_duration(Duration::from_millis(ms)).to_string();
-        let fill = |bytes, bytes_max| format!("{} of {}", grouped(bytes), grouped(bytes_max));
         table.row([
             one.namespace.clone(),
             format!("{}/{}", feed.shard, feed.partition),
@@ -84,7 +76,7 @@ fn table(all: &[v1::PartitionStatus]) -> Table {
 }
 
 /// One partition as JSON, with the field names of the API.
-fn object(one: &v1::PartitionStatus) -> Value {
+pub fn partition_object(one: &v1::PartitionStatus) -> Value {
     let feed = one.feed.unwrap_or_default();
     json!({
         "namespace": one.namespace, "shard": feed.shard, "partition": feed.partition,
@@ -144,7 +136,7 @@ mod tests {
 
     #[test]
     fn json_has_the_names_of_the_api() {
-        let shown = object(&partition());
+        let shown = partition_object(&partition());
         assert_eq!((&shown["lag_records"], &shown["lag_ms"]), (&1_500.into(), &2_000.into()));
         assert_eq!((&shown["ring_bytes_max"], &shown["applied"]), (&8_000.into(), &Value::Null));
     }

@@ -2,38 +2,48 @@
 
 use std::str::FromStr;
 
+use seen_dialect::Record;
 use seen_filter::Item;
-use seen_kafka::ingest::Mark;
+use seen_kafka::ingest::{Mark, Said};
 use seen_proto::limits::MARKED_AT_MS_MAX;
 use seen_proto::wire::MarkCall;
 use serde_json::{Map, Value};
 
+use super::changes::Changes;
+
 /// How messages are read.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Form {
     /// `seen.v1.MarkRequest`.
     Protobuf,
     /// An object for each impression.
     Json { namespace: String, columns: Columns },
+    /// Change events of another store.
+    Changes(Changes),
 }
 
 impl Form {
-    /// What a message says, or why it says nothing.
-    pub(super) fn read(&self, value: &[u8]) -> Result<Mark, &'static str> {
+    /// What a message says.
+    pub(super) fn read(&self, record: &Record<'_>) -> Said {
+        let value = record.value.unwrap_or_default();
         match self {
-            Self::Protobuf => {
-                let call = MarkCall::parse(value).map_err(|_| "no_mark_request")?;
-                let items = call.items().map(|(item, at)| (item, at.map(|at| at.get()))).collect();
-                Ok(Mark { namespace: call.namespace.to_owned(), user: call.user.get(), items })
-            }
-            Self::Json { namespace, columns } => {
-                let object: Map<String, Value> =
-                    serde_json::from_slice(value).map_err(|_| "no_json_object")?;
-                let (user, items) = columns.read(&object)?;
-                Ok(Mark { namespace: namespace.clone(), user, items })
-            }
+            Self::Protobuf => request(value).into(),
+            Self::Json { namespace, columns } => impression(value, namespace, columns).into(),
+            Self::Changes(changes) => changes.read(record),
         }
     }
+}
+
+fn request(value: &[u8]) -> Result<Mark, &'static str> {
+    let call = MarkCall::parse(value).map_err(|_| "no_mark_request")?;
+    let items = call.items().map(|(item, at)| (item, at.map(|at| at.get()))).collect();
+    Ok(Mark { namespace: call.namespace.to_owned(), user: call.user.get(), items })
+}
+
+fn impression(value: &[u8], namespace: &str, columns: &Columns) -> Result<Mark, &'static str> {
+    let object: Map<String, Value> = serde_json::from_slice(value).map_err(|_| "no_json_object")?;
+    let (user, items) = columns.read(&object)?;
+    Ok(Mark { namespace: namespace.to_owned(), user, items })
 }
 
 /// Which fields of an object hold an impression.
@@ -153,8 +163,7 @@ mod tests {
     use super::*;
 
     fn read(columns: &str, value: &str) -> Result<Mark, &'static str> {
-        let columns = columns.parse().expect("columns");
-        Form::Json { namespace: "first".to_owned(), columns }.read(value.as_bytes())
+        impression(value.as_bytes(), "first", &columns.parse().expect("columns"))
     }
 
     #[test]
@@ -182,8 +191,8 @@ mod tests {
         ] {
             assert_eq!(read("kind=k,time=t:s", value), Err(why), "{value}");
         }
-        assert_eq!(Form::Protobuf.read(b"\xff"), Err("no_mark_request"));
-        assert_eq!(Form::Protobuf.read(b""), Err("no_mark_request"), "no namespace");
+        assert_eq!(request(b"\xff"), Err("no_mark_request"));
+        assert_eq!(request(b""), Err("no_mark_request"), "no namespace");
     }
 
     #[test]

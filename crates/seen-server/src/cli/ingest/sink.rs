@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use seen_client::{ApiError, Client, ErrorKind, MarkCall, Session};
+use seen_dialect::Record;
 use seen_filter::history::SeamFuture;
-use seen_kafka::ingest::{Mark, MarkFailure, MarkSink};
+use seen_kafka::ingest::{Mark, MarkFailure, MarkSink, Said};
 use tokio::sync::Mutex;
 
 use super::message::Form;
@@ -25,8 +26,8 @@ impl ServiceSink {
 }
 
 impl MarkSink for ServiceSink {
-    fn read(&self, value: &[u8]) -> Result<Mark, &'static str> {
-        self.form.read(value)
+    fn read(&self, message: &Record<'_>) -> Said {
+        self.form.read(message)
     }
 
     fn mark(&self, mark: Mark) -> SeamFuture<'_, Result<(), MarkFailure>> {

@@ -9,37 +9,46 @@ use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use serde_json::Value;
 
-use super::super::super::CliError;
-
 /// How long the registry may take to connect, and to send anything.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
 
-/// A schema by its number; `None` if the registry has none of it.
-pub(super) fn schema(registry: &str, id: u32) -> Result<Option<String>, CliError> {
-    let named = |error: &dyn std::fmt::Display| format!("--schema-registry {registry}: {error}");
+/// Why a schema could not be looked up, in words.
+type Refused = Box<dyn std::error::Error + Send + Sync>;
+
+/// A schema by its number; `None` if the registry has none of it. Blocks for some seconds at most.
+///
+/// # Errors
+/// A registry that is not there, or is none, in words that name it without its login.
+pub(crate) fn schema(registry: &str, id: u32) -> Result<Option<String>, String> {
+    let named = |error: &dyn std::fmt::Display| {
+        // What stands before the @ is a login.
+        let place = registry.rsplit('@').next().unwrap_or_default();
+        format!("schema registry {place}: {error}")
+    };
     let answer = ask(registry, id).map_err(|error| named(&error))?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| named(&"no HTTP answer"))?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     match status {
         "200" => {}
         "404" => return Ok(None),
-        other => return Err(named(&format!("it answers with status {other:?}")).into()),
+        other => return Err(named(&format!("it answers with status {other:?}"))),
     }
     let body: Value = serde_json::from_str(body).map_err(|error| named(&error))?;
     match body["schema"].as_str() {
         Some(schema) => Ok(Some(schema.to_owned())),
-        None => Err(named(&"its answer has no schema").into()),
+        None => Err(named(&"its answer has no schema")),
     }
 }
 
 /// The answer, head and body. HTTP/1.0, so that the body is what comes until the end.
-fn ask(registry: &str, id: u32) -> Result<String, CliError> {
+fn ask(registry: &str, id: u32) -> Result<String, Refused> {
     let uri: Uri = registry.parse()?;
     if uri.scheme_str() != Some("http") {
         return Err(
-            "only http:// is spoken; save the schema and give it as --schema ID=FILE".into()
+            "only http:// is spoken; save the schema as a file and name that with its number"
+                .into(),
         );
     }
     let authority = uri.authority().ok_or("a host is missing")?;
