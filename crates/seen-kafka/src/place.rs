@@ -30,12 +30,18 @@ pub(crate) fn place_of(cursor: FeedCursor) -> (u64, u64) {
 /// The stamp of the event after `events` others of the record at `offset`.
 pub(crate) fn stamp(shard: Shard, timeline: Timeline, offset: u64, events: u64) -> CommitStamp {
     let position = offset << EVENT_BITS | events.saturating_add(1).min(EVENTS_MAX);
-    CommitStamp::new(Domain::new(u32::from(shard.get())), timeline, position)
+    CommitStamp::new(domain(shard), timeline, position)
 }
 
 /// The stamp of everything before the record at `offset`.
 pub(crate) fn stamp_before(shard: Shard, timeline: Timeline, offset: u64) -> CommitStamp {
-    CommitStamp::new(Domain::new(u32::from(shard.get())), timeline, offset << EVENT_BITS)
+    CommitStamp::new(domain(shard), timeline, offset << EVENT_BITS)
+}
+
+/// What numbers the offsets of a shard's topic: not the store, whose commits are numbered by the shard
+/// itself. Else a store of another timeline than the topic's would look like one that was restored (row 53).
+fn domain(shard: Shard) -> Domain {
+    Domain::new(u32::from(shard.get()) | 1 << 31)
 }
 
 /// The timeline of a partition's offsets: another topic of the same name has others (coherence row 53).
@@ -157,6 +163,8 @@ mod tests {
             stamp(shard, timeline, 8, 0),
         ];
         assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
+        let commit = CommitStamp::new(Domain::new(2), Timeline::new(1), 1);
+        assert!(stamps.iter().all(|stamp| stamp.domain != commit.domain), "not the store's");
     }
 
     #[test]

@@ -13,6 +13,20 @@ use super::stage::{NS, PATIENCE, Stage, drain, read, user_of, wait_for_record};
 
 const ROWS: u64 = 300_000;
 
+/// Relays many rows, and says how fast that was.
+async fn fill(stage: &Stage, options: &RelayOptions) {
+    for user in 0..ROWS / 500 {
+        let items = (0..500).map(|item| (Item::new(1, item), None)).collect();
+        let write = Write { namespace: NS, user: UserId::new(user), op: WriteOp::Append, items };
+        stage.store.write(vec![write]).await.expect("a write");
+    }
+    let begin = Instant::now();
+    let done = stage.relay(options.clone()).await.expect("relayed");
+    let took = begin.elapsed();
+    let rate = done.events as f64 / took.as_secs_f64();
+    eprintln!("{} events, {} records in {took:?}: {rate:.0} events/s", done.events, done.records);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_topic_is_made_filled_and_taken_over() {
     let Some(kafka) = or_skip(Kafka::start()) else { return };
@@ -30,16 +44,7 @@ async fn a_real_topic_is_made_filled_and_taken_over() {
     assert_eq!(kafka.partitions("slots").expect("it answers"), 4);
 
     let mut readers = stage.readers().await;
-    for user in 0..ROWS / 500 {
-        let items = (0..500).map(|item| (Item::new(1, item), None)).collect();
-        let write = Write { namespace: NS, user: UserId::new(user), op: WriteOp::Append, items };
-        stage.store.write(vec![write]).await.expect("a write");
-    }
-    let begin = Instant::now();
-    let done = stage.relay(options.clone()).await.expect("relayed");
-    let took = begin.elapsed();
-    let rate = done.events as f64 / took.as_secs_f64();
-    eprintln!("{} events, {} records in {took:?}: {rate:.0} events/s", done.events, done.records);
+    fill(&stage, &options).await;
 
     // Two at once: the first one ends, and nothing is missing.
     let going_on = |stage: &Stage, stopped: oneshot::Receiver<()>| {

@@ -79,7 +79,11 @@ impl Stage {
 
     pub async fn relay(&self, options: RelayOptions) -> Result<Relayed, RelayError> {
         let source: Arc<dyn ChangeFeed> = Arc::new(self.store.clone());
-        relay(source, options, std::future::pending()).await
+        let topics = options.topics.clone();
+        let relayed = relay(source, options, std::future::pending());
+        tokio::time::timeout(PATIENCE, relayed)
+            .await
+            .unwrap_or_else(|_| panic!("the relay to {topics:?} stands still"))
     }
 
     /// Some commits of every kind.
