@@ -74,6 +74,11 @@ impl Schemas {
         self.wanted.iter().copied()
     }
 
+    /// Wants a schema no more, until a record names it again.
+    pub fn give_up(&mut self, id: u32) {
+        self.wanted.remove(&id);
+    }
+
     /// Appends what a record says; `tables` are those that the schemas were told apart by.
     pub(crate) fn decode(
         &mut self,

@@ -194,8 +194,8 @@ pub trait ChangeFeed: Send + Sync + 'static {
         None
     }
 
-    /// Opens a reader. With [`FeedStart::Head`] the reader's first event is a `Complete` that names
-    /// the head, where the source numbers its commits.
+    /// Opens a reader. With [`FeedStart::Head`] the reader's first event is a `Complete` that names the
+    /// head, in the numbers of the feed's own stamps: commits, or where those are not told in order, places.
     ///
     /// # Errors
     /// [`FeedError`].

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -200,8 +200,13 @@ impl ChangeFeed for KafkaFeed {
             };
             let (reply, opened) = oneshot::channel();
             let opening = Opening { feed, start, asked: Instant::now(), reply };
-            if topic.openings.try_send(opening).is_err() {
-                return Err(closed());
+            match topic.openings.try_send(opening) {
+                Ok(()) => {}
+                Err(TrySendError::Disconnected(_)) => return Err(closed()),
+                Err(TrySendError::Full(_)) => {
+                    let message = format!("{OPENS_QUEUED_MAX} readers wait to be opened");
+                    return Err(FeedError { message, retry_helps: true });
+                }
             }
             let queue = opened.await.map_err(|_| closed())??;
             let heartbeat = Duration::from_millis(self.options.heartbeat_ms);

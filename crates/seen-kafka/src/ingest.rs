@@ -67,13 +67,15 @@ pub struct Said {
     pub marks: Vec<Mark>,
     /// Why something of it can never be a mark, as a short stable name.
     pub dead: Option<&'static str>,
+    /// Why it cannot be told yet what it says: nothing from here on may be passed over.
+    pub later: Option<&'static str>,
 }
 
 impl From<Result<Mark, &'static str>> for Said {
     fn from(read: Result<Mark, &'static str>) -> Self {
         match read {
-            Ok(mark) => Self { marks: vec![mark], dead: None },
-            Err(reason) => Self { marks: Vec::new(), dead: Some(reason) },
+            Ok(mark) => Self { marks: vec![mark], ..Self::default() },
+            Err(reason) => Self { dead: Some(reason), ..Self::default() },
         }
     }
 }
@@ -142,6 +144,21 @@ pub enum IngestError {
         path: String,
         /// Why.
         source: std::io::Error,
+    },
+    /// A message that may be read once something else is mended.
+    #[error(
+        "topic {topic:?}, partition {partition}, message {offset} cannot be read now: {reason} (see \
+         kafka.schemas and kafka.schema_registry); nothing from there on is committed: start again"
+    )]
+    Unreadable {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The message.
+        offset: i64,
+        /// Why, as a short stable name.
+        reason: &'static str,
     },
     /// A task ended.
     #[error("{0} ended unexpectedly")]
@@ -310,6 +327,10 @@ impl Running {
                 let record = KafkaRecord::of(&message);
                 self.at_end.remove(&record.partition);
                 let said = record.with(|record| self.sink.read(record));
+                if let Some(reason) = said.later {
+                    let KafkaRecord { topic, partition, offset, .. } = record;
+                    return Err(IngestError::Unreadable { topic, partition, offset, reason });
+                }
                 self.filling.add(record, said, self.options.items_max);
                 let wait = Duration::from_millis(self.options.window_ms);
                 self.send_at.get_or_insert_with(|| Instant::now() + wait);

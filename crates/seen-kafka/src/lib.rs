@@ -39,4 +39,4 @@ pub use feed::{KafkaFeed, KafkaFeedError};
 pub use options::{DeadLetterOptions, KafkaOptions, StampOf, TopicOptions};
 pub use partitioner::{BadTemplate, Digits, KeyTemplate, Partitioner};
 pub use sample::{KafkaRecord, Next, SampleOptions, TopicReader};
-pub use schemas::{SchemaLookup, SchemaOptions};
+pub use schemas::{RecordDecoder, SchemaLookup, SchemaOptions};

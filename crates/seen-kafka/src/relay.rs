@@ -285,7 +285,10 @@ impl ShardRelay {
             running.commit(false).await?;
         }
         running.commit(true).await?;
-        Ok(running.done)
+        let Running { target, done, .. } = running;
+        // A producer takes leave of Kafka, which blocks.
+        spawn_blocking(move || drop(target)).await.map_err(|_| RelayError::Task("the producer"))?;
+        Ok(done)
     }
 }
 

@@ -44,10 +44,19 @@ impl SchemaOptions {
 }
 
 /// A decoder that finds the schemas which records name.
-pub(crate) struct RecordDecoder {
+pub struct RecordDecoder {
     decoder: Decoder,
     lookup: Option<SchemaLookup>,
+    /// Until when they are not asked for again.
     refused: BTreeMap<u32, Instant>,
+    /// Until when the registry is not asked at all.
+    away_until: Option<Instant>,
+}
+
+impl fmt::Debug for RecordDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordDecoder").field("decoder", &self.decoder).finish_non_exhaustive()
+    }
 }
 
 impl RecordDecoder {
@@ -61,14 +70,14 @@ impl RecordDecoder {
         if let Err((schema, error)) = schemas.add_known(&mut decoder) {
             tracing::error!(schema, %error, "a schema is left out");
         }
-        Self { decoder, lookup: schemas.lookup.clone(), refused: BTreeMap::new() }
+        Self { decoder, lookup: schemas.lookup.clone(), refused: BTreeMap::new(), away_until: None }
     }
 
     /// As [`Decoder::decode`]. Blocks where a schema has to be looked up.
     pub fn decode(&mut self, record: &Record<'_>, out: &mut Vec<Event>) -> Option<Dialect> {
         let first = out.len();
         let dialect = self.decoder.decode(record, out);
-        if self.add_wanted(Instant::now()) {
+        if self.add_wanted(Instant::now) {
             out.truncate(first);
             return self.decoder.decode(record, out);
         }
@@ -77,16 +86,19 @@ impl RecordDecoder {
 
     /// Looks up the schemas that are wanted; true if there is a new one, so that the record which named
     /// it can be read again. Blocks as long as the lookup does.
-    fn add_wanted(&mut self, now: Instant) -> bool {
+    fn add_wanted(&mut self, now: impl Fn() -> Instant) -> bool {
         let Some(lookup) = &self.lookup else { return false };
-        if self.decoder.schemas().wanted().next().is_none() {
+        let wanted: Vec<u32> = self.decoder.schemas().wanted().collect();
+        if wanted.is_empty() || self.away_until.is_some_and(|until| now() < until) {
             return false;
         }
-        self.refused.retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
-        let wanted: Vec<u32> =
-            self.decoder.schemas().wanted().filter(|id| !self.refused.contains_key(id)).collect();
+        let at = now();
+        self.refused.retain(|_, until| at < *until);
         let mut is_new = false;
         for id in wanted {
+            if self.refused.contains_key(&id) {
+                continue;
+            }
             let why = match lookup(id) {
                 Ok(Some(json)) => match self.decoder.schemas().add(id, &json) {
                     Ok(()) => {
@@ -96,11 +108,18 @@ impl RecordDecoder {
                     Err(error) => error.to_string(),
                 },
                 Ok(None) => "the registry does not have it".to_owned(),
-                Err(why) => why,
+                Err(why) => {
+                    // The others would wait as long for nothing.
+                    self.away_until = Some(now() + AGAIN);
+                    tracing::warn!(schema = id, why, "the schema registry cannot be asked now");
+                    return is_new;
+                }
             };
             tracing::warn!(schema = id, why, "a schema cannot be had: its records are in doubt");
+            // A record that names it wants it again.
+            self.decoder.schemas().give_up(id);
             if self.refused.len() < REFUSED_MAX {
-                self.refused.insert(id, now);
+                self.refused.insert(id, now() + AGAIN);
             }
         }
         is_new
@@ -153,16 +172,26 @@ mod tests {
                 _ => Ok((id == 7).then(|| SCHEMA.to_owned())),
             });
         let mut decoder = decoder(&SchemaOptions { known: Vec::new(), lookup: Some(lookup) });
-        assert!(!decoder.add_wanted(Instant::now()), "nothing is wanted");
+        assert!(!decoder.add_wanted(Instant::now), "nothing is wanted");
         assert!(!is_row(&mut decoder) && !is_row(&mut decoder));
-        assert_eq!(asked.load(Ordering::Relaxed), 1, "not again so soon");
-        let later = |decoder: &RecordDecoder| {
-            decoder.refused.values().next().map_or_else(Instant::now, |at| *at + AGAIN)
-        };
-        let now = later(&decoder);
-        assert!(!decoder.add_wanted(now));
-        let now = later(&decoder);
-        assert!(decoder.add_wanted(now) && is_row(&mut decoder));
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "a registry that is away is left alone");
+        let back = decoder.away_until.expect("it was away");
+        assert!(!decoder.add_wanted(|| back) && !is_row(&mut decoder));
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "nor what it does not have asked for so soon");
+        let again = *decoder.refused.values().next().expect("refused");
+        assert!(decoder.add_wanted(|| again) && is_row(&mut decoder));
         assert_eq!(asked.load(Ordering::Relaxed), 3, "it has all");
+    }
+
+    #[test]
+    fn numbers_that_nobody_has_do_not_keep_a_new_one_out() {
+        let lookup: SchemaLookup = Arc::new(|id| Ok((id == 7).then(|| SCHEMA.to_owned())));
+        let mut decoder = decoder(&SchemaOptions { known: Vec::new(), lookup: Some(lookup) });
+        for id in 100..300_u32 {
+            let value = [&[0][..], &id.to_be_bytes(), &[2, 2, 4, 6]].concat();
+            let record = Record { value: Some(&value), ..Record::default() };
+            decoder.decode(&record, &mut Vec::new());
+        }
+        assert!(is_row(&mut decoder));
     }
 }

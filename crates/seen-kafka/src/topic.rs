@@ -142,11 +142,13 @@ impl Topic {
 
     /// Reads until `closed` is set or nobody can ask for anything any more.
     pub fn run(mut self, openings: &Receiver<Opening>, closed: &AtomicBool) {
-        while !closed.load(Ordering::Acquire) {
-            match openings.try_recv() {
-                Ok(opening) => self.wish(opening),
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => break,
+        'read: while !closed.load(Ordering::Acquire) {
+            loop {
+                match openings.try_recv() {
+                    Ok(opening) => self.wish(opening),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => break 'read,
+                }
             }
             self.attend();
             // The consumer is shared with the looker, and a message borrows it.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use seen_filter::{Item, Question, Tick, UserId};
+use seen_filter::history::Answers;
+use seen_filter::{Item, Question, StoreError, Tick, UserId};
 use tokio::sync::oneshot;
 
 use crate::replica::Replica;
@@ -18,6 +19,8 @@ const SAMPLE_AGE_US_MAX: u64 = 1_000_000;
 /// How long a row that memory lacks may be on its way, in microseconds. So many seconds' samples wait at
 /// most.
 const SUSPECT_AGE_US_MAX: u64 = 60_000_000;
+/// How far the feed must have proved itself beyond the moment when storage had the row, in microseconds.
+const SUSPECT_MARGIN_US: u64 = 1_000_000;
 /// How often it is looked whether it has come.
 const SUSPECT_LOOK: Duration = Duration::from_millis(200);
 
@@ -96,13 +99,7 @@ impl Replica {
         if items.is_empty() {
             return;
         }
-        let (reply, answer) = oneshot::channel();
-        let deadline = self.ticker.now().plus_us(SAMPLE_AGE_US_MAX);
-        let questions = vec![Question { user, items }];
-        let job = CheckJob { namespace, questions, may_be_late: false, deadline, reply };
-        if self.queues.checks.try_send(self.shard_of(namespace, user), job).is_err() {
-            return;
-        }
+        let Some(answer) = self.look_up(namespace, user, items) else { return };
         let replica = Arc::clone(self);
         tokio::spawn(async move {
             if let Ok(Ok(answers)) = answer.await
@@ -112,6 +109,21 @@ impl Replica {
                 replica.judge(namespace, user, missed).await;
             }
         });
+    }
+
+    /// Asks storage. `None` where it has too much to do.
+    fn look_up(
+        &self,
+        namespace: usize,
+        user: UserId,
+        items: Vec<Item>,
+    ) -> Option<oneshot::Receiver<Result<Answers, StoreError>>> {
+        let (reply, answer) = oneshot::channel();
+        let deadline = self.ticker.now().plus_us(SAMPLE_AGE_US_MAX);
+        let questions = vec![Question { user, items }];
+        let job = CheckJob { namespace, questions, may_be_late: false, deadline, reply };
+        let queued = self.queues.checks.try_send(self.shard_of(namespace, user), job);
+        queued.is_ok().then_some(answer)
     }
 
     /// Counts what was verified. The item that was answered "unread" and that storage has, if so.
@@ -138,7 +150,8 @@ impl Replica {
     /// Storage has an item that was answered "unread": a false negative, unless the feed brings it. A feed
     /// that proves nothing for long leaves that open; its users are asked in storage anyway (rule R5).
     async fn judge(&self, namespace: usize, user: UserId, item: Item) {
-        let at = self.ticker.now();
+        // A batch that is applied now may be of a look at the source that was before.
+        let at = self.ticker.now().plus_us(SUSPECT_MARGIN_US);
         let until = at.plus_us(SUSPECT_AGE_US_MAX);
         loop {
             let now = self.ticker.now();
@@ -148,6 +161,12 @@ impl Replica {
                 Outcome::FalseNegative => break,
                 _ => return,
             }
+        }
+        // The feed may have brought the row, and that it was removed.
+        let Some(answer) = self.look_up(namespace, user, vec![item]) else { return };
+        let still = answer.await.ok().and_then(Result::ok);
+        if still.and_then(|answers| Some(*answers.found.first()?.first()?)) != Some(true) {
+            return;
         }
         self.namespaces[namespace].metrics.false_negatives.increment(1);
         let name = &self.namespaces[namespace].name;

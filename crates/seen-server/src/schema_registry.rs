@@ -2,17 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use serde_json::Value;
 
-/// How long the registry may take to connect, and to send anything.
+/// How long the registry may take to connect, and then to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer, in bytes.
-const ANSWER_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
+const ANSWER_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 
 /// Why a schema could not be looked up, in words.
 type Refused = Box<dyn std::error::Error + Send + Sync>;
@@ -55,7 +55,6 @@ fn ask(registry: &str, id: u32) -> Result<String, Refused> {
     let place = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
     let address = place.to_socket_addrs()?.next().ok_or("the host has no address")?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let login = match authority.as_str().rsplit_once('@') {
         Some((login, _)) => format!("Authorization: Basic {}\r\n", STANDARD.encode(login)),
@@ -67,7 +66,20 @@ fn ask(registry: &str, id: u32) -> Result<String, Refused> {
         stream,
         "GET {path}/schemas/ids/{id} HTTP/1.0\r\nHost: {host}\r\n{login}Accept: application/json\r\n\r\n"
     )?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    Ok(answer)
+    // A byte now and then would keep each read alive.
+    let end = Instant::now() + PATIENCE;
+    let mut answer = Vec::new();
+    let mut part = [0; 8 << 10];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err("its answer takes too long".into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part)? {
+            0 => return Ok(String::from_utf8(answer)?),
+            _ if answer.len() >= ANSWER_BYTES_MAX => return Err("its answer is too long".into()),
+            read => answer.extend_from_slice(part.get(..read).unwrap_or_default()),
+        }
+    }
 }

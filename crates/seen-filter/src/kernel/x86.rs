@@ -1,5 +1,5 @@
-//! The inner loops in AVX2 and AVX-512, and the prefetch instruction. The only module with unsafe
-//! code: vector loads and stores through pointers, and calls of functions that need a CPU feature,
+//! The inner loops in AVX2 and AVX-512, and the prefetch instruction. The only module of this crate with
+//! unsafe code: vector loads and stores through pointers, and calls of functions that need a CPU feature,
 //! which the tokens [`Avx2`] and [`Avx512`] prove to be there.
 #![allow(unsafe_code)]
 

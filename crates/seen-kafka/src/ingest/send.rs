@@ -1,6 +1,6 @@
 //! Sending a window: every mark until it is acknowledged, or can never be.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,6 +47,7 @@ pub(super) async fn send(
         dead: window.dead,
     };
     let mut running = JoinSet::new();
+    let mut refused = BTreeSet::new();
     loop {
         while running.len() < options.calls_max
             && let Some(call) = calls.pop_front()
@@ -65,7 +66,10 @@ pub(super) async fn send(
             Some(Ok(Ended::Refused(call))) => {
                 for (message, mark) in call.parts {
                     sent.items = sent.items.saturating_sub(mark.items.len() as u64);
-                    sent.dead.push((message, "refused"));
+                    // A message may be many calls.
+                    if refused.insert((message.partition, message.offset)) {
+                        sent.dead.push((message, "refused"));
+                    }
                 }
             }
             Some(Ok(Ended::Stopped) | Err(_)) => sent.is_whole = false,

@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn said(marks: impl IntoIterator<Item = Mark>) -> Said {
-        Said { marks: marks.into_iter().collect(), dead: None }
+        Said { marks: marks.into_iter().collect(), ..Said::default() }
     }
 
     #[test]
@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn one_message_may_be_many_calls() {
         let mut window = Window::default();
-        let many = Said { marks: vec![mark(1, 0..9), mark(2, 0..3)], dead: Some("row_deleted") };
+        let marks = vec![mark(1, 0..9), mark(2, 0..3)];
+        let many = Said { marks, dead: Some("row_deleted"), later: None };
         window.add(message(0, 5), many, 4);
         assert_eq!((window.messages, window.items(), window.dead.len()), (1, 12, 1));
         let marks: Vec<_> = window.take_calls().iter().filter_map(Call::mark).collect();

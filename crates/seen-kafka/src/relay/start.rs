@@ -89,16 +89,16 @@ impl ShardRelay {
             else {
                 return Ok(None);
             };
-            let search = Search {
-                consumer: &consumer,
-                topic: &topic,
-                shard,
-                partitions,
-                wanted: &own,
-                timeout,
+            // A consumer of its own for each attempt: one that has lost its way stays lost.
+            let search = || {
+                let consumer = match target::consumer(&options) {
+                    Ok(consumer) => consumer,
+                    Err(error) => return Tried::Never(error),
+                };
+                let (consumer, topic, wanted) = (&consumer, topic.as_str(), own.as_slice());
+                Search { consumer, topic, shard, partitions, wanted, timeout }.run()
             };
-            let tail =
-                until_done(&stopping, "looking for what was written", || search.run(), || ())?;
+            let tail = until_done(&stopping, "looking for what was written", search, || ())?;
             Ok(tail.map(|tail| Found { target, partitions, tail }))
         });
         match finding.await.map_err(|_| RelayError::Task("looking at Kafka"))? {

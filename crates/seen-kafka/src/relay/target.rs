@@ -18,6 +18,10 @@ use crate::context::{Quiet, TopicConsumer};
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often it is said what is waited for.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+/// After so many refusals in a row, all for the producer's own state, it is given up.
+const REFUSED_MAX: u32 = 10;
 /// How long an attempt may go on once the relay is to stop. The call under way at its end comes on top, and
 /// then giving the transaction up: [`ANSWER_MAX`] for that, five times as much for a commit.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -112,6 +116,29 @@ pub(super) fn until_done<T>(
     }
 }
 
+/// Something that is waited for as long as it takes: that is said from time to time.
+struct Waiting<'a> {
+    topic: &'a str,
+    what: &'static str,
+    since: Instant,
+    said: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(topic: &'a str, what: &'static str) -> Self {
+        let now = Instant::now();
+        Self { topic, what, since: now, said: now }
+    }
+
+    fn goes_on(&mut self, error: &KafkaError) {
+        if self.said.elapsed() > SAID_EVERY {
+            self.said = Instant::now();
+            let (topic, what, seconds) = (self.topic, self.what, self.since.elapsed().as_secs());
+            tracing::warn!(topic, what, seconds, %error, "kafka has not acknowledged it yet");
+        }
+    }
+}
+
 /// The topic of one shard.
 pub(super) struct Target {
     producer: BaseProducer,
@@ -186,6 +213,7 @@ impl Target {
     /// tried again. Blocks.
     pub fn commit(&self, records: &[Outgoing]) -> Result<(), RelayError> {
         let mut stopped: Option<Instant> = None;
+        let mut refused = 0;
         loop {
             let error = match self.attempt(records, &mut stopped) {
                 Ok(()) => break,
@@ -193,6 +221,13 @@ impl Target {
             };
             if let Some(fatal) = self.fatal(&error) {
                 return Err(fatal);
+            }
+            // A client that Kafka answered too late may take neither a transaction nor its end any more.
+            let is_refused = error.rdkafka_error_code() == Some(RDKafkaErrorCode::State);
+            refused = if is_refused { refused + 1 } else { 0 };
+            if refused == REFUSED_MAX {
+                let (topic, reason) = (self.topic.clone(), error.to_string());
+                return Err(RelayError::Ended { topic, reason });
             }
             self.metrics.retries.increment(1);
             tracing::warn!(topic = %self.topic, %error, "kafka did not take a transaction: once more");
@@ -238,18 +273,24 @@ impl Target {
             }
         }
         // Delivery reports are taken here; committing waits for them and does not take them itself.
+        let mut waiting = Waiting::new(&self.topic, "records");
         while let Err(error) = self.producer.flush(ANSWER_MAX) {
+            waiting.goes_on(&error);
             if self.producer.client().fatal_error().is_some()
                 || self.is_in_time(stopped, &error).is_err()
             {
                 return Err(error);
             }
         }
+        let mut waiting = Waiting::new(&self.topic, "a commit");
         loop {
             match self.producer.commit_transaction(ANSWER_MAX * 5) {
                 Err(KafkaError::Transaction(error))
                     if error.is_retriable()
-                        && self.is_in_time(stopped, &KafkaError::Canceled).is_ok() => {}
+                        && self.is_in_time(stopped, &KafkaError::Canceled).is_ok() =>
+                {
+                    waiting.goes_on(&KafkaError::Transaction(error));
+                }
                 done => return done,
             }
         }
@@ -257,7 +298,9 @@ impl Target {
 
     /// Gives a transaction up, of which this went wrong.
     fn abort(&self, why: &KafkaError, stopped: &mut Option<Instant>) -> Result<(), RelayError> {
+        let mut waiting = Waiting::new(&self.topic, "the end of a transaction that is given up");
         while let Err(error) = self.producer.abort_transaction(ANSWER_MAX) {
+            waiting.goes_on(&error);
             if let Some(fatal) = self.fatal(&error) {
                 return Err(fatal);
             }

@@ -1,5 +1,6 @@
 //! A source, a mock cluster, and what came out.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,9 +82,12 @@ impl Stage {
         let source: Arc<dyn ChangeFeed> = Arc::new(self.store.clone());
         let topics = options.topics.clone();
         let relayed = relay(source, options, std::future::pending());
-        tokio::time::timeout(PATIENCE, relayed)
-            .await
-            .unwrap_or_else(|_| panic!("the relay to {topics:?} stands still"))
+        tokio::time::timeout(PATIENCE, relayed).await.unwrap_or_else(|_| {
+            // A panic would wait for the call that does not come back, and be told after it.
+            let told = format!("the relay to {topics:?} stands still\n");
+            std::io::stderr().write_all(told.as_bytes()).expect("told");
+            std::process::abort()
+        })
     }
 
     /// Some commits of every kind.

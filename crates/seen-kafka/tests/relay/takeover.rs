@@ -27,7 +27,9 @@ fn going_on(
 
 /// Reads a topic until this holds.
 async fn until(stage: &Stage, topic: &str, mut holds: impl FnMut(&[Vec<Value>]) -> bool) {
+    let began = std::time::Instant::now();
     while !holds(&stage.read(topic)) {
+        assert!(began.elapsed() < PATIENCE, "topic {topic} does not come to hold it");
         tokio::task::yield_now().await;
     }
 }

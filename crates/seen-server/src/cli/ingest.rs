@@ -17,7 +17,7 @@ use super::calls::table::grouped;
 use super::feed::table::{TableName, Wanted};
 use super::observed::{Observed, ObservedArgs};
 use super::{CliError, ConfigSources};
-use crate::config::{Config, IngestConfig, IngestFormat};
+use crate::config::{Config, IngestConfig, IngestFormat, KafkaConfig};
 use crate::runtime;
 use crate::shutdown::Stop;
 
@@ -120,7 +120,7 @@ impl IngestArgs {
 pub fn run(args: IngestArgs) -> Result<ExitCode, CliError> {
     let config = args.config()?;
     let wanted = &config.ingest;
-    let form = form(wanted)?;
+    let form = form(wanted, &config.kafka)?;
     let options = options(&config, args.once)?;
     let observed = Observed::start(args.observed.clone(), &config)?;
     let control = runtime::control()?;
@@ -169,7 +169,7 @@ fn options(config: &Config, once: bool) -> Result<IngestOptions, CliError> {
 }
 
 /// How messages are read.
-fn form(wanted: &IngestConfig) -> Result<Form, CliError> {
+fn form(wanted: &IngestConfig, kafka: &KafkaConfig) -> Result<Form, CliError> {
     let namespace = wanted.namespace.clone();
     if wanted.table.is_some() && wanted.format != IngestFormat::Changes {
         return Err("ingest.table (--table) is for ingest.format = changes".into());
@@ -190,7 +190,8 @@ fn form(wanted: &IngestConfig) -> Result<Form, CliError> {
             let dialect = Wanted::parse(&wanted.dialect);
             let dialect =
                 dialect.map_err(|error| format!("ingest.dialect = {}: {error}", wanted.dialect))?;
-            Ok(Form::Changes(Changes::new(namespace, table.followed(columns)?, dialect.0)))
+            let (tables, schemas) = (table.followed(columns)?, kafka.schema_options()?);
+            Ok(Form::Changes(Changes::new(namespace, tables, dialect.0, &schemas)))
         }
         (IngestFormat::Changes, _, None) => {
             Err("ingest.format = changes needs ingest.table (--table)".into())
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!((config.ingest.server.as_str(), config.ingest.rate), ("http://two:2", 5.0));
         let letters = told.dead_letters.expect("a file");
         assert_eq!((letters.bytes_max, letters.bytes_option), (8_192, "ingest.dead_letter_bytes"));
-        assert!(matches!(form(&config.ingest), Ok(Form::Json { .. })));
+        assert!(matches!(form(&config.ingest, &config.kafka), Ok(Form::Json { .. })));
     }
 
     #[test]
@@ -252,7 +253,8 @@ mod tests {
             (&["--format", "changes", "--table", "reads"], "ingest.table"),
             (&["--format", "changes", "--table", "a.b", "--dialect", "xml"], "ingest.dialect"),
         ] {
-            let refused = form(&config(flags).expect("a configuration").ingest);
+            let config = config(flags).expect("a configuration");
+            let refused = form(&config.ingest, &config.kafka);
             let refused = refused.expect_err("refused").to_string();
             assert!(refused.contains(key), "{flags:?}: {refused}");
         }

@@ -1,9 +1,11 @@
 //! Replicas of the same users, and the database that holds what is true.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use seen_testbed::MariaDb;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
 use super::replica::Replica;
 use super::servers::{said, seen};
@@ -33,6 +35,8 @@ pub struct Stage {
     pub replicas: Vec<Replica>,
     pub database: MariaDb,
     settings: Vec<String>,
+    /// When it was last waited for that all agree.
+    healing_since: Instant,
     _turn: Turn,
 }
 
@@ -50,7 +54,8 @@ impl Stage {
             "mysql.connect_timeout=20s".to_owned(),
         ];
         let settings = usual.into_iter().chain(settings.iter().cloned()).collect();
-        let stage = Self { replicas: Vec::new(), database, settings, _turn: turn };
+        let healing_since = Instant::now();
+        let stage = Self { replicas: Vec::new(), database, settings, healing_since, _turn: turn };
         let made = seen(&["migrate"], &stage.flags());
         assert!(made.status.success(), "{}", said(&made));
         stage
@@ -87,6 +92,7 @@ impl Stage {
 
     /// Waits until both replicas say of every user what storage holds, from memory.
     pub async fn agree(&mut self) {
+        self.healing_since = Instant::now();
         for user in USERS {
             let stored = self.stored(user).await;
             let expected: Vec<u64> = ITEMS.filter(|item| stored.contains(item)).collect();
@@ -119,7 +125,34 @@ impl Stage {
     }
 
     /// Waits until answers come from memory again: neither replica asks storage about users that it holds.
+    /// Says how long that took, and how far behind the feed is.
     pub async fn settle(&mut self) {
+        self.settled().await;
+        let healed = self.healing_since.elapsed().as_millis();
+        let lag = self.lag().await.as_millis();
+        eprintln!("all from memory {healed} ms after the fault; the feed is {lag} ms behind");
+    }
+
+    /// From the commit of somebody else's row to where both replicas say "seen".
+    async fn lag(&mut self) -> Duration {
+        let user = USERS.start;
+        let stored = self.stored(user).await;
+        let Some(item) = ITEMS.rev().find(|item| !stored.contains(item)) else {
+            return Duration::ZERO;
+        };
+        self.sql(&format!("INSERT INTO history_feed_read VALUES ({user}, 1, {item}, 5)")).await;
+        let committed = Instant::now();
+        for replica in &mut self.replicas {
+            awaited("the feed", async || match replica.seen(user, &[]).await.0.contains(&item) {
+                true => Ok(()),
+                false => Err(format!("item {item} is unread")),
+            })
+            .await;
+        }
+        committed.elapsed()
+    }
+
+    async fn settled(&mut self) {
         let replicas = &mut self.replicas;
         awaited("answers from memory alone", async || {
             let mut missed = 0.0;

@@ -23,6 +23,7 @@ use seen_store::{MemoryStore, StorageClock};
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 
+use super::super::stage::PATIENCE;
 use super::brokers::Brokers;
 
 /// How the store in memory calls its numbering.
@@ -164,7 +165,9 @@ impl Relayed {
         fenced.expect("the feed is known");
         let head = self.memory.head();
         let (mut came, mut completed) = (false, false);
+        let began = std::time::Instant::now();
         loop {
+            assert!(began.elapsed() < PATIENCE, "the relay does not come to the head");
             let batch = reader.next(1_000).await?;
             for event in batch.events {
                 match event {

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use seen_dialect::{Decoder, Dialect, Event, FollowedTable, Record, What};
+use seen_dialect::{Dialect, Event, FollowedTable, Record, What};
 use seen_filter::Item;
 use seen_kafka::ingest::{Mark, Said};
+use seen_kafka::{RecordDecoder, SchemaOptions};
 use seen_proto::limits::MARKED_AT_MS_MAX;
+
+/// A record whose schema is not known yet: it may be, once somebody adds it or the registry is back.
+const SCHEMA_UNKNOWN: &str = "schema_unknown";
 
 /// Reads records of a change pipeline.
 #[derive(Debug)]
 pub(super) struct Changes {
     namespace: String,
-    decoder: Mutex<Decoder>,
+    decoder: Mutex<RecordDecoder>,
 }
 
 impl Changes {
@@ -21,8 +25,9 @@ impl Changes {
         namespace: String,
         tables: Vec<FollowedTable>,
         dialect: Option<Dialect>,
+        schemas: &SchemaOptions,
     ) -> Self {
-        Self { namespace, decoder: Mutex::new(Decoder::new(tables, dialect)) }
+        Self { namespace, decoder: Mutex::new(RecordDecoder::new(tables, dialect, schemas)) }
     }
 
     /// Every row that is there now is a mark. What takes rows away is none: unmarking here what was
@@ -33,6 +38,9 @@ impl Changes {
         let mut users: BTreeMap<u64, Vec<(Item, Option<u64>)>> = BTreeMap::new();
         let mut said = Said::default();
         for event in events {
+            if matches!(event.what, What::Dirty(_)) && event.reason == Some(SCHEMA_UNKNOWN) {
+                return Said { later: Some(SCHEMA_UNKNOWN), ..Said::default() };
+            }
             match dead(&event) {
                 Some(reason) => said.dead = said.dead.or(Some(reason)),
                 None => {
@@ -54,6 +62,8 @@ fn dead(event: &Event) -> Option<&'static str> {
     match event.what {
         What::Delete { .. } => Some("row_deleted"),
         What::Truncate => Some("table_truncated"),
+        // The row itself is told all the same.
+        What::Dirty(_) if event.reason == Some("before_unknown") => None,
         What::Dirty(_) => Some(event.reason.unwrap_or("unreadable")),
         What::Upsert { .. }
         | What::Control(_)
@@ -68,10 +78,10 @@ fn dead(event: &Event) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn read(value: &str) -> Said {
-        let changes =
-            Changes::new("first".to_owned(), vec![FollowedTable::own("old", "reads")], None);
-        let value = Some(value.as_bytes());
+    fn read(value: impl AsRef<[u8]>) -> Said {
+        let tables = vec![FollowedTable::own("old", "reads")];
+        let changes = Changes::new("first".to_owned(), tables, None, &SchemaOptions::default());
+        let value = Some(value.as_ref());
         changes.read(&Record { topic: "t", value, ..Record::default() })
     }
 
@@ -91,22 +101,28 @@ mod tests {
     #[test]
     fn rows_become_marks_of_their_users() {
         let rows = [row(u64::MAX, 7), row(2, 8), row(u64::MAX, 9)].join(",");
-        let said = read(&canal("INSERT", &rows));
+        let said = read(canal("INSERT", &rows));
         let mark = |user, items: &[u64]| Mark {
             namespace: "first".to_owned(),
             user,
             items: items.iter().map(|id| (Item::new(1, *id), Some(5))).collect(),
         };
         let marks = vec![mark(2, &[8]), mark(u64::MAX, &[7, 9])];
-        assert_eq!(said, Said { marks, dead: None });
+        assert_eq!(said, Said { marks, ..Said::default() });
     }
 
     #[test]
     fn what_is_no_mark_is_kept_or_passed_over() {
-        let said = read(&canal("DELETE", &row(1, 7)));
-        assert_eq!(said, Said { marks: Vec::new(), dead: Some("row_deleted") });
+        let said = read(canal("DELETE", &row(1, 7)));
+        assert_eq!(said, Said { dead: Some("row_deleted"), ..Said::default() });
         assert_eq!(read("{\"x\":1}").dead, Some("format_unknown"));
         let other = canal("INSERT", &row(1, 7)).replace("\"reads\"", "\"others\"");
-        assert_eq!(read(&other), Said::default());
+        assert_eq!(read(other), Said::default());
+    }
+    /// Nothing of it is lost while its schema is not to be had.
+    #[test]
+    fn a_row_of_an_unknown_schema_is_for_later() {
+        let said = read([0, 0, 0, 0, 7, 2, 2, 4, 6]);
+        assert_eq!(said, Said { later: Some(SCHEMA_UNKNOWN), ..Said::default() });
     }
 }
