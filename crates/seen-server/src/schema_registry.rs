@@ -25,7 +25,7 @@ pub(crate) fn schema(registry: &str, id: u32) -> Result<Option<String>, String> 
     let named = |error: &dyn std::fmt::Display| {
         // What stands before the @ is a login.
         let place = registry.rsplit('@').next().unwrap_or_default();
-        format!("schema registry {place}: {error}")
+        format!("{place}: {error}")
     };
     let answer = ask(registry, id).map_err(|error| named(&error))?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| named(&"no HTTP answer"))?;

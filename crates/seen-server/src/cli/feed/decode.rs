@@ -157,7 +157,8 @@ impl Session<'_> {
             if self.refused.contains(&id) {
                 continue;
             }
-            match schema_registry::schema(registry, id)? {
+            let answer = schema_registry::schema(registry, id);
+            match answer.map_err(|error| format!("--schema-registry {error}"))? {
                 Some(json) => {
                     let added = self.decoder.schemas().add(id, &json);
                     added.map_err(|error| format!("--schema-registry: schema {id}: {error}"))?;
