@@ -140,7 +140,11 @@ impl Stage {
         let Some(item) = ITEMS.rev().find(|item| !stored.contains(item)) else {
             return Duration::ZERO;
         };
-        self.sql(&format!("INSERT INTO history_feed_read VALUES ({user}, 1, {item}, 5)")).await;
+        // Tests add columns.
+        let columns = "(user_id, kind, item_id, marked_at_ms)";
+        let insert =
+            format!("INSERT INTO history_feed_read {columns} VALUES ({user}, 1, {item}, 5)");
+        self.sql(&insert).await;
         let committed = Instant::now();
         for replica in &mut self.replicas {
             awaited("the feed", async || match replica.seen(user, &[]).await.0.contains(&item) {
