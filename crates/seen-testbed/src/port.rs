@@ -1,5 +1,7 @@
 //! Free ports, each held by one test process at a time.
 
+mod closing;
+
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
@@ -24,17 +26,26 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Takes one, at random: processes that start together do not race along one line.
+    /// Takes one for a server that is started later.
     pub(crate) fn take() -> Result<Self, Error> {
+        let (port, listener) = Self::listen()?;
+        close(&listener);
+        Ok(port)
+    }
+
+    /// Takes one at random, listening: processes that start together do not race along one line.
+    pub(crate) fn listen() -> Result<(Self, TcpListener), Error> {
         let claims = cache::subfolder("ports")?;
         for _ in 0..TRIES {
             let number = FIRST + random_below(COUNT);
             let path = claims.join(number.to_string());
             let claim = OpenOptions::new().create(true).append(true).open(&path);
             let claim = claim.when(|| format!("open {}", path.display()))?;
-            let claimed = claim.try_lock().is_ok();
-            if claimed && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Ok(Self { number, _claim: claim });
+            if claim.try_lock().is_err() {
+                continue;
+            }
+            if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, number)) {
+                return Ok((Self { number, _claim: claim }, listener));
             }
         }
         Err(Error::NoPort { tried: TRIES })
@@ -43,6 +54,14 @@ impl Port {
     pub(crate) fn number(&self) -> u16 {
         self.number
     }
+}
+
+/// Closes a listener, for the whole machine and at once.
+///
+/// A process that another thread is just starting holds a copy of each of this one's sockets until it has become
+/// its program. Dropping alone would leave the port listened on for that long.
+pub(crate) fn close(listener: &TcpListener) {
+    closing::shut(listener);
 }
 
 fn random_below(end: u16) -> u16 {
@@ -62,5 +81,16 @@ mod tests {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 50);
+    }
+
+    #[test]
+    fn a_closed_port_is_free_though_a_starting_process_has_a_copy_of_its_socket() {
+        let (port, listener) = Port::listen().expect("a port");
+        let copy = listener.try_clone().expect("what a process has that is being started");
+        close(&listener);
+        drop(listener);
+        let again = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number()));
+        again.expect("free again");
+        drop(copy);
     }
 }

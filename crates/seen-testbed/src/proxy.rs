@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::{Error, While};
-use crate::port::Port;
+use crate::error::Error;
+use crate::port::{self, Port};
 use crate::wait;
 use pump::Pipe;
 
@@ -66,9 +66,8 @@ pub struct TcpProxy {
 impl TcpProxy {
     /// Starts one that passes everything to a port.
     pub fn to(port: u16) -> Result<Self, Error> {
-        let own = Port::take()?;
+        let (own, listener) = Port::listen()?;
         let number = own.number();
-        let listener = listen(number).when(|| format!("listen on {number}"))?;
         let state = State {
             mode: Mode::Whole,
             target: port,
@@ -167,12 +166,17 @@ impl Shared {
             let mut state = self.state.lock();
             if state.mode == Mode::Cut {
                 // Under the lock: who heals at this moment waits until the port is open again.
-                listener = None;
+                if let Some(open) = listener.take() {
+                    port::close(&open);
+                }
                 state.listening = false;
                 self.changed.notify_all();
                 self.changed.wait_while(&mut state, |state| state.mode == Mode::Cut);
             }
             if state.mode == Mode::Over {
+                if let Some(open) = listener {
+                    port::close(&open);
+                }
                 return;
             }
             drop(state);
