@@ -30,7 +30,7 @@ newtype! {
 pub struct HashKey {
     id: u32,
     item: SipState,
-    slot: (u64, u64),
+    slot: SlotKey,
     kernel: Kernel,
 }
 
@@ -49,7 +49,7 @@ impl HashKey {
         Self {
             id,
             item: SipState::keyed(derive("seen item 0"), derive("seen item 1")),
-            slot: (derive("seen slot 0"), derive("seen slot 1")),
+            slot: SlotKey(derive("seen slot 0"), derive("seen slot 1")),
             kernel: Kernel::PLAIN,
         }
     }
@@ -71,14 +71,19 @@ impl HashKey {
         self.id
     }
 
+    /// The part that spreads users, and tells nothing of the rest.
+    pub const fn slot_key(&self) -> SlotKey {
+        self.slot
+    }
+
     /// The slot that a user belongs to.
     pub fn virtual_slot(&self, user: UserId) -> VirtualSlot {
-        VirtualSlot::new((self.user_hash(user) % u64::from(VIRTUAL_SLOTS)) as u16)
+        self.slot.virtual_slot(user)
     }
 
     /// The keyed hash of a user, whose low bits choose the slot.
     pub fn user_hash(&self, user: UserId) -> u64 {
-        sip24(self.slot.0, self.slot.1, &user.get().to_le_bytes())
+        self.slot.user_hash(user)
     }
 
     /// A cheap keyed spread of users over the places of one in-memory table. Not a pseudo-random
@@ -107,6 +112,40 @@ impl fmt::Debug for HashKey {
             .field("id", &self.id)
             .field("kernel", &self.kernel)
             .finish_non_exhaustive()
+    }
+}
+
+/// What spreads users over virtual slots: derived from a [`HashKey`]'s secret one way, so that a proxy, which
+/// routes users and holds no filters, needs no more than this.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SlotKey(u64, u64);
+
+impl SlotKey {
+    /// The key with these words, as [`Self::words`] gave them.
+    pub const fn from_words(words: (u64, u64)) -> Self {
+        Self(words.0, words.1)
+    }
+
+    /// The key as words, to be handed to whoever routes users.
+    pub const fn words(&self) -> (u64, u64) {
+        (self.0, self.1)
+    }
+
+    /// The slot that a user belongs to.
+    pub fn virtual_slot(&self, user: UserId) -> VirtualSlot {
+        VirtualSlot::new((self.user_hash(user) % u64::from(VIRTUAL_SLOTS)) as u16)
+    }
+
+    /// The keyed hash of a user, whose low bits choose the slot.
+    pub fn user_hash(&self, user: UserId) -> u64 {
+        sip24(self.0, self.1, &user.get().to_le_bytes())
+    }
+}
+
+impl fmt::Debug for SlotKey {
+    /// Leaves the key out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlotKey")
     }
 }
 

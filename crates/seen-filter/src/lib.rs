@@ -29,7 +29,7 @@ pub use feed::{
     ChangeFeed, FeedBatch, FeedError, FeedEvent, FeedLag, FeedProof, FeedReader, FeedStart,
     GapScope,
 };
-pub use hash::{HASH_VERSION, HashKey, VirtualSlot};
+pub use hash::{HASH_VERSION, HashKey, SlotKey, VirtualSlot};
 pub use history::{Forgotten, History, Question, StoreError, StoreErrorKind};
 pub use ids::{Item, ItemId, Kind, NamespaceId, Partition, Shard, Tick, UnixMillis, UserId};
 pub use kernel::{Kernel, calibrate};

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 /// The files that make up the API, relative to the proto root.
-pub const PROTOS: [&str; 6] = [
+pub const PROTOS: [&str; 7] = [
     "seen/v1/filter.proto",
     "seen/v1/mark.proto",
     "seen/v1/history.proto",
     "seen/v1/seen.proto",
     "seen/v1/admin.proto",
     "seen/v1/change.proto",
+    "seen/v1/link.proto",
 ];
 
 /// The files that [`generate`] writes.

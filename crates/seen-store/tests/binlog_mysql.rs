@@ -4,11 +4,15 @@
 mod binlog_world;
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use binlog_world::{World, address, adds, connect, cursor, next, next_at_last, stamp, told, until};
 use mysql_async::prelude::Queryable;
 use seen_filter::{FeedCursor, FeedEvent, FeedReader, FeedStart};
 use seen_testbed::{Mysql, TcpProxy, or_skip};
+
+/// How long what must come by may take. Generous: machines that build beside the tests are slow.
+const LIMIT: Duration = Duration::from_secs(60);
 
 static SERVER: LazyLock<Option<Mysql>> = LazyLock::new(|| or_skip(Mysql::start()));
 
@@ -177,6 +181,38 @@ async fn another_source_of_numbers_is_a_gap_and_another_timeline() {
     world.add(7, [3]).await;
     goes_on(&mut reader, 7, &[2, 3]).await;
     assert_eq!(cursor(&mut reader).await.timeline, changed.timeline);
+}
+
+/// Commits that overtake each other, as those of a group's members do, leave a set that the server must
+/// still understand when the reader comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_out_of_order_do_not_keep_a_reader_from_coming_back() {
+    let Some(server) = or_skip(Mysql::start()) else { return };
+    let proxy = TcpProxy::to(server.port()).expect("a proxy");
+    let mut world = World::new(server.port()).await;
+    world.primary.send_replace(Some(address(proxy.port())));
+    let mut reader = world.at_head().await;
+    // 3 comes before 2, which then joins it to 1; and 9 before 5, which joins nothing.
+    for (number, doubts) in [
+        (1, &["? source_changed"][..]),
+        (3, &["? numbers_skipped"]),
+        (2, &[]),
+        (9, &[]),
+        (5, &[]),
+        (10, &[]),
+    ] {
+        proxy.cut();
+        proxy.heal();
+        world
+            .sql(&format!("SET gtid_next = '3e11fa47-71ca-11e1-9e33-c80aa9429562:{number}'"))
+            .await;
+        world.add(7, [number]).await;
+        let mut expected: Vec<_> = doubts.iter().map(ToString::to_string).collect();
+        expected.push(format!("+7/1:{number}"));
+        let events = tokio::time::timeout(LIMIT, until(&mut reader, adds(7, number))).await;
+        let events = events.unwrap_or_else(|_| panic!("{number} does not come by"));
+        assert_eq!(told(&events), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

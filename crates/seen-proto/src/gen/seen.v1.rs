@@ -2817,3 +2817,164 @@ impl ChangeOp {
         }
     }
 }
+/// The first message of whoever connects.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkHello {
+    /// The oldest and the newest version of the link that the sender speaks, 1 to 65,535.
+    #[prost(uint32, tag = "1")]
+    pub version_min: u32,
+    #[prost(uint32, tag = "2")]
+    pub version_max: u32,
+    /// Names the cluster, as in Status. 0 = whatever cluster it is: for tools only.
+    #[prost(fixed64, tag = "3")]
+    pub cluster: u64,
+    /// Name of the pool that the sender takes the receiver for, 1 to 48 bytes. Empty = any: for tools only.
+    #[prost(string, tag = "4")]
+    pub pool: ::prost::alloc::string::String,
+    /// The slot within the pool that the sender takes the receiver for.
+    #[prost(uint32, tag = "5")]
+    pub slot: u32,
+    /// True if `slot` counts.
+    #[prost(bool, tag = "6")]
+    pub slot_known: bool,
+    /// The version of the hash by which the sender routes users.
+    #[prost(uint32, tag = "7")]
+    pub hash_version: u32,
+    /// The key by which the sender spreads users, hashed; see `SlotMap::key_check`. 0 = it routes none.
+    #[prost(fixed64, tag = "8")]
+    pub slot_key_check: u64,
+    /// The namespaces' settings that the sender counts on; one of these must be the receiver's. None = any.
+    #[prost(fixed64, repeated, tag = "9")]
+    pub settings: ::prost::alloc::vec::Vec<u64>,
+    /// The epoch of the sender's slot map; 0 = it has none.
+    #[prost(uint32, tag = "10")]
+    pub map_epoch: u32,
+    /// Which work this connection will carry.
+    #[prost(enumeration = "LinkLane", tag = "11")]
+    pub lane: i32,
+    /// This life of the sender's process.
+    #[prost(fixed64, tag = "12")]
+    pub incarnation: u64,
+    /// The sender's program version, for people.
+    #[prost(string, tag = "13")]
+    pub program: ::prost::alloc::string::String,
+}
+/// The answer to a LinkHello that is accepted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkWelcome {
+    /// The version of the link that is spoken from here on.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Bytes of requests that may be sent before any credit comes back.
+    #[prost(uint64, tag = "2")]
+    pub credit_bytes: u64,
+    /// Who answers.
+    #[prost(message, optional, tag = "3")]
+    pub identity: ::core::option::Option<ReplicaIdentity>,
+    /// How it fares now.
+    #[prost(message, optional, tag = "4")]
+    pub state: ::core::option::Option<ReplicaState>,
+}
+/// Who a replica is. Never changes during the life of a process.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplicaIdentity {
+    /// This life of this process.
+    #[prost(fixed64, tag = "1")]
+    pub incarnation: u64,
+    /// The program's version, for people.
+    #[prost(string, tag = "2")]
+    pub program: ::prost::alloc::string::String,
+    /// Names the cluster.
+    #[prost(fixed64, tag = "3")]
+    pub cluster: u64,
+    /// Its pool.
+    #[prost(string, tag = "4")]
+    pub pool: ::prost::alloc::string::String,
+    /// Its slot within the pool.
+    #[prost(uint32, tag = "5")]
+    pub slot: u32,
+    /// The version of its hash.
+    #[prost(uint32, tag = "6")]
+    pub hash_version: u32,
+    /// Its namespaces' settings.
+    #[prost(fixed64, tag = "7")]
+    pub settings: u64,
+    /// The key by which users are spread, hashed.
+    #[prost(fixed64, tag = "8")]
+    pub slot_key_check: u64,
+}
+/// How a replica fares. Sent with the welcome, on change, and as a sign of life.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplicaState {
+    /// True if it wants requests.
+    #[prost(bool, tag = "1")]
+    pub ready: bool,
+    /// True from the moment it is about to end.
+    #[prost(bool, tag = "2")]
+    pub draining: bool,
+    /// How old its view of the change feed is, in microseconds: within this time what was committed before has come by.
+    #[prost(uint64, tag = "3")]
+    pub feed_lag_us: u64,
+    /// The epoch of its slot map; 0 = it has none.
+    #[prost(uint32, tag = "4")]
+    pub map_epoch: u32,
+    /// Why it is not ready, for people; empty = it is.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// Users in memory.
+    #[prost(uint64, tag = "6")]
+    pub users: u64,
+    /// Share of the users of the slot's incoming virtual slots that are in memory, in thousandths; 1,000 where there are none.
+    #[prost(uint32, tag = "7")]
+    pub incoming_permille: u32,
+}
+/// The answer to a LinkHello that is not accepted. The connection is closed after it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkRefusal {
+    /// Why, as a stable name: VERSION, CLUSTER, POOL, SLOT, HASH, SETTINGS, LANE, CREDENTIALS, BUSY.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// What was expected, what came, and what to do, for people.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// Who refuses; absent where that is not told.
+    #[prost(message, optional, tag = "3")]
+    pub identity: ::core::option::Option<ReplicaIdentity>,
+}
+/// Which work a connection carries. Each kind has connections of its own, so that none waits behind another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LinkLane {
+    /// Never sent; refused.
+    Unspecified = 0,
+    /// Filter, Mark and the other calls about one user.
+    Filters = 1,
+    /// FilterUsers.
+    Push = 2,
+    /// Users' entries, from replica to replica.
+    Transfer = 3,
+}
+impl LinkLane {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LINK_LANE_UNSPECIFIED",
+            Self::Filters => "LINK_LANE_FILTERS",
+            Self::Push => "LINK_LANE_PUSH",
+            Self::Transfer => "LINK_LANE_TRANSFER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LINK_LANE_UNSPECIFIED" => Some(Self::Unspecified),
+            "LINK_LANE_FILTERS" => Some(Self::Filters),
+            "LINK_LANE_PUSH" => Some(Self::Push),
+            "LINK_LANE_TRANSFER" => Some(Self::Transfer),
+            _ => None,
+        }
+    }
+}

@@ -5,14 +5,17 @@ use std::process::Command;
 
 /// Which crates of the workspace each may depend on. Server, then roles, then proto, then filter; the
 /// replica sees two traits, and neither SQL nor the store.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("seen-filter", &[]),
     ("seen-dialect", &["seen-filter"]),
     ("seen-kafka", &["seen-filter", "seen-dialect"]),
     ("seen-testbed", &[]),
     ("seen-proto", &["seen-filter"]),
     ("seen-store", &["seen-filter"]),
-    ("seen-replica", &["seen-filter", "seen-proto"]),
+    ("seen-api", &["seen-proto"]),
+    ("seen-cluster", &["seen-filter", "seen-proto"]),
+    ("seen-replica", &["seen-filter", "seen-proto", "seen-api", "seen-cluster"]),
+    ("seen-proxy", &["seen-filter", "seen-proto", "seen-api", "seen-cluster"]),
     ("seen-client", &["seen-filter", "seen-proto"]),
     (
         "seen-server",
@@ -24,11 +27,24 @@ const MAY_USE: [(&str, &[&str]); 10] = [
             "seen-store",
             "seen-replica",
             "seen-client",
+            "seen-api",
+            "seen-cluster",
+            "seen-proxy",
         ],
     ),
     (
         BENCHES,
-        &["seen-filter", "seen-proto", "seen-store", "seen-replica", "seen-client", "seen-server"],
+        &[
+            "seen-filter",
+            "seen-proto",
+            "seen-store",
+            "seen-replica",
+            "seen-client",
+            "seen-server",
+            "seen-api",
+            "seen-cluster",
+            "seen-proxy",
+        ],
     ),
 ];
 
@@ -39,14 +55,24 @@ const BENCHES: &str = "seen-benches";
 const KNOWN_ONLY_TO: [(&str, &[&str]); 8] = [
     ("prost", &["seen-proto"]),
     ("prost-types", &["seen-proto"]),
-    ("tonic-prost", &["seen-proto", "seen-replica"]),
+    ("tonic-prost", &["seen-proto", "seen-replica", "seen-api"]),
     ("sqlx", &["seen-store"]),
     ("rdkafka", &["seen-kafka"]),
-    ("tonic", &["seen-proto", "seen-replica", "seen-client", "seen-server"]),
+    ("tonic", &["seen-proto", "seen-api", "seen-replica", "seen-client", "seen-server"]),
     ("clap", &["seen-server"]),
     (
         "tokio",
-        &["seen-proto", "seen-store", "seen-kafka", "seen-replica", "seen-client", "seen-server"],
+        &[
+            "seen-proto",
+            "seen-api",
+            "seen-cluster",
+            "seen-proxy",
+            "seen-store",
+            "seen-kafka",
+            "seen-replica",
+            "seen-client",
+            "seen-server",
+        ],
     ),
 ];
 

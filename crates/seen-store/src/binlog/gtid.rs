@@ -216,7 +216,8 @@ mod tests {
         assert_eq!(set.0[&source], [(1, 7), (11, 20)]);
         let holes = [1, 7, 8, 12, 20, 30].map(|number| set.has_holes_below(source, number));
         assert_eq!(holes, [false, false, true, true, true, true]);
-        let split = GtidSet([(source, vec![(11, 15), (1, 7), (15, 20)])].into());
+        let split = "3e11fa47-71ca-11e1-9e33-c80aa9429562:11-14:1-6:15-19";
+        let split = GtidSet::parse(split).expect("a set");
         assert!(set.has_all_of(source, &split) && split.has_all_of(source, &set));
         set.add(source, 21);
         assert!(set.has_all_of(source, &split) && !split.has_all_of(source, &set));
@@ -225,6 +226,32 @@ mod tests {
         set.cut(source, 0);
         assert_eq!((set.newest(source), set.0.len()), (0, 1));
         assert_eq!(GtidSet::parse(""), Some(GtidSet::default()));
-        assert_eq!(GtidSet::parse("3e11fa47-71ca-11e1-9e33-c80aa9429562:tag:1"), None);
+        for bad in ["tag:1", "5-4", "1-18446744073709551615"] {
+            let text = format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{bad}");
+            assert_eq!(GtidSet::parse(&text), None, "{bad}");
+        }
+    }
+
+    /// A server that is sent ranges in another order, or two that meet, refuses the set as malformed.
+    #[test]
+    fn a_set_has_one_form_in_whatever_order_its_numbers_came() {
+        let source = SourceId([7; 16]);
+        let numbers = 1..=6;
+        for mixed in 0..6_u64.pow(4) {
+            let order = [0, 1, 2, 3].map(|at| mixed / 6_u64.pow(at) % 6 + 1);
+            let mut set = GtidSet::default();
+            for number in order {
+                set.add(source, number);
+            }
+            let ranges = &set.0[&source];
+            let apart = ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
+            assert!(
+                apart && ranges.iter().all(|(first, end)| first < end),
+                "{order:?}: {ranges:?}"
+            );
+            for number in numbers.clone() {
+                assert_eq!(set.contains(source, number), order.contains(&number), "{order:?}");
+            }
+        }
     }
 }
