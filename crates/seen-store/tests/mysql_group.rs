@@ -66,11 +66,6 @@ impl Told {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_loses_nothing_acknowledged_with_its_primary() {
-    tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
     let Some(one) = first(&[]) else { return };
     let others = [joined(&one, &[]), joined(&one, &[])];
     let all = [one.port(), others[0].port(), others[1].port()];

@@ -53,7 +53,9 @@ impl SourceId {
     }
 }
 
-/// A set of MySQL transactions: of each source, ranges from a first number to before another.
+/// A set of MySQL transactions: of each source, ranges from a first number to before another. They are
+/// in order, and no two meet: a server that is sent anything else refuses the set as malformed, however
+/// often it is asked, and its log can be followed no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct GtidSet(pub BTreeMap<SourceId, Vec<(u64, u64)>>);
 
@@ -68,52 +70,57 @@ impl GtidSet {
                 let (first, last) = range.trim().split_once('-').unwrap_or((range, range));
                 let (first, last): (u64, u64) =
                     (first.trim().parse().ok()?, last.trim().parse().ok()?);
-                set.0.entry(source).or_default().push((first, last.checked_add(1)?));
+                if last < first {
+                    return None;
+                }
+                set.insert(source, first, last.checked_add(1)?);
             }
         }
         Some(set)
     }
 
+    /// Adds a range, from its first number to before another.
+    fn insert(&mut self, source: SourceId, first: u64, end: u64) {
+        let ranges = self.0.entry(source).or_default();
+        // Those that it meets become one with it.
+        let from = ranges.partition_point(|(_, its_end)| *its_end < first);
+        let to = ranges.partition_point(|(its_first, _)| *its_first <= end);
+        let met = ranges.get(from..to).unwrap_or_default();
+        let first = met.first().map_or(first, |(its_first, _)| first.min(*its_first));
+        let end = met.last().map_or(end, |(_, its_end)| end.max(*its_end));
+        ranges.splice(from..to, [(first, end)]);
+    }
+
     /// The highest number of a source, 0 if it has none.
     pub fn newest(&self, source: SourceId) -> u64 {
-        let ranges = self.0.get(&source).map_or(&[][..], Vec::as_slice);
-        ranges.iter().map(|(_, end)| end.saturating_sub(1)).max().unwrap_or(0)
+        self.ranges(source).last().map_or(0, |(_, end)| end.saturating_sub(1))
     }
 
     /// True if the transaction is in the set.
     pub fn contains(&self, source: SourceId, number: u64) -> bool {
-        let ranges = self.0.get(&source).map_or(&[][..], Vec::as_slice);
-        ranges.iter().any(|(first, end)| (*first..*end).contains(&number))
+        self.ranges(source).iter().any(|(first, end)| (*first..*end).contains(&number))
     }
 
     /// True if some numbers of a source are missing below this one, from its first one on.
     pub fn has_holes_below(&self, source: SourceId, number: u64) -> bool {
-        let ranges = self.0.get(&source).map_or(&[][..], Vec::as_slice);
         let below = |(first, end): &(u64, u64)| (*end).min(number).saturating_sub(*first);
-        ranges.iter().map(below).sum::<u64>() < number.saturating_sub(1)
+        self.ranges(source).iter().map(below).sum::<u64>() < number.saturating_sub(1)
     }
 
     /// True if it has all that another has of a source.
     pub fn has_all_of(&self, source: SourceId, other: &Self) -> bool {
-        let of = |set: &Self| set.0.get(&source).cloned().unwrap_or_default();
-        let mut own = of(self);
-        own.sort_unstable();
-        // Ranges that follow each other are one.
-        own.dedup_by(|next, before| {
-            let joins = next.0 <= before.1;
-            before.1 = if joins { before.1.max(next.1) } else { before.1 };
-            joins
-        });
-        of(other).iter().all(|(first, end)| own.iter().any(|(f, e)| f <= first && end <= e))
+        let own = self.ranges(source);
+        let of_other = other.ranges(source);
+        of_other.iter().all(|(first, end)| own.iter().any(|(f, e)| f <= first && end <= e))
+    }
+
+    fn ranges(&self, source: SourceId) -> &[(u64, u64)] {
+        self.0.get(&source).map_or(&[][..], Vec::as_slice)
     }
 
     /// Adds one transaction.
     pub fn add(&mut self, source: SourceId, number: u64) {
-        let ranges = self.0.entry(source).or_default();
-        match ranges.iter_mut().find(|(_, end)| *end == number) {
-            Some((_, end)) => *end = number.saturating_add(1),
-            None => ranges.push((number, number.saturating_add(1))),
-        }
+        self.insert(source, number, number.saturating_add(1));
     }
 
     /// Leaves out all of a source's transactions above a number.

@@ -170,16 +170,6 @@ impl Source {
             self.progress = false;
             let had_gap = self.gap.is_some();
             let end = self.connection().await;
-            eprintln!(
-                "XXX {:?} connection ended: {}",
-                std::time::SystemTime::now(),
-                match &end {
-                    End::Closed => "closed".into(),
-                    End::Moved => "moved".into(),
-                    End::Trouble(t) => format!("{t:?}"),
-                    End::Gap(g) => format!("gap {g}"),
-                }
-            );
             self.lag.lost();
             if self.progress {
                 pause = PAUSE_MIN;
@@ -307,11 +297,6 @@ impl Source {
         }
         let place = self.translator.as_ref().map(|t| t.place.clone());
         let Some(place) = place else { return Err(End::Closed) };
-        eprintln!(
-            "XXX {:?} begin at {address} place {place:?} facts {:?}",
-            std::time::SystemTime::now(),
-            session.facts.log
-        );
         let stream = session.dump(&place, shared.options.heartbeat_ms).await;
         stream.map_err(|trouble| self.without_place(trouble))
     }
@@ -437,13 +422,6 @@ impl Source {
             return Err(Trouble::Lost(text.to_owned()).into());
         }
         let log_event = LogEvent::from(event);
-        eprintln!(
-            "XXX {:?} event {} done {} newest_set {:?}",
-            std::time::SystemTime::now(),
-            log_event.event_type,
-            translator.place.done,
-            translator.place.log
-        );
         match translator.take(log_event) {
             Ok(()) => {}
             Err(Stop::Rewound) => return Err(End::Gap("rewound")),

@@ -215,10 +215,11 @@ impl Home {
 
     /// Tells the followers where to go.
     pub(crate) fn tell_address(&self) {
-        let now = self.primary().ok().map(|primary| primary.address);
         self.address.send_if_modified(|known| {
+            // Asked under the lock: of two who tell at once, the older answer must not be the last.
+            let now = self.primary().ok().map(|primary| primary.address);
             let changed = *known != now;
-            known.clone_from(&now);
+            *known = now;
             changed
         });
     }
