@@ -1,5 +1,8 @@
 //! One seam for all calls: bytes in, bytes out.
 
+use std::any::Any;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use seen_proto::limits::{FORGET_TIMEOUT_MS_DEFAULT, PUSH_TIMEOUT_MS_DEFAULT, TIMEOUT_MS_DEFAULT};
 use seen_proto::status::ApiError;
@@ -103,6 +106,11 @@ pub trait Reply: Send {
     fn is_abandoned(&self) -> bool {
         false
     }
+
+    /// Ready once nobody waits any more; wakes the task then. May be pending for ever though nobody does.
+    fn poll_abandoned(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 /// Whoever answers calls.
@@ -110,4 +118,12 @@ pub trait Calls: Clone + Send + Sync + 'static {
     /// Begins to answer, and answers through `reply` now or later, on this thread or another, always before the
     /// call's time is over. Never blocks. Call it on a tokio runtime.
     fn call(&self, call: Call, meta: &CallMeta, body: Bytes, reply: Box<dyn Reply>);
+
+    /// Told of a call that was refused before it was asked, so that it is counted with the others.
+    fn refused(&self, _error: &ApiError) {}
+
+    /// Told that a stream of calls begins; what this returns is dropped when it ends.
+    fn stream_begins(&self) -> Option<Box<dyn Any + Send>> {
+        None
+    }
 }

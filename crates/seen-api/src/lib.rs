@@ -4,6 +4,19 @@
 //!   storage, a proxy by asking a replica; the gRPC service, the lean front beneath it and the link between proxy and
 //!   replica only carry.
 
+//! - [`grpc`]: the gRPC service over any [`Calls`], by tonic.
+//! - [`meta`]: what a call's headers say: deadline, tag and trace.
+//! - [`reply`]: a reply that a task awaits.
+
 pub mod calls;
+mod codec;
+mod deadline;
+pub mod grpc;
+pub mod meta;
+pub mod reply;
+mod streams;
 
 pub use calls::{Call, CallMeta, Calls, Reply, Tag, TraceContext};
+pub use codec::RawCodec;
+pub use deadline::timeout_us;
+pub use grpc::SeenGrpc;

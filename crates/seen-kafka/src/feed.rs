@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::check;
 use crate::context::{Quiet, TopicConsumer};
 use crate::dead_letters::DeadLetters;
+use crate::leave::Leaving;
 use crate::look::Looker;
 use crate::open::Opening;
 use crate::options::{KafkaOptions, TopicOptions};
@@ -250,7 +251,7 @@ fn start(
     topic: &TopicOptions,
     closed: &Arc<AtomicBool>,
 ) -> Result<TopicHandle, KafkaFeedError> {
-    let consumer = Arc::new(consumer(options)?);
+    let consumer = Arc::new(Leaving::new(consumer(options)?, "the consumer of a feed"));
     let timeout = Duration::from_millis(options.connect_timeout_ms);
     let partitions = check::partitions(options, topic, &consumer)?;
     let shape = Arc::new(Shape::new(topic.partitioner.clone(), partitions));

@@ -30,6 +30,7 @@ use self::metrics::IngestMetrics;
 use self::send::{Sent, send};
 use self::window::Window;
 use crate::dead_letters::DeadLetters;
+use crate::leave::Leaving;
 use crate::options::DeadLetterOptions;
 use crate::sample::KafkaRecord;
 
@@ -188,8 +189,9 @@ pub async fn ingest(
     let mut running = Running::start(sink, options)?;
     let done = running.run(stop).await;
     // Leaving the group asks Kafka, and waits for its answer.
-    let consumer = running.consumer;
-    spawn_blocking(move || drop(consumer)).await.map_err(|_| IngestError::Task("leaving"))?;
+    if let Some(consumer) = Arc::into_inner(running.consumer) {
+        consumer.end().await;
+    }
     done
 }
 
@@ -212,7 +214,7 @@ fn check(options: &IngestOptions) -> Result<(), IngestError> {
 struct Running {
     sink: Arc<dyn MarkSink>,
     options: Arc<IngestOptions>,
-    consumer: Arc<StreamConsumer>,
+    consumer: Arc<Leaving<StreamConsumer>>,
     metrics: IngestMetrics,
     dead_letters: Option<DeadLetters>,
     filling: Window,
@@ -244,6 +246,7 @@ impl Running {
             config.set(*name, *value);
         }
         let consumer: StreamConsumer = config.create().map_err(failed)?;
+        let consumer = Leaving::new(consumer, "the consumer of queued writes");
         consumer.subscribe(&[&options.topic]).map_err(failed)?;
         let opened = options.dead_letters.clone().map(|letters| {
             let path = letters.path.display().to_string();

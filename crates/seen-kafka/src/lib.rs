@@ -6,7 +6,7 @@
 //! the producer does, and `shape` says which partitions carry a feed's users, also once partitions were
 //! added. `place` numbers what the source does not number for us. `look` asks from time to time who the topic
 //! is (`topic_id`) and where it ends: what is no longer kept, or belongs to another topic of the same name,
-//! is a gap. `open` gives readers their places by it.
+//! is a gap. `open` gives readers their places by it. `leave` ends Kafka's clients, which may take for ever.
 //!
 //! That nothing follows in a topic proves nothing about the source behind it (coherence row 25): only
 //! fences that come back do.
@@ -18,6 +18,7 @@ mod feed;
 mod fences;
 pub mod ingest;
 mod lag;
+mod leave;
 mod look;
 pub mod metrics;
 mod open;

@@ -11,6 +11,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult};
 
 use crate::context::TopicConsumer;
+use crate::leave::Leaving;
 use crate::topic_id::{self, TopicId};
 
 /// What a topic looked like.
@@ -65,7 +66,7 @@ impl Looker {
     /// # Errors
     /// If no thread can be had.
     pub fn start(
-        consumer: Arc<TopicConsumer>,
+        consumer: Arc<Leaving<TopicConsumer>>,
         topic: String,
         interval: Duration,
         timeout: Duration,

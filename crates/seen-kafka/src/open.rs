@@ -11,7 +11,7 @@ use seen_filter::{FeedCursor, FeedError, FeedEvent, FeedId, FeedStart, GapScope,
 use tokio::sync::oneshot;
 
 use crate::look::{Blind, Look};
-use crate::place;
+use crate::place::{self, Place};
 use crate::queue::ReaderQueue;
 use crate::reader::Reader;
 use crate::topic::Topic;
@@ -66,14 +66,17 @@ impl Topic {
         }
         let timeline = if is_wide { self.wide_timeline() } else { self.timeline(sources.start) };
         let (mut next, mut skip, mut gap) = (BTreeMap::new(), None, None);
+        let mut witness = None;
         for (partition, ends) in &all {
             let begin = begin(start, timeline, is_wide, *ends);
             next.insert(*partition, begin.offset);
-            (skip, gap) = (begin.skip, gap.or(begin.gap));
+            (skip, gap, witness) = (begin.skip, gap.or(begin.gap), begin.witness);
         }
         let mut is_at_end = true;
         for (partition, offset) in &next {
             let at = usize::from(*partition);
+            // The record before it is read once more, to be compared.
+            let offset = &witness.map_or(*offset, |(record, _)| record);
             let assigned = self.parts.get(at).and_then(|part| part.next);
             // One that is read further on is read again from here; others leave out what they have had.
             if assigned.is_none_or(|at| at > *offset) {
@@ -85,6 +88,7 @@ impl Topic {
         }
         let queue = ReaderQueue::new(feed, FeedCursor::default(), self.options.queue_events_max);
         let mut reader = Reader::new(Arc::clone(&queue), timeline, next, skip, is_wide);
+        reader.follows(witness);
         if let Some(reason) = gap {
             reader.say(FeedEvent::Gap { scope: GapScope::Partition, reason });
         }
@@ -92,6 +96,20 @@ impl Topic {
         queue.set_at_end(is_at_end);
         self.readers.push(reader);
         Ok(queue)
+    }
+
+    /// A record comes by. Readers that begin where an earlier one has stopped are told if it shows that the
+    /// log is not the one which that one has read.
+    pub(crate) fn compare_with_places(&mut self, partition: u16, offset: u64) {
+        let epoch = self.parts.get(usize::from(partition)).and_then(|part| part.epoch);
+        for reader in &mut self.readers {
+            if reader.is_of_another_log(partition, offset, epoch) {
+                let (feed, reason) = (reader.feed, "log_truncated");
+                tracing::error!(%feed, offset, reason, "change events are lost: what was read is not there");
+                reader.say(FeedEvent::Gap { scope: GapScope::Partition, reason });
+                reader.say_place();
+            }
+        }
     }
 }
 
@@ -107,18 +125,25 @@ struct Begin {
     offset: u64,
     /// The first record, and how much of what it says it has had.
     skip: Option<(u64, u64)>,
+    /// The record before it, and in which epoch that was written.
+    witness: Option<(u64, u32)>,
     gap: Option<&'static str>,
 }
 
 fn begin(start: FeedStart, timeline: Timeline, is_wide: bool, (low, high): (u64, u64)) -> Begin {
-    let at_head = |gap| Begin { offset: high, skip: None, gap };
+    let at = |offset, gap| Begin { offset, skip: None, witness: None, gap };
+    let at_head = |gap| at(high, gap);
     let FeedStart::At(cursor) = start else { return at_head(None) };
-    let (offset, skip) = place::place_of(cursor);
+    let Place { offset, events: skip, epoch } = place::place_of(cursor);
     match () {
         () if is_wide => at_head(Some("several_partitions")),
         () if cursor.timeline != timeline => at_head(Some("timeline_changed")),
         () if offset > high => at_head(Some("beyond_head")),
-        () if offset < low => Begin { offset: low, skip: None, gap: Some("retention") },
-        () => Begin { offset, skip: (skip > 0).then_some((offset, skip)), gap: None },
+        () if offset < low => at(low, Some("retention")),
+        () => {
+            let skip = (skip > 0).then_some((offset, skip));
+            let before = offset.checked_sub(1).filter(|before| *before >= low);
+            Begin { skip, witness: before.zip(epoch), ..at(offset, None) }
+        }
     }
 }

@@ -11,9 +11,12 @@ use seen_filter::{CommitStamp, Domain, FeedCursor, Shard, Timeline};
 
 use crate::topic_id::TopicId;
 
-/// Bits of a place below the record's offset: how many of its events came before.
+/// Bits of a place below the record's offset: how many of its events came before. If the uppermost of them
+/// is set all did, and the others say in which epoch of its leader the record was written: as the last one
+/// that was read it tells the log from others that have as many records.
 const EVENT_BITS: u32 = 20;
-const EVENTS_MAX: u64 = (1 << EVENT_BITS) - 1;
+const WHOLE: u64 = 1 << (EVENT_BITS - 1);
+const EVENTS_MAX: u64 = WHOLE - 1;
 
 /// The cursor after `events` events of the record at `offset`.
 pub(crate) fn cursor(timeline: Timeline, offset: u64, events: u64) -> FeedCursor {
@@ -22,14 +25,38 @@ pub(crate) fn cursor(timeline: Timeline, offset: u64, events: u64) -> FeedCursor
     FeedCursor { timeline, offset: offset << EVENT_BITS | events }
 }
 
-/// The record that a cursor points to, and how many of its events were delivered.
-pub(crate) fn place_of(cursor: FeedCursor) -> (u64, u64) {
-    (cursor.offset >> EVENT_BITS, cursor.offset & EVENTS_MAX)
+/// The cursor after the whole record at `offset`, which was written in this epoch of its leader. Between the
+/// cursors within that record and those within the next one, as offsets go.
+pub(crate) fn cursor_after(timeline: Timeline, offset: u64, epoch: Option<u32>) -> FeedCursor {
+    match epoch.map(u64::from).filter(|epoch| *epoch < WHOLE) {
+        Some(epoch) => FeedCursor { timeline, offset: offset << EVENT_BITS | WHOLE | epoch },
+        None => cursor(timeline, offset + 1, 0),
+    }
+}
+
+/// What a cursor points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The record.
+    pub offset: u64,
+    /// How many of its events were delivered.
+    pub events: u64,
+    /// In which epoch the record before it was written, if that is known.
+    pub epoch: Option<u32>,
+}
+
+/// Where a cursor points to.
+pub(crate) fn place_of(cursor: FeedCursor) -> Place {
+    let (offset, rest) = (cursor.offset >> EVENT_BITS, cursor.offset & (WHOLE | EVENTS_MAX));
+    match rest & WHOLE {
+        0 => Place { offset, events: rest, epoch: None },
+        _ => Place { offset: offset + 1, events: 0, epoch: u32::try_from(rest ^ WHOLE).ok() },
+    }
 }
 
 /// The stamp of the event after `events` others of the record at `offset`.
 pub(crate) fn stamp(shard: Shard, timeline: Timeline, offset: u64, events: u64) -> CommitStamp {
-    let position = offset << EVENT_BITS | events.saturating_add(1).min(EVENTS_MAX);
+    let position = offset << EVENT_BITS | events.saturating_add(1).min(WHOLE | EVENTS_MAX);
     CommitStamp::new(domain(shard), timeline, position)
 }
 
@@ -147,9 +174,33 @@ mod tests {
     fn cursors_come_back_as_the_same_place() {
         let timeline = timeline("t", None, 3, 0);
         for (offset, events) in [(0, 0), (7, 0), (7, 3), (1 << 43, EVENTS_MAX)] {
-            assert_eq!(place_of(cursor(timeline, offset, events)), (offset, events));
+            let place = Place { offset, events, epoch: None };
+            assert_eq!(place_of(cursor(timeline, offset, events)), place);
         }
-        assert_eq!(place_of(cursor(timeline, 7, EVENTS_MAX + 1)), (7, 0));
+        let beginning = Place { offset: 7, events: 0, epoch: None };
+        assert_eq!(place_of(cursor(timeline, 7, EVENTS_MAX + 1)), beginning);
+        assert_eq!(place_of(cursor_after(timeline, 6, None)), beginning);
+        for epoch in [0, 1, 7_000, EVENTS_MAX as u32] {
+            let place = Place { epoch: Some(epoch), ..beginning };
+            assert_eq!(place_of(cursor_after(timeline, 6, Some(epoch))), place);
+        }
+        assert_eq!(place_of(cursor_after(timeline, 6, Some(WHOLE as u32))), beginning);
+    }
+
+    /// Whoever has several places of a log goes on at the least.
+    #[test]
+    fn cursors_rise_as_the_log_is_read() {
+        let timeline = timeline("t", None, 3, 0);
+        let read = [
+            cursor(timeline, 6, 1),
+            cursor(timeline, 6, EVENTS_MAX),
+            cursor_after(timeline, 6, Some(3)),
+            cursor_after(timeline, 6, None),
+            cursor(timeline, 7, 1),
+            cursor_after(timeline, 7, Some(3)),
+            cursor_after(timeline, 8, Some(4)),
+        ];
+        assert!(read.is_sorted_by(|a, b| a.offset < b.offset), "{read:?}");
     }
 
     #[test]

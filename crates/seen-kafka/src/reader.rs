@@ -25,6 +25,10 @@ pub(crate) struct Reader {
     next: BTreeMap<u16, u64>,
     /// The first record, and how many of what it says was delivered to an earlier reader.
     skip: Option<(u64, u64)>,
+    /// The newest record that was read, and in which epoch it was written, if that is known.
+    last: Option<(u64, u32)>,
+    /// The same of an earlier reader at whose place this one begins, until the record has come by.
+    witness: Option<(u64, u32)>,
     /// How much of the record at hand has been looked at.
     said: u64,
     /// Events that the record at hand has made.
@@ -69,6 +73,8 @@ impl Reader {
             timeline,
             next,
             skip,
+            last: None,
+            witness: None,
             said: 0,
             made: 0,
             counter: is_wide.then_some(0),
@@ -79,6 +85,27 @@ impl Reader {
             held: VecDeque::new(),
             held_complete: None,
         }
+    }
+
+    /// An earlier reader had read this record last, which was written in this epoch: what lies before the place
+    /// is what that one has read if the record still is.
+    pub fn follows(&mut self, witness: Option<(u64, u32)>) {
+        (self.last, self.witness) = (witness, witness);
+    }
+
+    /// A record comes by, which was written in this epoch. True if what lies before the reader's place is not
+    /// what was read when it was made: the log was cut off and written anew (coherence row 20).
+    pub fn is_of_another_log(&mut self, partition: u16, offset: u64, epoch: Option<u32>) -> bool {
+        let Some((record, then)) = self.witness else { return false };
+        if offset < record || !self.next.contains_key(&partition) {
+            return false;
+        }
+        self.witness = None;
+        let is_another = offset > record || epoch.is_some_and(|epoch| epoch != then);
+        if is_another {
+            self.last = None;
+        }
+        is_another
     }
 
     fn shard(&self) -> Shard {
@@ -114,7 +141,12 @@ impl Reader {
     fn cursor(&self, offset: u64, events: u64) -> FeedCursor {
         match self.counter {
             Some(counter) => place::cursor(self.timeline, counter, 0),
-            None => place::cursor(self.timeline, offset, events),
+            None => match self.last {
+                Some((record, epoch)) if events == 0 && record.checked_add(1) == Some(offset) => {
+                    place::cursor_after(self.timeline, record, Some(epoch))
+                }
+                _ => place::cursor(self.timeline, offset, events),
+            },
         }
     }
 
@@ -138,9 +170,10 @@ impl Reader {
         self.staged.push((event, cursor));
     }
 
-    /// The record at hand is done.
-    pub fn end_record(&mut self, partition: u16, offset: u64) {
+    /// The record at hand is done, which was written in this epoch.
+    pub fn end_record(&mut self, partition: u16, offset: u64, epoch: Option<u32>) {
         self.next.insert(partition, offset + 1);
+        self.last = epoch.map(|epoch| (offset, epoch));
         (self.made, self.said, self.skip) = (0, 0, None);
         let through = self.cursor(offset + 1, 0);
         if let Some((_, cursor)) = self.staged.last_mut() {
@@ -188,6 +221,7 @@ impl Reader {
     pub fn move_to(&mut self, partition: u16, offset: u64, timeline: Timeline) {
         self.next.insert(partition, offset);
         (self.timeline, self.skip, self.made, self.said) = (timeline, None, 0, 0);
+        (self.last, self.witness) = (None, None);
         self.staged.clear();
         self.held.clear();
         self.fences.clear();
@@ -202,7 +236,7 @@ impl Reader {
         }
         self.counter.get_or_insert(0);
         self.timeline = timeline;
-        self.skip = None;
+        (self.skip, self.witness) = (None, None);
         self.held.clear();
         self.fences.clear();
         self.watermarks.clear();

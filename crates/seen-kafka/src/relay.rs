@@ -160,7 +160,7 @@ pub struct Relayed {
 /// Relays until `stop` ends, the source ends, or (`once`) all of it is written. Kafka or a source that is
 /// away is waited for. While Kafka does not answer, `stop` takes effect at the end of what is being tried:
 /// after some ten seconds for a transaction, and 5 seconds or the connect timeout at the beginning. The same
-/// goes for the threads of a relay that is dropped.
+/// goes for the threads of a relay that is dropped. At the end its producer is waited for, ten seconds at most.
 ///
 /// # Errors
 /// [`RelayError`]. What was acknowledged is not read again after a restart, everything else is.
@@ -286,8 +286,9 @@ impl ShardRelay {
         }
         running.commit(true).await?;
         let Running { target, done, .. } = running;
-        // A producer takes leave of Kafka, which blocks.
-        spawn_blocking(move || drop(target)).await.map_err(|_| RelayError::Task("the producer"))?;
+        if let Some(target) = Arc::into_inner(target) {
+            target.end().await;
+        }
         Ok(done)
     }
 }

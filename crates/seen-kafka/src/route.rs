@@ -104,9 +104,10 @@ impl Topic {
 
     /// A record is done for all of its readers.
     pub(crate) fn end_record(&mut self, partition: u16, offset: u64) {
+        let epoch = self.parts.get(usize::from(partition)).and_then(|part| part.epoch);
         for reader in &mut self.readers {
             if reader.wants(partition, offset) {
-                reader.end_record(partition, offset);
+                reader.end_record(partition, offset, epoch);
             }
         }
     }

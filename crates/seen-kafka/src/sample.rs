@@ -15,6 +15,7 @@ use seen_dialect::Record;
 
 use crate::context::{Quiet, TopicConsumer};
 use crate::feed::{FIXED, KafkaFeedError};
+use crate::leave::Leaving;
 use crate::look;
 
 /// Longest wait for one record before the deadline is looked at.
@@ -107,7 +108,7 @@ pub enum Next {
 pub struct TopicReader {
     options: SampleOptions,
     topic: String,
-    consumer: TopicConsumer,
+    consumer: Leaving<TopicConsumer>,
 }
 
 impl TopicReader {
@@ -123,6 +124,7 @@ impl TopicReader {
                 hint: "see kafka.client for settings of librdkafka",
             }
         })?;
+        let consumer = Leaving::new(consumer, "the consumer of a topic that is looked at");
         Ok(Self { options, topic: topic.to_owned(), consumer })
     }
 
@@ -197,6 +199,7 @@ impl TopicReader {
     pub async fn settings(&self) -> Result<BTreeMap<String, String>, String> {
         let admin: AdminClient<DefaultClientContext> =
             config(&self.options).create().map_err(|error| error.to_string())?;
+        let admin = Leaving::new(admin, "the client that asks how a topic is set");
         let asked = AdminOptions::new().request_timeout(Some(self.timeout()));
         let of = ResourceSpecifier::Topic(&self.topic);
         let told = admin.describe_configs([&of], &asked).await;

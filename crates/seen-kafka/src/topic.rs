@@ -20,6 +20,7 @@ use seen_filter::{FeedEvent, GapScope, Timeline};
 
 use crate::context::TopicConsumer;
 use crate::dead_letters::DeadLetters;
+use crate::leave::Leaving;
 use crate::look::{Look, Looker};
 use crate::metrics::TopicMetrics;
 use crate::open::Opening;
@@ -30,7 +31,7 @@ use crate::reader::Reader;
 use crate::route::Names;
 use crate::schemas::RecordDecoder;
 use crate::shape::Shape;
-use crate::topic_id::TopicId;
+use crate::topic_id::{Identity, TopicId, leader_epoch};
 
 /// Longest wait for a record, so that readers and looks are attended to.
 const POLL: Duration = Duration::from_millis(20);
@@ -43,6 +44,8 @@ const STALL: Duration = Duration::from_millis(200);
 pub(crate) struct Part {
     /// The next record that Kafka will give; `None` while it is not assigned.
     pub(crate) next: Option<u64>,
+    /// In which epoch of its leader the newest record was written.
+    pub(crate) epoch: Option<u32>,
     /// When the newest record was read, or its place was asked for.
     read_at: Option<Instant>,
     /// Nothing followed when it was read last, as far as is known.
@@ -68,33 +71,13 @@ impl Part {
     }
 }
 
-/// Who a topic is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Identity {
-    /// It has not been looked at.
-    NotAsked,
-    /// Kafka does not say.
-    Untold,
-    /// The one with this id.
-    Told(TopicId),
-}
-
-impl Identity {
-    fn id(self) -> Option<TopicId> {
-        match self {
-            Self::NotAsked | Self::Untold => None,
-            Self::Told(id) => Some(id),
-        }
-    }
-}
-
 /// A topic, as its thread knows it.
 pub(crate) struct Topic {
     pub(crate) options: Arc<KafkaOptions>,
     pub(crate) topic: TopicOptions,
     pub(crate) shape: Arc<Shape>,
     pub(crate) names: Names,
-    consumer: Arc<TopicConsumer>,
+    consumer: Arc<Leaving<TopicConsumer>>,
     pub(crate) looker: Looker,
     decoder: RecordDecoder,
     events: Vec<Event>,
@@ -104,6 +87,8 @@ pub(crate) struct Topic {
     pub(crate) openings: Vec<Opening>,
     /// Who the topic is, once it has been looked at.
     identity: Identity,
+    /// How many partitions were found last, if some were missing.
+    found: Option<usize>,
     pub(crate) metrics: TopicMetrics,
     dead_letters: Option<DeadLetters>,
     /// A row was in another partition than its user's.
@@ -115,7 +100,7 @@ impl Topic {
         options: Arc<KafkaOptions>,
         topic: TopicOptions,
         shape: Arc<Shape>,
-        consumer: Arc<TopicConsumer>,
+        consumer: Arc<Leaving<TopicConsumer>>,
         looker: Looker,
         dead_letters: Option<DeadLetters>,
     ) -> Self {
@@ -135,6 +120,7 @@ impl Topic {
             readers: Vec::new(),
             openings: Vec::new(),
             identity: Identity::NotAsked,
+            found: None,
             dead_letters,
             misled: false,
         }
@@ -224,7 +210,8 @@ impl Topic {
             return;
         }
         (part.next, part.at_end) = (Some(offset + 1), false);
-        part.read_at = Some(Instant::now());
+        (part.read_at, part.epoch) = (Some(Instant::now()), leader_epoch(message));
+        self.compare_with_places(partition, offset);
         let headers: Vec<_> = message
             .headers()
             .map(|headers| headers.iter().map(|header| (header.key, header.value)).collect())
@@ -319,10 +306,14 @@ impl Topic {
             self.begin_anew(look);
         }
         if look.ends.len() < self.parts.len() {
-            // Deleted, or not known to the broker that was asked: nothing was learned.
-            tracing::warn!(topic = %self.topic.topic, partitions = look.ends.len(), "partitions are missing");
+            // Deleted, made anew with fewer, or not known to the broker that was asked: nothing was learned.
+            let partitions = look.ends.len();
+            if self.found.replace(partitions) != Some(partitions) {
+                tracing::warn!(topic = %self.topic.topic, partitions, "partitions are missing");
+            }
             return;
         }
+        self.found = None;
         if look.ends.len() > self.parts.len() {
             self.widen(look);
         }

@@ -1,6 +1,8 @@
-//! Who a topic is: its id, which no other topic of the same name ever has (KIP-516, Kafka 2.8).
+//! Who a topic is: its id, which no other topic of the same name ever has (KIP-516, Kafka 2.8). And which of
+//! its logs a record is of: each election of a leader begins an epoch (KIP-320), so that records of two logs
+//! of which one was cut off and written anew differ by it, also where they have the same offset.
 //!
-//! `rdkafka` has no call for it, so librdkafka is asked itself, on the consumer's own connections.
+//! `rdkafka` has no calls for these, so librdkafka is asked itself, on the consumer's own connections.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};
@@ -10,6 +12,7 @@ use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use crate::context::TopicConsumer;
@@ -34,6 +37,33 @@ impl TopicId {
     pub fn new(id: u128) -> Self {
         Self(id)
     }
+}
+
+/// Who a topic is, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// It has not been looked at.
+    NotAsked,
+    /// Kafka does not say.
+    Untold,
+    /// The one with this id.
+    Told(TopicId),
+}
+
+impl Identity {
+    pub fn id(self) -> Option<TopicId> {
+        match self {
+            Self::NotAsked | Self::Untold => None,
+            Self::Told(id) => Some(id),
+        }
+    }
+}
+
+/// In which epoch of its partition's leader a record was written; `None` if its format does not say.
+pub(crate) fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<u32> {
+    // SAFETY: the message is alive as long as it is borrowed here, and is only read.
+    let epoch = unsafe { sys::rd_kafka_message_leader_epoch(message.ptr()) };
+    u32::try_from(epoch).ok()
 }
 
 /// The answer comes within the timeout, or says that it did not; so much longer that is waited for.

@@ -4,10 +4,12 @@
 //! - [`wire`]: reads the two hot requests and writes the hot answer without building messages.
 //! - [`token`]: session tokens, which carry "what I have written" from an answer to the next call.
 //! - [`model`]: the other requests, validated once at the door.
+//! - [`message`]: messages from bytes and to bytes.
 //! - [`status`]: one table from error kind to gRPC code, metric label and blame.
 //! - [`limits`]: every limit of the API.
 
 pub mod limits;
+pub mod message;
 pub mod model;
 pub mod status;
 pub mod token;

@@ -12,8 +12,9 @@ mod fields;
 mod filter;
 mod mark;
 mod response;
+mod route;
 
-pub use envelope::StreamCall;
+pub use envelope::{PushHead, StreamCall};
 pub use error::WireError;
 pub use filter::{FilterCall, Names, Segment, Segments};
 pub use mark::{MarkCall, MarkItems, MarkedItem};
@@ -21,3 +22,4 @@ pub use response::{
     encode_filter_response, encode_mark_response, encode_stream_answer, encode_stream_error,
     stream_answer_len,
 };
+pub use route::{RouteCall, RouteShape, is_degraded_filter_response};

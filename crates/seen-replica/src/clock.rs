@@ -24,6 +24,12 @@ impl Ticker {
         Tick::new(FIRST_TICK_US.saturating_add(us))
     }
 
+    /// The tick of an instant.
+    pub fn tick(&self, instant: Instant) -> Tick {
+        let since = instant.saturating_duration_since(self.start).as_micros();
+        Tick::new(FIRST_TICK_US.saturating_add(u64::try_from(since).unwrap_or(u64::MAX)))
+    }
+
     /// The instant of a tick, for timers.
     pub fn instant(&self, tick: Tick) -> Instant {
         self.start + Duration::from_micros(tick.get().saturating_sub(FIRST_TICK_US))

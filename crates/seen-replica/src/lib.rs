@@ -4,16 +4,21 @@
 //! [`rules`] is the synchronous core that decides everything; the rest of the crate moves bytes,
 //! awaits storage and calls [`rules::Rules::step`].
 
+pub mod calls;
 pub mod clock;
 mod figures;
 pub mod grpc;
+pub mod link;
 pub mod metrics;
 pub mod preload;
 mod replica;
 pub mod rules;
 pub mod service;
+pub mod settings;
 mod storage;
+pub mod warm;
 
+pub use calls::ReplicaCalls;
 pub use figures::SampleLimits;
 pub use replica::{Replica, ReplicaLimits, ReplicaOptions};
 pub use storage::{StorageLimits, StorageWork};

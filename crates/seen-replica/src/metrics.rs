@@ -7,6 +7,7 @@ use seen_filter::{MetricInfo, MetricUnit};
 use seen_proto::status::ErrorKind;
 
 use crate::rules::Refusal;
+use crate::warm::{Taken, TransferFailure};
 
 macro_rules! infos {
     ($($name:ident = $kind:ident($series:literal, $unit:ident, $help:literal);)*) => {
@@ -32,6 +33,13 @@ infos! {
     BUILDS_DROPPED = counter("seen_builds_dropped_total", Count, "Builds not begun because their queue was full.");
     BUILD_SECONDS = histogram("seen_build_duration_seconds", Seconds, "Time from a build's begin to its end.");
     ROWS_REREAD = counter("seen_rows_reread_total", Count, "Rows read from storage by builds.");
+    WARMED = counter("seen_warm_users_total", Count, "Users' entries that other replicas gave; outcome is installed, held, not_owned or the reason of a refusal.");
+    WARMED_BYTES = counter("seen_warm_bytes_total", Bytes, "Bytes of the entries that other replicas gave.");
+    WARM_FAILURES = counter("seen_warm_failures_total", Count, "Streams of entries given up; reason is torn, version, dialect, namespaces, busy, declined, broken or silent.");
+    GIVEN = counter("seen_given_users_total", Count, "Users' entries given to other replicas.");
+    GIVEN_BYTES = counter("seen_given_bytes_total", Bytes, "Bytes of entries given to other replicas.");
+    OTHER_MAPS = counter("seen_link_other_epoch_total", Count, "Requests of proxies whose slot map has another epoch than the replica's; map is older or newer.");
+    LATE_WRITES = counter("seen_link_writes_after_pause_total", Count, "Writes refused since they may have waited while the process stood still.");
     EVICTIONS = counter("seen_evictions_total", Count, "Entries dropped to keep the memory bound.");
     ENTRIES = gauge("seen_entries_count", Count, "Users held in memory, by namespace.");
     ENTRY_BYTES = gauge("seen_entries_bytes", Bytes, "Memory of entries, by namespace.");
@@ -113,6 +121,14 @@ pub(crate) struct Metrics {
     pub builds_dropped: Counter,
     pub build_seconds: Histogram,
     pub rows_reread: Counted,
+    pub given_users: Counter,
+    pub given_bytes: Counter,
+    installed: Counter,
+    held: Counter,
+    warm_bytes: Counter,
+    pub older_maps: Counter,
+    pub newer_maps: Counter,
+    pub late_writes: Counter,
     pub evictions: Counted,
     pub feed_events: Counted,
     pub feed_gaps: Counted,
@@ -142,6 +158,14 @@ impl Metrics {
             builds_dropped: counter!(BUILDS_DROPPED.name),
             build_seconds: histogram!(BUILD_SECONDS.name),
             rows_reread: counted(ROWS_REREAD),
+            given_users: counter!(GIVEN.name),
+            given_bytes: counter!(GIVEN_BYTES.name),
+            installed: counter!(WARMED.name, "outcome" => Taken::Installed.label()),
+            held: counter!(WARMED.name, "outcome" => Taken::Held.label()),
+            warm_bytes: counter!(WARMED_BYTES.name),
+            older_maps: counter!(OTHER_MAPS.name, "map" => "older"),
+            newer_maps: counter!(OTHER_MAPS.name, "map" => "newer"),
+            late_writes: counter!(LATE_WRITES.name),
             evictions: counted(EVICTIONS),
             feed_events: counted(FEED_EVENTS),
             feed_gaps: counted(FEED_GAPS),
@@ -178,6 +202,21 @@ impl Metrics {
 
     pub fn build_refusals(&self, refusal: Refusal) {
         counter!(BUILD_REFUSALS.name, "reason" => refusal.label()).increment(1);
+    }
+
+    /// Counts an entry that another replica gave.
+    pub fn taken(&self, taken: Taken, bytes: usize) {
+        self.warm_bytes.increment(bytes as u64);
+        match taken {
+            Taken::Installed => self.installed.increment(1),
+            Taken::Held => self.held.increment(1),
+            other => counter!(WARMED.name, "outcome" => other.label()).increment(1),
+        }
+    }
+
+    /// Counts a stream that was given up.
+    pub fn transfer_failed(&self, failure: &TransferFailure) {
+        counter!(WARM_FAILURES.name, "reason" => failure.label()).increment(1);
     }
 
     pub fn doubt(&self, reason: &'static str) {

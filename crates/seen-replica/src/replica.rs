@@ -17,10 +17,12 @@ use seen_proto::token::WildcardSource;
 use crate::clock::Ticker;
 use crate::figures::{Figures, SampleLimits};
 use crate::metrics::{FeedMemory, Metrics, NamespaceMetrics};
+use crate::rules::slots::{OwnedSlots, SlotSet};
 use crate::rules::{
     CacheBudget, Effect, Effects, Input, JOURNAL_ROW_BYTES, Outcome, RING_EVENT_BYTES, Rules,
     Settings,
 };
+use crate::settings::settings_digest;
 use crate::storage::{self, BuildJob, FenceJob, StorageHandle, StorageLimits, StorageWork};
 
 /// How a replica is made.
@@ -104,11 +106,14 @@ pub struct Replica {
     pub(crate) started: Tick,
     pub(crate) incarnation: Incarnation,
     pub(crate) cluster: u64,
+    pub(crate) key: HashKey,
     pub(crate) limits: ReplicaLimits,
     pub(crate) metrics: Metrics,
     pub(crate) figures: Figures,
     pub(crate) queues: StorageHandle,
     pub(crate) wildcards: WildcardSource,
+    /// Whose users may be kept in memory.
+    owned: OwnedSlots,
     draining: AtomicBool,
     running: AtomicU64,
     /// Feed partitions that could not be opened when they were first tried.
@@ -155,11 +160,13 @@ impl Replica {
             started: now,
             incarnation: options.incarnation,
             cluster: options.cluster,
+            key: options.key,
             figures: Figures::new(options.limits.samples, options.incarnation.get()),
             limits: options.limits,
             metrics: Metrics::new(),
             queues,
             wildcards: WildcardSource::new(options.incarnation),
+            owned: OwnedSlots::all(),
             draining: AtomicBool::new(false),
             running: AtomicU64::new(0),
             unopened: Mutex::default(),
@@ -190,6 +197,43 @@ impl Replica {
     /// A feed partition could not be opened.
     pub(crate) fn could_not_open(&self, feed: FeedId) {
         self.unopened.lock().insert(feed);
+    }
+
+    /// Says whose users may be kept in memory from now on: those that the map of slots gives to this replica, now or
+    /// next (coherence rows 34 and 35). All others are answered by storage, right but slower. Until the first
+    /// call, everybody's.
+    pub fn own_slots(&self, slots: &SlotSet) {
+        self.owned.set(slots);
+    }
+
+    /// Whose users may be kept in memory.
+    pub fn owned_slots(&self) -> SlotSet {
+        self.owned.get()
+    }
+
+    /// True if this user may be kept in memory.
+    #[inline]
+    pub(crate) fn owns(&self, user: UserId) -> bool {
+        self.owned.owns(|| self.key.slot_key(), user)
+    }
+
+    /// How old the view of the change feed is, of the partition that waits longest, in microseconds: what was committed
+    /// before has come by. `None` until every partition has said where it begins.
+    pub fn feed_lag_us(&self) -> Option<u64> {
+        let now = self.ticker.now();
+        let lags = self.namespaces.iter().map(|namespace| namespace.rules.feed_lag_us(now));
+        lags.into_iter().try_fold(0, |longest, lag| Some(longest.max(lag?)))
+    }
+
+    /// Users in memory, of all namespaces.
+    pub fn users(&self) -> u64 {
+        self.namespaces.iter().map(|namespace| namespace.rules.totals().users).sum()
+    }
+
+    /// A number that two replicas share if, and only if, they hold the same namespaces in the same way; see
+    /// [`settings_digest`].
+    pub fn settings_digest(&self) -> u64 {
+        settings_digest(self.namespaces.iter().map(|n| &n.rules.settings().namespace))
     }
 
     /// Says in every Status from now on that the process is ending.

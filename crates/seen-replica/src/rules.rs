@@ -28,13 +28,15 @@ mod read;
 mod ring;
 pub mod sabotage;
 mod side;
+pub mod slots;
 mod table;
 mod transfer;
 mod view;
+mod walk;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use seen_filter::hash::HashKey;
@@ -50,7 +52,9 @@ pub use lane::CLAIM_WRITERS_MAX;
 pub use ring::RING_EVENT_BYTES;
 pub use sabotage::Rule;
 pub use side::CONTESTED_ITEMS_MAX;
+pub use slots::SlotSet;
 pub use view::{EntryState, EntryView, LaneView, Totals};
+pub use walk::Walk;
 
 use lane::Lane;
 use table::{Slot, Stripe};
@@ -74,6 +78,8 @@ pub struct Rules {
     users: AtomicI64,
     storage_ms: AtomicU64,
     hand: AtomicUsize,
+    /// A bit for each number of a walk over the table that is taken.
+    walks: AtomicU8,
     /// Numbers acknowledgements of users whose partition is not followed here.
     foreign_seq: AtomicU64,
     /// How late a point check may be where rule R5 holds without it; 0 for not at all.
@@ -133,6 +139,7 @@ impl Rules {
             users: AtomicI64::new(0),
             storage_ms: AtomicU64::new(0),
             hand: AtomicUsize::new(0),
+            walks: AtomicU8::new(0),
             foreign_seq: AtomicU64::new(1),
             check_lag_us: 0,
             #[cfg(feature = "sabotage")]

@@ -1,5 +1,5 @@
 //! The handlers of the calls. The hot ones take a request where it lies, a deadline, and a buffer
-//! for the reply's bytes; whoever carries those bytes (tonic here, a leaner front or a proxy's link
+//! for the reply's bytes; whoever carries those bytes (tonic, a leaner front or a proxy's link
 //! elsewhere) is none of their business.
 
 pub mod admin;

@@ -3,18 +3,23 @@
 
 pub mod bench;
 pub mod calls;
+pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod dev_cluster;
 pub mod doctor;
+pub mod drill;
 pub mod export;
 pub mod feed;
 pub mod import;
 pub mod ingest;
 pub mod migrate;
 pub mod observed;
+pub mod proxy;
 pub mod relay;
 pub mod replay;
+pub mod replica;
 pub mod serve;
 pub mod shards;
 
@@ -44,6 +49,16 @@ pub struct Cli {
 pub enum Command {
     /// Serve: all roles in one process.
     Serve(serve::ServeArgs),
+    /// Serve one slot of a cluster's users, for proxies.
+    Replica(replica::ReplicaArgs),
+    /// Route calls to the replicas of a cluster.
+    Proxy(proxy::ProxyArgs),
+    /// Run a whole cluster on this machine, each part a process of its own.
+    DevCluster(dev_cluster::DevClusterArgs),
+    /// Run a cluster, let faults happen to it, and check every answer.
+    Drill(drill::DrillArgs),
+    /// The map of slots, and the replicas that it names.
+    Cluster(cluster::ClusterArgs),
     /// Start a service and replay a real history against it: the tour.
     Demo(demo::DemoArgs),
     /// Replay a history against a service and check every answer.
@@ -97,6 +112,11 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, CliError> {
         match self.command {
             Command::Serve(args) => serve::run(args),
+            Command::Replica(args) => replica::run(args),
+            Command::Proxy(args) => proxy::run(args),
+            Command::DevCluster(args) => dev_cluster::run(args),
+            Command::Drill(args) => drill::run(args),
+            Command::Cluster(args) => cluster::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Migrate(args) => migrate::run(args),

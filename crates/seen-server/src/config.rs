@@ -2,6 +2,7 @@
 //! flags; each value remembers where it came from, and keys that no option has are refused.
 
 mod cache;
+mod cluster;
 mod error;
 mod feed;
 mod ingest;
@@ -12,11 +13,13 @@ mod log;
 mod mysql;
 mod namespace;
 mod options;
+mod proxy;
 mod relay;
 mod render;
 mod secret;
 mod server;
 mod storage;
+mod tls;
 pub mod units;
 
 use seen_filter::{NamespaceSettings, StoreError};
@@ -24,6 +27,7 @@ use seen_store::MySqlOptions;
 use serde::{Deserialize, Serialize};
 
 pub use cache::CacheConfig;
+pub use cluster::ClusterConfig;
 pub use error::{ConfigError, Origin, OutOfRange};
 pub use feed::FeedConfig;
 pub use ingest::{IngestConfig, IngestFormat};
@@ -34,14 +38,16 @@ pub use log::{LogConfig, LogFormat};
 pub use mysql::{FeedSource, MySqlConfig, TableEngine, TlsMode};
 pub use namespace::{NAMESPACES_MAX, NamespaceConfig, WhoseTime};
 pub use options::{Allowed, OptionInfo, SectionInfo, plain};
+pub use proxy::ProxyConfig;
 pub use relay::RelayConfig;
 pub use render::{example, markdown};
 pub use secret::Secret;
 pub use server::ServerConfig;
 pub use storage::{StorageConfig, StorageKind};
+pub use tls::TlsConfig;
 
 /// Every section, in the order in which they are shown.
-pub const SECTIONS: [SectionInfo; 11] = [
+pub const SECTIONS: [SectionInfo; 14] = [
     server::SECTION,
     storage::SECTION,
     mysql::SECTION,
@@ -50,6 +56,9 @@ pub const SECTIONS: [SectionInfo; 11] = [
     ingest::SECTION,
     cache::SECTION,
     feed::SECTION,
+    cluster::SECTION,
+    proxy::SECTION,
+    tls::SECTION,
     limits::SECTION,
     log::SECTION,
     namespace::SECTION,
@@ -75,6 +84,12 @@ pub struct Config {
     pub cache: CacheConfig,
     /// `[feed]`.
     pub feed: FeedConfig,
+    /// `[cluster]`.
+    pub cluster: ClusterConfig,
+    /// `[proxy]`.
+    pub proxy: ProxyConfig,
+    /// `[tls]`.
+    pub tls: TlsConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[log]`.
@@ -94,6 +109,9 @@ impl Default for Config {
             ingest: IngestConfig::default(),
             cache: CacheConfig::default(),
             feed: FeedConfig::default(),
+            cluster: ClusterConfig::default(),
+            proxy: ProxyConfig::default(),
+            tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
             namespace: namespace::defaults(),
@@ -116,6 +134,9 @@ impl Config {
         self.ingest.validate()?;
         self.cache.validate()?;
         self.feed.validate()?;
+        self.cluster.validate()?;
+        self.proxy.validate()?;
+        self.tls.validate()?;
         self.limits.validate()?;
         self.log.validate()?;
         namespace::validate(&self.namespace)?;

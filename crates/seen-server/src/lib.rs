@@ -5,10 +5,12 @@
 pub mod bench;
 pub mod cli;
 pub mod config;
+mod drill;
 pub mod history_file;
 pub mod http;
 pub mod metrics;
 pub mod node;
+mod proxy_node;
 pub mod readiness;
 pub mod reference;
 pub mod runtime;

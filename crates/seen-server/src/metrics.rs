@@ -58,6 +58,10 @@ pub const REGISTRY: &[&[MetricInfo]] = &[
     seen_kafka::metrics::METRICS,
     seen_kafka::relay::RELAY_METRICS,
     seen_kafka::ingest::INGEST_METRICS,
+    seen_proxy::metrics::METRICS,
+    seen_cluster::link::METRICS,
+    seen_cluster::map::MAP_METRICS,
+    seen_cluster::tls::METRICS,
 ];
 
 /// Every metric of the program, by crate.

@@ -1,18 +1,21 @@
 //! A node: every role in one process. Opens the store, makes the replica,
 //! binds every port, announces, serves, and drains with a bound.
 
-mod api;
+pub(crate) mod api;
+mod cluster;
+mod identity;
 mod kafka;
 mod listen;
 mod reading;
 mod source;
 mod store;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seen_replica::Replica;
+use seen_replica::{Replica, ReplicaCalls};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,10 +26,14 @@ use crate::runtime::StorageRuntime;
 use crate::serving::{Drained, FrontStatus};
 use crate::shutdown::Stop;
 use crate::telemetry::MetricsHandle;
+pub(crate) use identity::store_identity;
 pub(crate) use kafka::history as followed_table;
 pub(crate) use reading::Reading;
 pub(crate) use source::Source;
+pub(crate) use listen::bind;
+use cluster::ClusterSide;
 use store::Opened;
+pub(crate) use tls::{LinkTls, api as api_tls, link as link_tls};
 
 /// How long closing the store may take after the drain.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
@@ -37,6 +44,8 @@ pub struct NodeOptions {
     pub config: Config,
     /// True to keep the histories in a temporary folder that is removed at the end.
     pub ephemeral: bool,
+    /// True to serve proxies and peers over links as well, as the replica of a slot.
+    pub linked: bool,
 }
 
 /// Where a node listens.
@@ -48,6 +57,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// /metrics, /livez, /readyz.
     pub http: SocketAddr,
+    /// Proxies and peers, where the node is a replica of a cluster.
+    pub link: Option<SocketAddr>,
 }
 
 /// Why a node cannot start, or did not end well.
@@ -77,7 +88,7 @@ pub enum NodeError {
     #[error(transparent)]
     Setting(#[from] crate::config::OutOfRange),
     /// A port.
-    #[error("cannot listen on {address} (server.{key}): {source}; choose another address")]
+    #[error("cannot listen on {address} ({key}): {source}; choose another address")]
     Listen {
         /// The option.
         key: &'static str,
@@ -100,6 +111,15 @@ pub enum NodeError {
     /// The metrics recorder.
     #[error(transparent)]
     Metrics(#[from] crate::telemetry::MetricsError),
+    /// Certificates.
+    #[error("tls: {0}")]
+    Tls(#[from] seen_cluster::tls::TlsError),
+    /// The map of slots.
+    #[error("cluster.map: {0}")]
+    Map(#[from] seen_cluster::map::MapError),
+    /// Something is not as the map of slots says.
+    #[error("{0}")]
+    Cluster(String),
     /// The compiled-in API description.
     #[error("the API description does not parse: {0}")]
     Reflection(String),
@@ -118,6 +138,7 @@ pub struct Node {
     drain: Duration,
     front: JoinHandle<Drained>,
     ports: Vec<JoinHandle<()>>,
+    cluster: Option<ClusterSide>,
     storage_stop: watch::Sender<bool>,
     storage_work: JoinHandle<()>,
     opened: Opened,
@@ -146,23 +167,33 @@ impl Node {
         parts: &[&'static str],
     ) -> Result<Self, NodeError> {
         let config = &options.config;
-        let listeners = listen::bind(config).await?;
+        let listeners = listen::bind(config, options.linked).await?;
         let addresses = listeners.addresses();
         let storage = StorageRuntime::start(config.storage.threads).map_err(|source| {
             NodeError::System { what: "cannot start the storage runtime".to_owned(), source }
         })?;
         let opened = store::open(config, options.ephemeral, storage.handle()).await?;
         let (replica, work) = Replica::new(store::replica_options(config, &opened))?;
-        let readiness = Readiness::waiting_for(&[&["feed"], parts].concat());
+        let own_parts: &[&str] = if options.linked { &["feed", "cluster"] } else { &["feed"] };
+        let readiness = Readiness::waiting_for(&[own_parts, parts].concat());
         let (storage_stop, stopped) = watch::channel(false);
         let storage_work = storage.spawn(work.run(Arc::clone(&replica), stopped));
-        let (front, health) = api::front(config, Arc::clone(&replica)).await?;
+        let calls = ReplicaCalls::new(Arc::clone(&replica));
+        let (front, health) = api::front(config, move |_thread| calls.clone()).await?;
         let front_status = front.status();
         let front = tokio::spawn(front.serve(listeners.api, stop.requested_within()));
+        let cluster = match listeners.link {
+            Some(link) => {
+                let ready = readiness.clone();
+                Some(ClusterSide::start(config, &replica, link, ready, &stop).await?)
+            }
+            None => None,
+        };
         let admin = api::Admin {
             replica: Arc::clone(&replica),
             readiness: readiness.clone(),
             stop: stop.clone(),
+            place: cluster.as_ref().map(|cluster| Arc::new(cluster.status()) as api::PlaceHook),
         };
         let ports = vec![
             tokio::spawn(api::admin_port(listeners.admin, admin)?),
@@ -187,6 +218,7 @@ impl Node {
             drain: config.server.drain,
             front,
             ports,
+            cluster,
             storage_stop,
             storage_work,
             opened,
@@ -237,6 +269,9 @@ impl Node {
         self.stop.request();
         let drained = self.front.await.map_err(|_| NodeError::Ended("the front"))?;
         tracing::info!(?drained, "connections closed");
+        if let Some(cluster) = self.cluster {
+            cluster.end().await;
+        }
         self.storage_stop.send_replace(true);
         let closing = async {
             let worked = self.storage_work.await;
@@ -254,4 +289,13 @@ impl Node {
             Err(_) => Err(NodeError::Ended("closing the store")),
         }
     }
+}
+
+/// A cluster needs its map.
+pub(crate) fn map_is_unset() -> NodeError {
+    NodeError::Setting(crate::config::OutOfRange {
+        key: "cluster.map".to_owned(),
+        value: "unset".to_owned(),
+        allowed: "a map of slots; seen cluster init prints a first one".to_owned(),
+    })
 }

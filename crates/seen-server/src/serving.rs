@@ -7,15 +7,22 @@
 //! ones share a thread while another idles, and ask every connection to close at some age, so that
 //! clients spread anew. Moves that do not help become rare, so that nobody is sent to and fro. Closing is
 //! always GOAWAY first: requests that run are answered.
+//!
+//! HTTP/2 is the `h2` crate's. The hot calls are answered beneath tonic, from its streams; every other
+//! request goes through tonic's router. A caller cannot tell which of them answered.
 
 mod balance;
 mod connection;
+mod hot;
+mod keepalive;
+mod links;
+mod message;
 mod options;
+mod others;
 mod roster;
 mod supervisor;
 mod thread;
 
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -25,14 +32,40 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
+use seen_api::Calls;
+use seen_cluster::tls::ServerTls;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tower::Service;
 
+pub(crate) use links::{LinkOptions, LinkThreads};
 pub use options::ServingOptions;
+use others::BoxError;
+pub use others::RequestBody;
 pub use supervisor::Drained;
 use thread::{ServingThread, ThreadShared};
+
+/// What a connection is served with. Cloned for each connection.
+pub trait Served: Clone + Send + 'static {
+    /// Who answers the hot calls, Filter and Mark, whose requests reach no other service.
+    type Calls: Calls;
+    /// The service of all other requests.
+    type Others: Service<
+            Request<RequestBody>,
+            Response = Response<Self::Body>,
+            Error: Into<BoxError> + Send,
+            Future: Send,
+        > + Send
+        + 'static;
+    /// The bodies of its answers.
+    type Body: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static;
+
+    /// Who answers the hot calls.
+    fn calls(&self) -> &Self::Calls;
+
+    /// The service for one other request.
+    fn others(&self) -> Self::Others;
+}
 
 /// A serving thread's number, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,19 +143,32 @@ impl Front {
     ///
     /// # Errors
     /// [`ServingError`].
-    pub async fn start<F, S, B>(options: ServingOptions, make: F) -> Result<Self, ServingError>
+    pub async fn start<F, S>(options: ServingOptions, make: F) -> Result<Self, ServingError>
     where
         F: Fn(ThreadIndex) -> S + Send + Sync + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        S: Served,
+    {
+        Self::start_with_tls(options, None, make).await
+    }
+
+    /// As [`Self::start`]; with certificates all connections are encrypted.
+    ///
+    /// # Errors
+    /// [`ServingError`].
+    pub async fn start_with_tls<F, S>(
+        options: ServingOptions,
+        tls: Option<ServerTls>,
+        make: F,
+    ) -> Result<Self, ServingError>
+    where
+        F: Fn(ThreadIndex) -> S + Send + Sync + 'static,
+        S: Served,
     {
         let make = Arc::new(make);
         let mut threads = Vec::with_capacity(options.threads);
         for index in (0..options.threads.max(1)).map(ThreadIndex) {
-            threads.push(ServingThread::start(index, options.clone(), Arc::clone(&make)).await?);
+            let (options, tls, make) = (options.clone(), tls.clone(), Arc::clone(&make));
+            threads.push(ServingThread::start(index, options, tls, make).await?);
         }
         Ok(Self { threads, options })
     }

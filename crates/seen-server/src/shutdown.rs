@@ -124,6 +124,20 @@ impl Stop {
     }
 }
 
+/// Asks everyone to stop when stdin is closed: a process that was started by another one then ends with it,
+/// however that ends.
+pub fn stop_with_stdin(stop: &Stop) {
+    let stop = stop.clone();
+    // Not a task: a runtime would wait for a read that blocks.
+    let reading = move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        stop.request();
+    };
+    if let Err(error) = std::thread::Builder::new().name("seen-stdin".to_owned()).spawn(reading) {
+        tracing::warn!(%error, "stdin is not watched; end this process by a signal");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

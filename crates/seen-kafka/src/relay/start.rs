@@ -18,6 +18,7 @@ use super::metrics::SourceMetrics;
 use super::tail::{self, Search, SourceName, Tail};
 use super::target::{self, Target, Tried, until_done};
 use super::{QUIET, RelayError, RelayOptions, Relayed, Running, ShardRelay};
+use crate::leave::Leaving;
 use crate::look;
 use crate::partitioner::Partitioner;
 
@@ -85,7 +86,8 @@ impl ShardRelay {
                 Ok(count) => Tried::Done(count),
                 Err(error) => Tried::Later(error),
             };
-            let Some(partitions) = until_done(&stopping, "looking at the topic", count, || ())?
+            let Some(partitions) =
+                until_done(&stopping, (&topic, "looking at the topic"), count, || ())?
             else {
                 return Ok(None);
             };
@@ -98,7 +100,8 @@ impl ShardRelay {
                 let (consumer, topic, wanted) = (&consumer, topic.as_str(), own.as_slice());
                 Search { consumer, topic, shard, partitions, wanted, timeout }.run()
             };
-            let tail = until_done(&stopping, "looking for what was written", search, || ())?;
+            let what = "looking for what was written";
+            let tail = until_done(&stopping, (&topic, what), search, || ())?;
             Ok(tail.map(|tail| Found { target, partitions, tail }))
         });
         match finding.await.map_err(|_| RelayError::Task("looking at Kafka"))? {
@@ -176,6 +179,7 @@ impl ShardRelay {
             config.set(name, value);
         }
         let admin: AdminClient<DefaultClientContext> = config.create().map_err(failed)?;
+        let admin = Leaving::new(admin, "the client that makes a relay's topic");
         // Records have no keys: a compacted topic would refuse them.
         let topic = NewTopic::new(&self.topic, i32::from(partitions), TopicReplication::Fixed(-1))
             .set("cleanup.policy", "delete");

@@ -13,6 +13,7 @@ use super::lanes::Outgoing;
 use super::metrics::TopicMetrics;
 use super::{RelayError, RelayOptions};
 use crate::context::{Quiet, TopicConsumer};
+use crate::leave::Leaving;
 
 /// Longest wait for one answer of Kafka's, after which it is looked whether to stop.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const SAID_EVERY: Duration = Duration::from_secs(10);
 /// After so many refusals in a row, all for the producer's own state, it is given up.
 const REFUSED_MAX: u32 = 10;
+/// So often a call that went on after its time is made again though it is refused for the producer's state.
+const RESUMED_MAX: u32 = 3;
 /// How long an attempt may go on once the relay is to stop. The call under way at its end comes on top, and
 /// then giving the transaction up: [`ANSWER_MAX`] for that, five times as much for a commit.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -67,9 +70,10 @@ fn config(options: &RelayOptions, fixed: &[(&str, &str)]) -> ClientConfig {
 }
 
 /// A consumer of what was written.
-pub(super) fn consumer(options: &RelayOptions) -> Result<TopicConsumer, RelayError> {
+pub(super) fn consumer(options: &RelayOptions) -> Result<Leaving<TopicConsumer>, RelayError> {
     config(options, OF_CONSUMER)
         .create_with_context(Quiet)
+        .map(|consumer| Leaving::new(consumer, "the consumer of what a relay has written"))
         .map_err(|source| refused(options, source))
 }
 
@@ -93,19 +97,22 @@ pub(super) enum Tried<T> {
 /// Tries until it is done. `None` if the relay was to stop before.
 pub(super) fn until_done<T>(
     stopping: &AtomicBool,
-    what: &'static str,
+    (topic, what): (&str, &'static str),
     mut attempt: impl FnMut() -> Tried<T>,
     mut failed: impl FnMut(),
 ) -> Result<Option<T>, RelayError> {
-    let mut complained = false;
+    let mut waiting: Option<Waiting<'_>> = None;
     loop {
         match attempt() {
             Tried::Done(done) => return Ok(Some(done)),
             Tried::Never(error) => return Err(error),
             Tried::Later(error) => {
                 failed();
-                if !std::mem::replace(&mut complained, true) {
-                    tracing::warn!(what, %error, "kafka does not do it now: it is tried again");
+                if let Some(waiting) = &mut waiting {
+                    waiting.goes_on(&error);
+                } else {
+                    tracing::warn!(topic, what, %error, "kafka does not do it now: it is tried again");
+                    waiting = Some(Waiting::new(topic, what));
                 }
             }
         }
@@ -134,14 +141,41 @@ impl<'a> Waiting<'a> {
         if self.said.elapsed() > SAID_EVERY {
             self.said = Instant::now();
             let (topic, what, seconds) = (self.topic, self.what, self.since.elapsed().as_secs());
-            tracing::warn!(topic, what, seconds, %error, "kafka has not acknowledged it yet");
+            tracing::warn!(topic, what, seconds, %error, "kafka has not done it yet");
         }
+    }
+}
+
+/// Makes a call of librdkafka's, and makes it again as long as it goes on after its time: another call would
+/// be refused, or take the answer for its own. `goes_on` says whether to wait for it.
+fn resumed(
+    mut call: impl FnMut() -> KafkaResult<()>,
+    mut goes_on: impl FnMut(&KafkaError) -> bool,
+) -> KafkaResult<()> {
+    let (mut is_late, mut refused) = (false, 0);
+    loop {
+        let Err(error) = call() else { return Ok(()) };
+        let is_resumed = match &error {
+            KafkaError::Transaction(told) if told.is_retriable() => true,
+            // Before the call itself it is waited for what is still to be delivered.
+            KafkaError::Flush(_) => true,
+            // An answer that came late may have been taken for the next step's: it goes on all the same.
+            error if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) && is_late => {
+                refused += 1;
+                refused <= RESUMED_MAX
+            }
+            _ => false,
+        };
+        if !is_resumed || !goes_on(&error) {
+            return Err(error);
+        }
+        is_late = true;
     }
 }
 
 /// The topic of one shard.
 pub(super) struct Target {
-    producer: BaseProducer,
+    producer: Leaving<BaseProducer>,
     topic: String,
     stopping: Arc<AtomicBool>,
     metrics: TopicMetrics,
@@ -167,12 +201,19 @@ impl Target {
             .set("message.timeout.ms", timeout.to_string())
             .create()
             .map_err(|source| refused(options, source))?;
+        let producer = Leaving::new(producer, "the producer of a relay");
         let target =
             Self { producer, topic: topic.to_owned(), stopping, metrics: TopicMetrics::new(topic) };
         let attempt = || target.tried(target.producer.init_transactions(ANSWER_MAX * 5));
         let failed = || target.metrics.retries.increment(1);
-        let taken = until_done(&target.stopping, "taking the topic over", attempt, failed)?;
+        let taken =
+            until_done(&target.stopping, (topic, "taking the topic over"), attempt, failed)?;
         Ok(taken.map(|()| target))
+    }
+
+    /// Takes leave of Kafka.
+    pub async fn end(self) {
+        self.producer.end().await;
     }
 
     /// Whether an outcome is final.
@@ -283,17 +324,12 @@ impl Target {
             }
         }
         let mut waiting = Waiting::new(&self.topic, "a commit");
-        loop {
-            match self.producer.commit_transaction(ANSWER_MAX * 5) {
-                Err(KafkaError::Transaction(error))
-                    if error.is_retriable()
-                        && self.is_in_time(stopped, &KafkaError::Canceled).is_ok() =>
-                {
-                    waiting.goes_on(&KafkaError::Transaction(error));
-                }
-                done => return done,
-            }
-        }
+        let call = || self.producer.commit_transaction(ANSWER_MAX * 5);
+        resumed(call, |error| {
+            waiting.goes_on(error);
+            self.producer.client().fatal_error().is_none()
+                && self.is_in_time(stopped, &KafkaError::Canceled).is_ok()
+        })
     }
 
     /// Gives a transaction up, of which this went wrong.

@@ -84,3 +84,39 @@ async fn a_kafka_without_ids_is_followed_too() {
     let told = told_until(&mut reader, &format!("+{user}:6")).await;
     assert_eq!(told, [format!("+{user}:6")]);
 }
+
+/// A log that another leader wrote anew, and further than the place, is told from the one that was read: by
+/// the epoch of the last record that was (coherence row 20).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_another_leader_wrote_is_told_from_the_one_that_was_read() {
+    let topic = "cut_off";
+    // Whoever tells topics apart by their ids would not take these for one.
+    let log = |epochs: u32| {
+        let (cluster, options) = cluster(1, topic);
+        cluster.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(9)).expect("an old one");
+        for _ in 0..epochs {
+            cluster.partition_leader(topic, 1, Some(1)).expect("a leader");
+        }
+        (cluster, options)
+    };
+    let (first, options) = log(1);
+    let feed = connect(options).await;
+    let user = user_of(&feed, 1);
+    let mut reader = at_head(&feed, 1).await;
+    (1..=3).for_each(|item| send(&first, topic, 1, user, item));
+    let mut place = None;
+    for _ in 1..=3 {
+        place = Some(reader.next(1).await.expect("a batch").resume);
+    }
+    let start = FeedStart::At(place.expect("read"));
+    let (one, another) = (format!("+{user}:4"), "gap log_truncated".to_owned());
+    for (epochs, told) in
+        [(1, vec![one.clone()]), (2, vec![another, "complete".to_owned(), one.clone()])]
+    {
+        let (cluster, options) = log(epochs);
+        (1..=4).for_each(|item| send(&cluster, topic, 1, user, item));
+        let feed = connect(options).await;
+        let mut reader = feed.open(feed_id(1), start).await.expect("a reader");
+        assert_eq!(told_until(&mut reader, &one).await, told, "{epochs}");
+    }
+}

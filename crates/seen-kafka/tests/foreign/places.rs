@@ -1,6 +1,6 @@
 //! Places in a topic: resuming, and what is not there any more.
 
-use seen_filter::{ChangeFeed, FeedEvent, FeedReader, FeedStart, GapScope};
+use seen_filter::{ChangeFeed, FeedCursor, FeedEvent, FeedReader, FeedStart, GapScope};
 use seen_testbed::Record;
 
 use super::world::{PARTITIONS, World, at_head, feed_id, fence, next, row, told_until, user_of};
@@ -131,4 +131,29 @@ async fn a_fence_goes_through_added_partitions_too() {
     let told = told_until(&mut reader, "fence 2").await;
     assert!(told.contains(&format!("+{user}:5")), "{told:?}");
     assert!(!told.contains(&"fence 1".to_owned()), "{told:?}");
+}
+
+/// As places are made, the last record that was read says by the epoch of its leader which log it is of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_in_a_log_that_was_cut_off_and_written_anew_is_a_gap() {
+    let Some(world) = World::new("written_anew") else { return };
+    let feed = world.feed().await;
+    let user = user_of(&feed, 1);
+    let mut reader = at_head(&feed, 1).await;
+    (1..=3).for_each(|item| world.send(1, user, &row("c", item, user, item)));
+    let mut place = None;
+    for _ in 1..=3 {
+        place = Some(reader.next(1).await.expect("a batch").resume);
+    }
+    let place = place.expect("read");
+    drop((reader, feed));
+    world.send(1, user, &row("c", 4, user, 4));
+    let feed = world.feed().await;
+    let mut reader = feed.open(feed_id(1), FeedStart::At(place)).await.expect("a reader");
+    assert_eq!(told_until(&mut reader, &format!("+{user}:4")).await, [format!("+{user}:4")]);
+    // As if another leader had written that record.
+    let another = FeedCursor { offset: place.offset + 1, ..place };
+    let mut reader = feed.open(feed_id(1), FeedStart::At(another)).await.expect("a reader");
+    let told = told_until(&mut reader, &format!("+{user}:4")).await;
+    assert_eq!(told, ["gap log_truncated", "complete", &format!("+{user}:4")]);
 }

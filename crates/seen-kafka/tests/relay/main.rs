@@ -5,3 +5,4 @@ mod real;
 mod resume;
 mod stage;
 mod takeover;
+mod told;

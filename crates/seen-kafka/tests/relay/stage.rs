@@ -20,6 +20,8 @@ use seen_kafka::relay::{RelayError, RelayOptions, Relayed, relay};
 use seen_store::StorageClock;
 use seen_store::memory::{MemoryOptions, MemoryStore};
 
+use super::told;
+
 pub const NS: NamespaceId = NamespaceId::new(0);
 
 /// Longer than any machine is busy: what takes longer stands still.
@@ -40,6 +42,7 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(source_partitions: u16) -> Self {
+        told::keep();
         let clock = StorageClock::new(|| UnixMillis::new(1_790_000_000_000));
         let options =
             MemoryOptions { partitions: source_partitions, ..MemoryOptions::new(clock, 7) };
@@ -84,7 +87,7 @@ impl Stage {
         let relayed = relay(source, options, std::future::pending());
         tokio::time::timeout(PATIENCE, relayed).await.unwrap_or_else(|_| {
             // A panic would wait for the call that does not come back, and be told after it.
-            let told = format!("the relay to {topics:?} stands still\n");
+            let told = format!("{}the relay to {topics:?} stands still\n", told::last());
             std::io::stderr().write_all(told.as_bytes()).expect("told");
             std::process::abort()
         })

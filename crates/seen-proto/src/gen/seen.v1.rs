@@ -1919,6 +1919,91 @@ pub struct StatusResponse {
     /// What was asked and answered.
     #[prost(message, optional, tag = "10")]
     pub traffic: ::core::option::Option<TrafficStatus>,
+    /// Its place in a cluster; absent where the process has none.
+    #[prost(message, optional, tag = "11")]
+    pub cluster_status: ::core::option::Option<ClusterStatus>,
+}
+/// A process's place in a cluster.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClusterStatus {
+    /// What it is: "replica" or "proxy".
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    /// A replica's pool. Empty for a proxy.
+    #[prost(string, tag = "2")]
+    pub pool: ::prost::alloc::string::String,
+    /// A replica's slot within its pool.
+    #[prost(uint32, tag = "3")]
+    pub slot: u32,
+    /// The epoch of the slot map that it follows; 0 = none yet.
+    #[prost(uint32, tag = "4")]
+    pub map_epoch: u32,
+    /// True if it wants requests.
+    #[prost(bool, tag = "5")]
+    pub ready: bool,
+    /// Why it does not, for people; empty = it does.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// Names its namespaces' settings, as 16 hexadecimal digits; the map lists those that are accepted. Empty for a
+    /// proxy.
+    #[prost(string, tag = "7")]
+    pub settings: ::prost::alloc::string::String,
+    /// How a replica warmed up; absent for a proxy, and where it did not.
+    #[prost(message, optional, tag = "8")]
+    pub warm: ::core::option::Option<WarmStatus>,
+    /// The replicas that a proxy knows. Empty for a replica.
+    #[prost(message, repeated, tag = "9")]
+    pub replicas: ::prost::alloc::vec::Vec<ReplicaView>,
+}
+/// How a replica took users over from a peer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WarmStatus {
+    /// Whom from; empty = nobody yet.
+    #[prost(string, tag = "1")]
+    pub donor: ::prost::alloc::string::String,
+    /// Users taken over.
+    #[prost(uint64, tag = "2")]
+    pub users: u64,
+    /// Users that the donor means to give.
+    #[prost(uint64, tag = "3")]
+    pub users_expected: u64,
+    /// What they take, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    /// Users that were offered and refused.
+    #[prost(uint64, tag = "5")]
+    pub refused: u64,
+    /// True once it is over, whatever came of it.
+    #[prost(bool, tag = "6")]
+    pub done: bool,
+}
+/// A replica as a proxy sees it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplicaView {
+    /// Its pool.
+    #[prost(string, tag = "1")]
+    pub pool: ::prost::alloc::string::String,
+    /// Its slot within the pool.
+    #[prost(uint32, tag = "2")]
+    pub slot: u32,
+    /// Its name in the map.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Whether requests are sent there: "up", "suspect", "ejected", "unready", "draining", "refused" or "down".
+    #[prost(string, tag = "4")]
+    pub state: ::prost::alloc::string::String,
+    /// Its breaker: "closed", "open" or "half_open".
+    #[prost(string, tag = "5")]
+    pub breaker: ::prost::alloc::string::String,
+    /// Requests under way there.
+    #[prost(uint64, tag = "6")]
+    pub in_flight: u64,
+    /// The time within which 95 of 100 requests are answered, in microseconds; 0 = none was answered yet.
+    #[prost(uint64, tag = "7")]
+    pub p95_us: u64,
+    /// How old its view of the change feed is, in microseconds, as it said last.
+    #[prost(uint64, tag = "8")]
+    pub feed_lag_us: u64,
 }
 /// One namespace.
 #[derive(Clone, PartialEq, ::prost::Message)]

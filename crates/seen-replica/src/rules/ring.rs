@@ -7,7 +7,8 @@ use seen_filter::{CommitStamp, Item, Tick, UserId};
 
 use super::side::{Change, Op};
 
-/// What one event of the ring costs in memory, its share of the index included.
+/// What one event of the ring costs in memory, its share of the index included. A remove of one item takes
+/// some 50 bytes more while it is the last that is known of the item.
 pub const RING_EVENT_BYTES: usize = 120;
 
 #[derive(Debug)]
@@ -21,7 +22,8 @@ struct Event {
     before: u64,
 }
 
-/// Most events of a user that are looked through for one item; beyond that a remove is assumed.
+/// Most events that are looked through for one item of a user all of whose rows were removed; beyond that a
+/// remove is assumed.
 const LOOKED_THROUGH_MAX: usize = 1_024;
 
 /// The ring of one partition.
@@ -32,8 +34,10 @@ pub(super) struct Ring {
     first: u64,
     /// The number of each user's newest event.
     newest: HashMap<UserId, u64, ahash::RandomState>,
-    /// How many removes of each user it holds.
-    removes: HashMap<UserId, u32, ahash::RandomState>,
+    /// The items of which a remove is the last that it holds, one by one, and that remove's number.
+    removed: HashMap<(UserId, Item), u64, ahash::RandomState>,
+    /// How many removes of everything it holds of a user.
+    all_removed: HashMap<UserId, u32, ahash::RandomState>,
     events_max: usize,
     /// Every event above this stamp is kept; `None` if not even that is known.
     floor: Option<CommitStamp>,
@@ -47,7 +51,8 @@ impl Ring {
             events: VecDeque::new(),
             first: 1,
             newest: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 1, 2, 3)),
-            removes: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 1, 2, 4)),
+            removed: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 1, 2, 4)),
+            all_removed: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 1, 2, 5)),
             events_max: (bytes_max / RING_EVENT_BYTES).max(16),
             floor: None,
             complete_since: now,
@@ -67,8 +72,12 @@ impl Ring {
         let number = self.first + self.events.len() as u64;
         let before = self.newest.insert(user, number).unwrap_or(0);
         let Change { op, at: delivered, doubtful, .. } = change;
-        if !matches!(op, Op::Add(_)) {
-            *self.removes.entry(user).or_default() += 1;
+        match op {
+            // Without removes there is nothing to look for.
+            Op::Add(_) if self.removed.is_empty() => {}
+            Op::Add(item) => drop(self.removed.remove(&(user, item))),
+            Op::Remove(item) => drop(self.removed.insert((user, item), number)),
+            Op::RemoveAll => *self.all_removed.entry(user).or_default() += 1,
         }
         self.events.push_back(Event { user, stamp, op, delivered, doubtful, before });
     }
@@ -78,12 +87,13 @@ impl Ring {
         if self.newest.get(&event.user) == Some(&self.first) {
             self.newest.remove(&event.user);
         }
-        if !matches!(event.op, Op::Add(_))
-            && let Some(left) = self.removes.get_mut(&event.user)
+        self.unlist(event.user, event.op, self.first);
+        if matches!(event.op, Op::RemoveAll)
+            && let Some(left) = self.all_removed.get_mut(&event.user)
         {
             *left -= 1;
             if *left == 0 {
-                self.removes.remove(&event.user);
+                self.all_removed.remove(&event.user);
             }
         }
         self.first += 1;
@@ -96,12 +106,22 @@ impl Ring {
         self.complete_since = self.complete_since.max(event.delivered.plus_us(1));
     }
 
+    /// The event of this number says nothing any more of what was removed last.
+    fn unlist(&mut self, user: UserId, op: Op, number: u64) {
+        if let Op::Remove(item) = op
+            && self.removed.get(&(user, item)) == Some(&number)
+        {
+            self.removed.remove(&(user, item));
+        }
+    }
+
     /// Forgets everything: events may have been lost, or numbers belong to another timeline.
     pub fn reset(&mut self, now: Tick) {
         self.first += self.events.len() as u64;
         self.events.clear();
         self.newest.clear();
-        self.removes.clear();
+        self.removed.clear();
+        self.all_removed.clear();
         self.floor = None;
         self.complete_since = now;
     }
@@ -162,11 +182,21 @@ impl Ring {
             Some(oldest) => oldest.before = 0,
             None => drop(self.newest.remove(&user)),
         }
+        while let Some(event) =
+            number.checked_sub(self.first).and_then(|at| self.events.get(at as usize))
+        {
+            let (op, before) = (event.op, event.before);
+            self.unlist(user, op, number);
+            number = before;
+        }
     }
 
     /// True if the last that the ring holds about an item is a remove.
     pub fn removed_last(&self, user: UserId, item: Item) -> bool {
-        if !self.removes.contains_key(&user) {
+        if !self.removed.is_empty() && self.removed.contains_key(&(user, item)) {
+            return true;
+        }
+        if !self.all_removed.contains_key(&user) {
             return false;
         }
         let mut number = self.newest.get(&user).copied().unwrap_or(0);
@@ -179,7 +209,6 @@ impl Ring {
             match event.op {
                 Op::Add(added) if added == item => return false,
                 Op::RemoveAll => return true,
-                Op::Remove(removed) if removed == item => return true,
                 Op::Add(_) | Op::Remove(_) => number = event.before,
             }
         }
@@ -235,6 +264,82 @@ mod tests {
         assert_eq!(push(25, Op::Remove(y)), (false, true));
         ring.reset(Tick::new(30));
         assert!(!ring.removed_last(user, y));
+    }
+
+    #[test]
+    fn one_remove_says_nothing_of_other_items_however_much_came_after_it() {
+        let (user, x) = (UserId::new(1), Item::new(0, 7));
+        let mut ring = Ring::new(10_000 * RING_EVENT_BYTES, 9, Tick::new(0));
+        let mut push = |n, op| {
+            let change = Change { stamp: Some(stamp(n)), at: Tick::new(n), op, doubtful: false };
+            ring.push(user, stamp(n), change, false);
+        };
+        push(1, Op::Remove(x));
+        (2..3_000).for_each(|n| push(n, Op::Add(Item::new(0, n + 100))));
+        assert!(ring.removed_last(user, x));
+        assert!(!ring.removed_last(user, Item::new(0, 8)), "nobody has removed it");
+    }
+
+    #[test]
+    fn a_remove_that_is_left_out_says_nothing() {
+        let (user, x, y) = (UserId::new(1), Item::new(0, 7), Item::new(0, 8));
+        let mut ring = Ring::new(16 * RING_EVENT_BYTES, 9, Tick::new(0));
+        for (n, op) in [(1, Op::Remove(x)), (2, Op::RemoveAll), (3, Op::Remove(y))] {
+            let change = Change { stamp: Some(stamp(n)), at: Tick::new(n), op, doubtful: false };
+            ring.push(user, stamp(n), change, false);
+        }
+        assert!(ring.removed_last(user, x) && ring.removed_last(user, y));
+        ring.forget(user, Tick::new(2));
+        assert!(!ring.removed_last(user, x) && ring.removed_last(user, y));
+        ring.forget(user, Tick::new(3));
+        assert!(!ring.removed_last(user, y));
+    }
+
+    /// What is looked up is what a walk through the events that are kept would find.
+    #[test]
+    fn the_last_word_is_that_of_the_events_that_are_kept() {
+        const KEPT: usize = 24;
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut draw = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let mut ring = Ring::new(KEPT * RING_EVENT_BYTES, 9, Tick::new(0));
+        let mut kept: Vec<(u64, u64, Op)> = Vec::new();
+        for n in 1..20_000 {
+            let user = draw(3);
+            if draw(40) == 0 {
+                let until = n - draw(KEPT as u64);
+                ring.forget(UserId::new(user), Tick::new(until));
+                kept.retain(|(of, at, _)| *of != user || *at > until);
+                continue;
+            }
+            let item = Item::new(0, draw(6));
+            let op = match draw(20) {
+                0 => Op::RemoveAll,
+                1..8 => Op::Remove(item),
+                _ => Op::Add(item),
+            };
+            let change = Change { stamp: Some(stamp(n)), at: Tick::new(n), op, doubtful: false };
+            let oldest =
+                (ring.len() == KEPT).then(|| ring.events.front().map(|e| e.delivered.get()));
+            kept.retain(|(_, at, _)| Some(*at) != oldest.flatten());
+            ring.push(UserId::new(user), stamp(n), change, false);
+            kept.push((user, n, op));
+            for (user, item) in (0..3).flat_map(|user| (0..6).map(move |item| (user, item))) {
+                let item = Item::new(0, item);
+                let last = kept.iter().rev().find_map(|(of, _, op)| match op {
+                    Op::Add(added) => (*of == user && *added == item).then_some(false),
+                    Op::Remove(removed) => (*of == user && *removed == item).then_some(true),
+                    Op::RemoveAll => (*of == user).then_some(true),
+                });
+                let found = ring.removed_last(UserId::new(user), item);
+                assert_eq!(found, last.unwrap_or(false), "{n}: user {user}, {item:?}");
+            }
+        }
+        assert!(ring.removed.len() <= KEPT);
     }
 
     #[test]

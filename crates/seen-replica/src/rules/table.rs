@@ -12,7 +12,11 @@ use seen_filter::{Generation, ScopeEpoch, UserId};
 use super::side::Side;
 
 /// Highest hits an entry remembers; each sweep of the eviction hand forgets one.
-const HEAT_MAX: u8 = 3;
+pub(super) const HEAT_MAX: u8 = 3;
+/// The bits of a slot's `heat` that count hits.
+const HEAT_BITS: u8 = 0b11;
+/// Walks over the table that can be told apart at once: each has one of the bits that hits do not need.
+pub(super) const WALKS_MAX: u8 = 6;
 /// Slots of a stripe when its first user arrives.
 const SLOTS_MIN: usize = 4;
 
@@ -36,6 +40,7 @@ pub(super) struct Slot {
     /// The partition's epoch at the install; a lower one than the partition's now means dirty.
     pub epoch: ScopeEpoch,
     pub trust: Trust,
+    /// Hits in the low bits; above them, which walks came by.
     heat: u8,
 }
 
@@ -46,8 +51,43 @@ impl Slot {
 
     /// Counts a hit for the eviction hand.
     pub fn touch(&mut self) {
-        self.heat = (self.heat + 1).min(HEAT_MAX);
+        if self.heat() < HEAT_MAX {
+            self.heat += 1;
+        }
     }
+
+    /// How many hits it remembers, at most [`HEAT_MAX`].
+    pub fn heat(&self) -> u8 {
+        self.heat & HEAT_BITS
+    }
+
+    /// Makes it remember at least so many hits.
+    pub fn warm(&mut self, heat: u8) {
+        let heat = heat.min(HEAT_MAX).max(self.heat());
+        self.heat = (self.heat & !HEAT_BITS) | heat;
+    }
+
+    /// Forgets one hit. False if there was none.
+    fn cool(&mut self) -> bool {
+        let warm = self.heat() > 0;
+        self.heat -= u8::from(warm);
+        warm
+    }
+
+    /// True if the walk of this number, below [`WALKS_MAX`], came by.
+    pub fn is_walked(&self, walk: u8) -> bool {
+        self.heat & walk_bit(walk) != 0
+    }
+
+    /// Notes that a walk came by, or that it has not.
+    pub fn set_walked(&mut self, walk: u8, walked: bool) {
+        let bit = walk_bit(walk);
+        self.heat = if walked { self.heat | bit } else { self.heat & !bit };
+    }
+}
+
+const fn walk_bit(walk: u8) -> u8 {
+    (HEAT_BITS + 1) << walk
 }
 
 // The memory aim (200 bytes for a user of 16 items) rests on this size.
@@ -195,8 +235,7 @@ impl Stripe {
             let at = self.hand % self.slots.len();
             self.hand = at + 1;
             let Some(slot) = self.slots[at].as_mut() else { continue };
-            if slot.heat > 0 {
-                slot.heat -= 1;
+            if slot.cool() {
                 continue;
             }
             let user = slot.user;
@@ -214,6 +253,11 @@ impl Stripe {
     /// All cached users.
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().flatten()
+    }
+
+    /// All cached users, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut().flatten()
     }
 }
 

@@ -46,6 +46,7 @@ impl Replica {
             partitions: self.partitions(),
             memory: Some(self.memory()),
             traffic: Some(self.traffic()),
+            cluster_status: None,
         }
     }
 

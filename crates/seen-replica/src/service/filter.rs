@@ -6,7 +6,9 @@ use bytes::Bytes;
 use seen_filter::history::{Answers, Question};
 use seen_filter::packed::PackedIds;
 use seen_filter::verdicts::Verdicts;
-use seen_filter::{Item, ItemId, Kind, SnapshotId, StoreError, StoreErrorKind, Tick, UserId};
+use seen_filter::{
+    FeedId, Incarnation, Item, ItemId, Kind, SnapshotId, StoreError, StoreErrorKind, Tick, UserId,
+};
 use seen_proto::model::{OnUnknown, Quality};
 use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::v1::DegradedReason;
@@ -25,6 +27,33 @@ impl Candidates for FilterCall<'_> {
         for segment in self.segments() {
             each(segment.kind, segment.ids);
         }
+    }
+}
+
+/// How a Filter is to be answered, where it did not come the ordinary way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadMode {
+    /// The caller's own replicas do not answer: no build is begun, and no hit is counted, so that nothing is kept here for a user of
+    /// somebody else's (coherence row 34).
+    pub emergency: bool,
+    /// The user was with another replica until lately and may bring no token.
+    pub moved: Option<Moved>,
+}
+
+/// What a user who was moved brings instead of a token: whatever was acknowledged before the move, as one claim that only an
+/// own later fence or a point check satisfies (rule R9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Who moved the user: a proxy's life.
+    pub incarnation: Incarnation,
+    /// The number of the move at that proxy, rising.
+    pub seq: u64,
+}
+
+impl Moved {
+    fn claim(self) -> Claim {
+        let feed = FeedId::default();
+        Claim { feed, writer: self.incarnation, seq: self.seq, stamp: None, wildcard: true }
     }
 }
 
@@ -61,6 +90,20 @@ impl Replica {
         deadline: Tick,
         out: &mut Vec<u8>,
     ) -> Result<Handled, ApiError> {
+        self.filter_in(ReadMode::default(), call, deadline, out)
+    }
+
+    /// The same in another mode.
+    ///
+    /// # Errors
+    /// As [`Self::filter`].
+    pub fn filter_in(
+        self: &Arc<Self>,
+        mode: ReadMode,
+        call: &FilterCall<'_>,
+        deadline: Tick,
+        out: &mut Vec<u8>,
+    ) -> Result<Handled, ApiError> {
         let now = self.ticker.now();
         if deadline <= now {
             // Row 36: nobody waits for this any more.
@@ -68,8 +111,10 @@ impl Replica {
             return Err(ApiError::new(ErrorKind::DeadlineExceeded, what));
         }
         let namespaces = self.resolve(call)?;
-        let claims = self.claims(call.token)?;
-        let mut waiting = self.ask_memory(now, call, &namespaces, &claims);
+        let mut claims = self.claims(call.token)?;
+        claims.extend(mode.moved.map(Moved::claim));
+        let build = !mode.emergency && self.owns(call.user);
+        let mut waiting = self.ask_memory(now, call, &namespaces, (&claims, build));
         if waiting.open.is_empty() {
             self.metrics.hits.increment(1);
             let quality = sound(waiting.rate);
@@ -104,7 +149,7 @@ impl Replica {
         now: Tick,
         call: &FilterCall<'_>,
         namespaces: &[usize],
-        claims: &[Claim],
+        (claims, build): (&[Claim], bool),
     ) -> Waiting {
         let mut waiting = Waiting {
             user: call.user,
@@ -117,13 +162,8 @@ impl Replica {
         };
         let mut rates: SmallVec<[f64; 2]> = SmallVec::new();
         for &namespace in namespaces {
-            let read = Read {
-                user: call.user,
-                claims,
-                candidates: call,
-                confirm: call.confirm,
-                build: true,
-            };
+            let (user, confirm) = (call.user, call.confirm);
+            let read = Read { user, claims, candidates: call, confirm, build };
             let Outcome::Answer(answer) = self.step(namespace, now, Input::Read(read)) else {
                 continue;
             };

@@ -77,7 +77,7 @@ pub fn run(spec: &ServeSpec) -> Result<(), CliError> {
     let stop = Stop::default();
     stop_at_end_of_input(stop.clone())?;
     runtime::control()?.block_on(async {
-        let options = NodeOptions { config, ephemeral: false };
+        let options = NodeOptions { config, ephemeral: false, linked: false };
         let node = Node::start_with(options, metrics, stop, &[]).await?;
         node.ready().await;
         builds_are_admitted(node.replica()).await?;

@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use seen_api::{Calls, SeenGrpc};
 use seen_proto::FILE_DESCRIPTOR_SET;
 use seen_proto::limits::MESSAGE_BYTES_MAX;
-use seen_proto::v1::admin_service_server::AdminServiceServer;
-use seen_replica::Replica;
-use seen_replica::grpc::{AdminGrpc, SeenGrpc};
+use seen_proto::v1;
+use seen_proto::v1::admin_service_server::{AdminService, AdminServiceServer};
+use seen_replica::grpc::AdminGrpc;
+use seen_replica::{Replica, ReplicaCalls};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
@@ -23,33 +24,55 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::Service;
 
-use super::NodeError;
+use super::{NodeError, tls};
 use crate::config::Config;
 use crate::http::{self as http_port, Shown};
 use crate::readiness::Readiness;
-use crate::serving::{Front, ServingOptions};
+use crate::serving::{Front, RequestBody, Served, ServingOptions, ThreadIndex};
 use crate::shutdown::Stop;
 use crate::telemetry::MetricsHandle;
 
 /// How often readiness is compared with the truth.
 const READINESS_EVERY: Duration = Duration::from_millis(20);
 
+/// The API's service, whoever answers.
+const SEEN_SERVICE: &str = SeenGrpc::<ReplicaCalls>::NAME;
 /// What the API's port lists.
-const API_SERVICES: [&str; 2] = [SeenGrpc::NAME, "grpc.health.v1.Health"];
+const API_SERVICES: [&str; 2] = [SEEN_SERVICE, "grpc.health.v1.Health"];
 /// What the operator's port lists.
 const ADMIN_SERVICES: [&str; 1] = ["seen.v1.AdminService"];
 
-/// The API's service on one serving thread: the hot paths first, then everything else.
+/// The API on one serving thread.
 #[derive(Clone)]
-pub(super) struct Api {
-    seen: SeenGrpc,
+pub(crate) struct Api<C> {
+    calls: C,
     /// Health and reflection.
-    others: Routes,
+    routes: Routes,
+}
+
+impl<C: Calls> Served for Api<C> {
+    type Calls = C;
+    type Others = Others<C>;
+    type Body = Body;
+
+    fn calls(&self) -> &C {
+        &self.calls
+    }
+
+    fn others(&self) -> Others<C> {
+        Others { seen: SeenGrpc::new(self.calls.clone()), routes: self.routes.clone() }
+    }
+}
+
+/// All requests but the hot calls.
+pub(crate) struct Others<C> {
+    seen: SeenGrpc<C>,
+    routes: Routes,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-impl Service<Request<Incoming>> for Api {
+impl<C: Calls> Service<Request<RequestBody>> for Others<C> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Answer;
@@ -58,35 +81,35 @@ impl Service<Request<Incoming>> for Api {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Answer {
+    fn call(&mut self, request: Request<RequestBody>) -> Answer {
         let service = request.uri().path().trim_start_matches('/').split('/').next();
-        if service == Some(SeenGrpc::NAME) {
+        if service == Some(SEEN_SERVICE) {
             return self.seen.call(request);
         }
-        let others = self.others.call(request.map(Body::new));
-        Box::pin(others)
+        Box::pin(self.routes.call(request.map(Body::new)))
     }
 }
 
-/// Starts the serving threads, each with a service of its own.
-pub(super) async fn front(
+/// Starts the serving threads, each with a service of its own: whoever answers its calls is made in its runtime.
+pub(crate) async fn front<C: Calls>(
     config: &Config,
-    replica: Arc<Replica>,
+    calls: impl Fn(ThreadIndex) -> C + Send + Sync + 'static,
 ) -> Result<(Front, HealthReporter), NodeError> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     // Until everything is ready, which [`watch_readiness`] tells.
     tell_health(&health_reporter, false).await;
-    let others = Routes::new(health).add_service(reflection(&API_SERVICES)?).prepare();
-    let api = Api { seen: SeenGrpc::new(replica), others };
+    let routes = Routes::new(health).add_service(reflection(&API_SERVICES)?).prepare();
     let options = ServingOptions::from(&config.server);
-    let front = Front::start(options, move |_thread| api.clone()).await?;
+    let make = move |thread| Api { calls: calls(thread), routes: routes.clone() };
+    let tls = tls::api(&config.tls)?;
+    let front = Front::start_with_tls(options, tls, make).await?;
     Ok((front, health_reporter))
 }
 
 /// Says by the health protocol whether requests are wanted: of the service, and of the whole server.
-async fn tell_health(health: &HealthReporter, wanted: bool) {
+pub(crate) async fn tell_health(health: &HealthReporter, wanted: bool) {
     let status = if wanted { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for service in ["", SeenGrpc::NAME] {
+    for service in ["", SEEN_SERVICE] {
         health.set_service_status(service, status).await;
     }
 }
@@ -120,20 +143,36 @@ pub(super) struct Admin {
     pub replica: Arc<Replica>,
     pub readiness: Readiness,
     pub stop: Stop,
+    /// Its place in a cluster, where it has one.
+    pub place: Option<PlaceHook>,
 }
+
+/// Tells a process's place in its cluster.
+pub(super) type PlaceHook = Arc<dyn Fn() -> v1::ClusterStatus + Send + Sync>;
 
 /// Serves the operator's port until it is dropped: it answers Status while the process drains.
 pub(super) fn admin_port(
     listener: TcpListener,
     admin: Admin,
 ) -> Result<impl Future<Output = ()> + Send, NodeError> {
-    let Admin { replica, readiness, stop } = admin;
-    let reflection = reflection(&ADMIN_SERVICES)?;
+    let Admin { replica, readiness, stop, place } = admin;
     let drain = move |timeout: Option<Duration>| {
         readiness.not_ready("drain", "draining");
         stop.request_within(timeout);
     };
     let service = AdminGrpc::new(replica, env!("CARGO_PKG_VERSION"), Arc::new(drain));
+    serve_admin(listener, service.placed(place))
+}
+
+/// Serves an operator's service until it is dropped.
+///
+/// # Errors
+/// If the compiled-in descriptors do not parse, which a test rules out.
+pub(crate) fn serve_admin(
+    listener: TcpListener,
+    service: impl AdminService,
+) -> Result<impl Future<Output = ()> + Send, NodeError> {
+    let reflection = reflection(&ADMIN_SERVICES)?;
     let admin = AdminServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let served = tonic::transport::Server::builder()
         .add_service(admin)
@@ -147,7 +186,7 @@ pub(super) fn admin_port(
 }
 
 /// Serves /metrics, /livez and /readyz until it is dropped.
-pub(super) async fn serve_http(
+pub(crate) async fn serve_http(
     listener: TcpListener,
     metrics: MetricsHandle,
     readiness: Readiness,

@@ -8,10 +8,12 @@ use super::{Addresses, NodeError};
 use crate::config::Config;
 
 /// The bound ports.
-pub(super) struct Listeners {
+pub(crate) struct Listeners {
     pub api: TcpListener,
     pub admin: TcpListener,
     pub http: TcpListener,
+    /// For proxies and peers.
+    pub link: Option<TcpListener>,
     addresses: Addresses,
 }
 
@@ -21,13 +23,19 @@ impl Listeners {
     }
 }
 
-pub(super) async fn bind(config: &Config) -> Result<Listeners, NodeError> {
+/// Binds every port; that of links where the node is `linked`.
+pub(crate) async fn bind(config: &Config, linked: bool) -> Result<Listeners, NodeError> {
     let server = &config.server;
-    let (api, api_at) = one("listen", server.listen).await?;
-    let (admin, admin_at) = one("admin_listen", server.admin_listen).await?;
-    let (http, http_at) = one("http_listen", server.http_listen).await?;
-    let addresses = Addresses { api: api_at, admin: admin_at, http: http_at };
-    Ok(Listeners { api, admin, http, addresses })
+    let (api, api_at) = one("server.listen", server.listen).await?;
+    let (admin, admin_at) = one("server.admin_listen", server.admin_listen).await?;
+    let (http, http_at) = one("server.http_listen", server.http_listen).await?;
+    let link = match linked {
+        true => Some(one("cluster.link_listen", config.cluster.link_listen).await?),
+        false => None,
+    };
+    let (link, link_at) = link.unzip();
+    let addresses = Addresses { api: api_at, admin: admin_at, http: http_at, link: link_at };
+    Ok(Listeners { api, admin, http, link, addresses })
 }
 
 async fn one(

@@ -1,6 +1,5 @@
 //! One connection: what the supervisor knows of it, its bytes, and its life on its thread.
 
-use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -10,22 +9,25 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
 use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio::net::TcpStream;
-use tower::{Service, ServiceExt};
 
+use super::keepalive::Keepalive;
 use super::options::ServingOptions;
+use super::{Served, hot, others};
 use crate::metrics::CONNECTIONS_ENDED;
 
 /// Bytes of a reply that may wait for a client that reads slowly, for each of its requests.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Requests of one connection that are taken up before the thread's others get their turn.
+const REQUESTS_PER_TURN: usize = 256;
+/// Requests for which a connection keeps room between its turns.
+const TAKEN_KEPT_MAX: usize = 64;
+/// Streams that may be reset for a client's errors before its connection ends.
+const LOCAL_RESETS_MAX: usize = 1_024;
 /// Length of the preface with which an HTTP/2 connection begins (RFC 9113, section 3.4).
 pub(super) const PREFACE_BYTES: u64 = 24;
 
@@ -77,12 +79,26 @@ impl ConnectionState {
         new
     }
 
-    fn verdict(&self) -> Verdict {
+    /// What was decided; wakes the task when that changes.
+    fn look(&self, cx: &Context<'_>) -> Verdict {
+        // Registered before the verdict is read: one that falls in between wakes us.
+        self.task.register(cx.waker());
         match self.verdict.load(Ordering::Acquire) {
             0 => Verdict::Open,
             1 => Verdict::Close,
             _ => Verdict::Cut,
         }
+    }
+
+    /// Waits for this, unless the connection is cut off before.
+    pub(super) async fn unless_cut<F: Future>(&self, awaited: F) -> Option<F::Output> {
+        let mut awaited = pin!(awaited);
+        let either = poll_fn(|cx| match (awaited.as_mut().poll(cx), self.look(cx)) {
+            (Poll::Ready(done), _) => Poll::Ready(Some(done)),
+            (Poll::Pending, Verdict::Cut) => Poll::Ready(None),
+            (Poll::Pending, Verdict::Open | Verdict::Close) => Poll::Pending,
+        });
+        either.await
     }
 
     /// Counts bytes that were read. One task calls it, so that a load and a store do for an addition.
@@ -124,13 +140,13 @@ impl ConnectionState {
 }
 
 /// One request of a connection: cancelled, unless it is said to be answered.
-struct Asked {
+pub(super) struct Asked {
     connection: Arc<ConnectionState>,
     answered: bool,
 }
 
 impl Asked {
-    fn answered(mut self) {
+    pub(super) fn answered(mut self) {
         self.answered = true;
     }
 }
@@ -145,76 +161,140 @@ impl Drop for Asked {
 }
 
 /// Serves one connection to its end, or to its verdict.
-pub(super) async fn serve<S, B>(
-    stream: TcpStream,
+pub(super) async fn serve<S, I>(
+    stream: I,
     service: S,
     state: Arc<ConnectionState>,
     options: &ServingOptions,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: Served,
+    I: AsyncRead + AsyncWrite + Unpin,
 {
     let io = Metered {
         stream: BufReader::with_capacity(options.read_buffer_bytes, stream),
         state: Arc::clone(&state),
     };
-    let asked_of = Arc::clone(&state);
-    let handler = service_fn(move |request| {
-        let service = service.clone();
-        let asked = Asked { connection: Arc::clone(&asked_of), answered: false };
-        async move {
-            let reply = service.oneshot(request).await;
-            asked.answered();
-            reply
-        }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
+    let mut http2 = h2::server::Builder::new();
+    http2
         .max_concurrent_streams(options.streams_per_connection_max)
         .max_header_list_size(options.header_bytes_max)
-        .initial_stream_window_size(options.stream_window_bytes)
+        .initial_window_size(options.stream_window_bytes)
         .initial_connection_window_size(options.connection_window_bytes)
-        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
         .max_pending_accept_reset_streams(options.resets_pending_max)
-        .keep_alive_interval(options.keepalive_interval)
-        .keep_alive_timeout(options.keepalive_timeout)
-        .serve_connection(TokioIo::new(io), handler);
-    let mut connection = pin!(connection);
-    let mut closing = false;
-    let ended = poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(ended);
+        .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));
+    let ended = match state.unless_cut(http2.handshake(io)).await {
+        None => return,
+        Some(Ok(http2)) => {
+            let mut driver = Driver::new(http2, service, state, options);
+            poll_fn(|cx| driver.poll(cx)).await
         }
-        // Registered before the verdict is read: one that falls in between wakes us.
-        state.task.register(cx.waker());
-        match state.verdict() {
-            Verdict::Open => Poll::Pending,
-            Verdict::Close if closing => Poll::Pending,
-            Verdict::Close => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
-                connection.as_mut().poll(cx)
-            }
-            Verdict::Cut => Poll::Ready(Ok(())),
-        }
-    });
-    if let Err(error) = ended.await {
+        Some(Err(error)) => Err(error),
+    };
+    if let Err(error) = ended {
         // Mostly a client that went away, or one that broke the protocol.
         tracing::debug!(%error, "connection ended");
     }
 }
 
+/// A connection whose requests are taken up.
+struct Driver<S, I> {
+    http2: Connection<Metered<I>, Bytes>,
+    service: S,
+    state: Arc<ConnectionState>,
+    keepalive: Option<Keepalive>,
+    /// Requests that came together: taken up once there are no more, so that the answers that are there
+    /// at once leave by one write.
+    taken: Vec<(Request<RecvStream>, SendResponse<Bytes>)>,
+    closing: bool,
+}
+
+impl<S: Served, I: AsyncRead + AsyncWrite + Unpin> Driver<S, I> {
+    fn new(
+        mut http2: Connection<Metered<I>, Bytes>,
+        service: S,
+        state: Arc<ConnectionState>,
+        options: &ServingOptions,
+    ) -> Self {
+        let keepalive = http2.ping_pong().map(|pings| {
+            Keepalive::new(pings, options.keepalive_interval, options.keepalive_timeout)
+        });
+        Self { http2, service, state, keepalive, taken: Vec::new(), closing: false }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let mut turn = 0;
+        loop {
+            match self.http2.poll_accept(cx) {
+                Poll::Ready(Some(Ok(one))) => self.taken.push(one),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending if !self.taken.is_empty() => {
+                    turn += self.taken.len();
+                    self.take_up(cx);
+                }
+                Poll::Pending => match self.verdict(cx) {
+                    Some(ended) => return ended,
+                    None => continue,
+                },
+            }
+            if turn >= REQUESTS_PER_TURN && self.taken.is_empty() {
+                // The next poll begins with a write of what was answered.
+                cx.waker().wake_by_ref();
+                return self.verdict(cx).unwrap_or(Poll::Pending);
+            }
+        }
+    }
+
+    /// Begins to answer what has come.
+    fn take_up(&mut self, cx: &mut Context<'_>) {
+        let mut taken = std::mem::take(&mut self.taken);
+        for (request, respond) in taken.drain(..) {
+            let asked = Asked { connection: Arc::clone(&self.state), answered: false };
+            match hot::hot_call(&request) {
+                Some(call) => hot::ask(self.service.calls(), call, request, respond, asked, cx),
+                None => {
+                    let others = self.service.others();
+                    tokio::spawn(others::ask(others, request, respond, asked));
+                }
+            }
+        }
+        // Kept for its room, but for that of a rare burst: there may be thousands of connections.
+        if taken.capacity() <= TAKEN_KEPT_MAX {
+            self.taken = taken;
+        }
+    }
+
+    /// What is to happen where there is nothing to do: `None` = there is again.
+    fn verdict(&mut self, cx: &mut Context<'_>) -> Option<Poll<Result<(), h2::Error>>> {
+        match self.state.look(cx) {
+            Verdict::Cut => return Some(Poll::Ready(Ok(()))),
+            Verdict::Close if !self.closing => {
+                self.closing = true;
+                self.http2.graceful_shutdown();
+                return None;
+            }
+            Verdict::Open | Verdict::Close => {}
+        }
+        let bytes_in = self.state.bytes_in();
+        if self.keepalive.as_mut().is_some_and(|pings| pings.poll(cx, bytes_in).is_ready()) {
+            tracing::debug!("a ping was not answered in time");
+            self.http2.abrupt_shutdown(Reason::NO_ERROR);
+            // Says so if that can be written at once.
+            let _ = self.http2.poll_closed(cx);
+            return Some(Poll::Ready(Ok(())));
+        }
+        Some(Poll::Pending)
+    }
+}
+
 /// Counts what is read.
-struct Metered {
-    stream: BufReader<TcpStream>,
+struct Metered<I> {
+    stream: BufReader<I>,
     state: Arc<ConnectionState>,
 }
 
-impl AsyncRead for Metered {
+impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -227,7 +307,7 @@ impl AsyncRead for Metered {
     }
 }
 
-impl AsyncWrite for Metered {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,25 +1,20 @@
 //! One serving thread: its runtime, and its open connections as the supervisor sees them.
 
-use std::error::Error;
 use std::net::TcpStream as StdTcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
 use parking_lot::Mutex;
+use seen_cluster::tls::ServerTls;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, RuntimeMetrics};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tower::Service;
 
 use super::connection::{self, ConnectionState};
 use super::options::ServingOptions;
 use super::roster::{Open, Roster};
-use super::{ServingError, ThreadIndex, ThreadStatus};
+use super::{Served, ServingError, ThreadIndex, ThreadStatus};
 
 /// Connections that may wait to be taken up by a thread.
 const HANDED_MAX: usize = 1_024;
@@ -82,18 +77,15 @@ pub(super) struct ServingThread {
 
 impl ServingThread {
     /// Starts it and waits until its service is made.
-    pub(super) async fn start<F, S, B>(
+    pub(super) async fn start<F, S>(
         index: ThreadIndex,
         options: ServingOptions,
+        tls: Option<ServerTls>,
         make: Arc<F>,
     ) -> Result<Self, ServingError>
     where
         F: Fn(ThreadIndex) -> S + Send + Sync + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        S: Served,
     {
         let refused = |source| ServingError::Thread { thread: index, source };
         let (sender, mut handed) = mpsc::channel::<Handed>(HANDED_MAX);
@@ -109,7 +101,8 @@ impl ServingThread {
                 let _ = made.send(());
                 while let Some(one) = handed.recv().await {
                     let (service, options) = (service.clone(), Arc::clone(&options));
-                    tokio::spawn(async move { take_up(one, service, &options).await });
+                    let tls = tls.clone();
+                    tokio::spawn(async move { take_up(one, service, &options, tls).await });
                 }
             });
             runtime.shutdown_background();
@@ -152,21 +145,29 @@ impl ServingThread {
     }
 }
 
-async fn take_up<S, B>(mut handed: Handed, service: S, options: &ServingOptions)
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+async fn take_up<S: Served>(
+    mut handed: Handed,
+    service: S,
+    options: &ServingOptions,
+    tls: Option<ServerTls>,
+) {
     let Some(stream) = handed.stream.take() else {
         return;
     };
-    match TcpStream::from_std(stream) {
-        Ok(stream) => {
-            connection::serve(stream, service, Arc::clone(&handed.state), options).await;
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            return tracing::warn!(%error, "connection lost on its way to its thread");
         }
-        Err(error) => tracing::warn!(%error, "connection lost on its way to its thread"),
+    };
+    let state = Arc::clone(&handed.state);
+    let Some(tls) = tls else {
+        return connection::serve(stream, service, state, options).await;
+    };
+    match state.unless_cut(tls.accept(stream)).await {
+        Some(Ok(stream)) => connection::serve(stream, service, state, options).await,
+        // Somebody who speaks no TLS, or shows no certificate.
+        Some(Err(error)) => tracing::debug!(%error, "no TLS"),
+        None => {}
     }
 }

@@ -193,7 +193,7 @@ async fn health_is_answered_for_the_server_and_the_service() {
 
 #[tokio::test]
 async fn health_waits_for_every_part() {
-    let options = NodeOptions { config: config(), ephemeral: true };
+    let options = NodeOptions { config: config(), ephemeral: true, linked: false };
     let metrics = MetricsHandle::shared().expect("one recorder");
     let node = Node::start_with(options, metrics, Stop::default(), &["seed"]).await;
     let node = node.expect("it starts");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use seen_api::SeenGrpc;
 use seen_filter::{
     Domain, FeedId, Incarnation, NamespaceId, NamespaceSettings, Shard, UnixMillis, UserId,
 };
@@ -12,8 +13,10 @@ use seen_proto::v1;
 use seen_proto::v1::admin_service_client::AdminServiceClient;
 use seen_proto::v1::admin_service_server::AdminServiceServer;
 use seen_proto::v1::seen_service_client::SeenServiceClient;
-use seen_replica::grpc::{AdminGrpc, SeenGrpc};
-use seen_replica::{Replica, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
+use seen_replica::grpc::AdminGrpc;
+use seen_replica::{
+    Replica, ReplicaCalls, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits,
+};
 use seen_store::memory::MemoryOptions;
 use seen_store::{MemoryStore, StorageClock};
 use tokio::sync::watch;
@@ -28,7 +31,7 @@ const PARTITIONS: u16 = 4;
 const NOW: UnixMillis = UnixMillis::new(1_000_000);
 
 /// A caller without a socket.
-pub type Direct = Caller<SeenGrpc>;
+pub type Direct = Caller<SeenGrpc<ReplicaCalls>>;
 
 /// A running replica.
 pub struct Blocked {
@@ -129,7 +132,8 @@ impl Blocked {
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(work.run(Arc::clone(&replica), stopped));
         until(|| replica.following_all()).await;
-        let api = Caller(SeenServiceClient::new(SeenGrpc::new(Arc::clone(&replica))));
+        let calls = ReplicaCalls::new(Arc::clone(&replica));
+        let api = Caller(SeenServiceClient::new(SeenGrpc::new(calls)));
         let admin = AdminGrpc::new(Arc::clone(&replica), "test", Arc::new(|_| ()));
         let admin = AdminServiceClient::new(AdminServiceServer::new(admin));
         let store = stores.remove(0);

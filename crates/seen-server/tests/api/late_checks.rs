@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
+use seen_api::SeenGrpc;
 use seen_filter::history::{
     Answers, Forgotten, HistorySize, Page, PageRequest, Question, RecentRequest, SeamFuture, Write,
 };
@@ -14,8 +15,9 @@ use seen_filter::{
 };
 use seen_proto::v1;
 use seen_proto::v1::seen_service_client::SeenServiceClient;
-use seen_replica::grpc::SeenGrpc;
-use seen_replica::{Replica, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
+use seen_replica::{
+    Replica, ReplicaCalls, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits,
+};
 use seen_store::MemoryStore;
 use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
@@ -129,7 +131,8 @@ async fn stage() -> (Direct, Arc<Late>, watch::Sender<bool>) {
     tokio::spawn(work.run(Arc::clone(&replica), stopped));
     until(|| replica.following_all()).await;
     sleep(LAG * 2).await;
-    (Caller(SeenServiceClient::new(SeenGrpc::new(replica))), late, stop)
+    let api = SeenServiceClient::new(SeenGrpc::new(ReplicaCalls::new(replica)));
+    (Caller(api), late, stop)
 }
 
 #[tokio::test(start_paused = true)]

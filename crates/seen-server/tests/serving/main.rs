@@ -10,7 +10,7 @@ use std::time::Duration;
 use client::{Client, read};
 use h2::Reason;
 use seen_server::serving::{Drained, Front, ServingError, ServingOptions, ThreadIndex};
-use stage::{Stage, options};
+use stage::{Plain, Stage, options};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -309,7 +309,7 @@ async fn a_tonic_service_is_served() {
 
     let (_reporter, health) = tonic_health::server::health_reporter();
     let routes = tonic::service::Routes::new(health).prepare();
-    let front = Front::start(options(2), move |_| routes.clone()).await.expect("it starts");
+    let front = Front::start(options(2), move |_| Plain(routes.clone())).await.expect("it starts");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let stop = seen_server::shutdown::Stop::default();
@@ -328,7 +328,7 @@ async fn a_tonic_service_is_served() {
 async fn a_service_that_cannot_be_made_stops_the_start() {
     let make = |thread: ThreadIndex| {
         assert_eq!(thread.get(), 0, "the second thread's service cannot be made");
-        tonic::service::Routes::default()
+        Plain(tonic::service::Routes::default())
     };
     let refused = Front::start(options(2), make).await.expect_err("no front");
     assert!(matches!(refused, ServingError::Died { thread } if thread.get() == 1), "{refused}");

@@ -7,17 +7,59 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use seen_api::{Call, CallMeta, Calls, Reply};
 use seen_server::config::ServerConfig;
-use seen_server::serving::{Drained, Front, FrontStatus, ServingOptions, ThreadIndex};
+use seen_server::serving::{
+    Drained, Front, FrontStatus, RequestBody, Served, ServingOptions, ThreadIndex,
+};
 use seen_server::shutdown::Stop;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tower::Service;
 
 /// How long a `/spin` request works.
 const SPIN: Duration = Duration::from_micros(500);
+
+/// A service without the hot calls.
+#[derive(Clone)]
+pub struct Plain<S>(pub S);
+
+/// Answers none of them.
+#[derive(Clone)]
+pub struct NoCalls;
+
+impl Calls for NoCalls {
+    fn call(&self, call: Call, _meta: &CallMeta, _body: Bytes, _reply: Box<dyn Reply>) {
+        panic!("{call:?} is not asked here");
+    }
+}
+
+impl<S, B> Served for Plain<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error: Into<BoxError> + Send>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+{
+    type Calls = NoCalls;
+    type Others = S;
+    type Body = B;
+
+    fn calls(&self) -> &NoCalls {
+        &NoCalls
+    }
+
+    fn others(&self) -> S {
+        self.0.clone()
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A running front.
 pub struct Stage {
@@ -45,9 +87,9 @@ impl Stage {
         let (holding, its_gate) = (Arc::new(holding), Arc::clone(&gate));
         let make = move |thread: ThreadIndex| {
             let (holding, gate) = (Arc::clone(&holding), Arc::clone(&its_gate));
-            tower::service_fn(move |request: Request<Incoming>| {
+            Plain(tower::service_fn(move |request: Request<RequestBody>| {
                 answer(thread, request, Arc::clone(&holding), Arc::clone(&gate))
-            })
+            }))
         };
         let front = Front::start(options, make).await.expect("it starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -71,7 +113,7 @@ impl Stage {
 
 async fn answer(
     thread: ThreadIndex,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     holding: Arc<watch::Sender<usize>>,
     gate: Arc<Semaphore>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {

@@ -37,3 +37,44 @@ fn a_transaction_with_records_under_way_is_given_up() {
     target.abort(&refused, &mut None).expect("given up");
     target.commit(&[there]).expect("the next one");
 }
+
+/// Errors as librdkafka makes them: a call that goes on after its time, and one that its state refuses.
+fn errors() -> (KafkaError, KafkaError) {
+    let mut config = ClientConfig::new();
+    let producer: BaseProducer =
+        config.set("transactional.id", "t").create().expect("a producer without brokers");
+    let refused = producer.begin_transaction().expect_err("it was not made ready");
+    let late = producer.init_transactions(Duration::from_millis(1)).expect_err("nobody answers");
+    (late, refused)
+}
+
+/// What came of calls that are answered so, and how many were made.
+fn resume(answers: &[KafkaResult<()>]) -> (KafkaResult<()>, usize) {
+    let mut calls = 0;
+    let call = || {
+        calls += 1;
+        answers.get(calls - 1).cloned().unwrap_or(Ok(()))
+    };
+    let done = resumed(call, |_| true);
+    (done, calls)
+}
+
+#[test]
+fn a_call_that_goes_on_is_made_again() {
+    let (late, refused) = errors();
+    let flush = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
+    assert_eq!(resume(&[Err(late.clone()), Err(late.clone()), Ok(())]), (Ok(()), 3));
+    // Before the call that it resumes, the client waits for what is to be delivered.
+    assert_eq!(resume(&[Err(late.clone()), Err(flush), Ok(())]), (Ok(()), 3));
+    // The answer to the call before was taken for that of this one.
+    assert_eq!(resume(&[Err(late), Err(refused.clone()), Ok(())]), (Ok(()), 3));
+    assert_eq!(resume(&[Err(refused.clone())]), (Err(refused), 1), "nothing goes on");
+}
+
+#[test]
+fn a_call_that_is_refused_again_and_again_is_given_up() {
+    let (late, refused) = errors();
+    let mut answers = vec![Err(late)];
+    answers.extend(vec![Err(refused.clone()); 10]);
+    assert_eq!(resume(&answers), (Err(refused), 1 + RESUMED_MAX as usize + 1));
+}

@@ -54,7 +54,7 @@ impl Embedded {
         if let Some(data_dir) = data_dir {
             config.storage.data_dir = data_dir;
         }
-        let node = Node::start(NodeOptions { config, ephemeral }).await?;
+        let node = Node::start(NodeOptions { config, ephemeral, linked: false }).await?;
         node.ready().await;
         Ok(Self { node })
     }

@@ -1,29 +1,22 @@
 //! When the caller gives up: the `grpc-timeout` header, or the call's default.
 
-use seen_filter::Tick;
+use http::HeaderMap;
 use seen_proto::limits::TIMEOUT_MS_MAX;
 use seen_proto::status::{ApiError, ErrorKind};
-use tonic::metadata::MetadataMap;
 
 /// The header's name.
 const HEADER: &str = "grpc-timeout";
 /// Most digits of its number, by the gRPC specification.
 const DIGITS_MAX: usize = 8;
 
-/// The tick at which the caller of a request that arrived at `now` gives up. Longer times than
-/// [`TIMEOUT_MS_MAX`] are cut to it.
+/// How long the caller waits, in microseconds, from 1 on. Longer times than [`TIMEOUT_MS_MAX`] are cut to it.
 ///
 /// # Errors
 /// If the header is there and is not of the form that the gRPC specification gives it, or allows no
 /// time at all: nobody waits for the answer (row 36).
-pub(super) fn deadline(
-    metadata: &MetadataMap,
-    now: Tick,
-    default_ms: u32,
-) -> Result<Tick, ApiError> {
-    let default_us = u64::from(default_ms) * 1_000;
-    let us = match metadata.get(HEADER) {
-        None => default_us,
+pub fn timeout_us(headers: &HeaderMap, default_ms: u32) -> Result<u64, ApiError> {
+    let us = match headers.get(HEADER) {
+        None => u64::from(default_ms) * 1_000,
         Some(value) => value.to_str().ok().and_then(parse_us).ok_or_else(|| {
             let what = "not 1 to 8 digits and a unit of H, M, S, m, u or n; for example 90m";
             ApiError::invalid(HEADER, what)
@@ -33,7 +26,7 @@ pub(super) fn deadline(
         let what = "the deadline had passed before the call was begun; nothing was done";
         return Err(ApiError::new(ErrorKind::DeadlineExceeded, what));
     }
-    Ok(now.plus_us(us.min(u64::from(TIMEOUT_MS_MAX) * 1_000)))
+    Ok(us.min(u64::from(TIMEOUT_MS_MAX) * 1_000))
 }
 
 fn parse_us(text: &str) -> Option<u64> {
@@ -61,22 +54,21 @@ mod tests {
 
     #[test]
     fn the_header_is_read_as_the_specification_says() {
-        let now = Tick::new(5);
-        let at = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert(HEADER, text.parse().unwrap());
-            deadline(&metadata, now, 90).map(|tick| tick.since_us(now)).ok()
+        let of = |text: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HEADER, http::HeaderValue::from_bytes(text).unwrap());
+            timeout_us(&headers, 90).ok()
         };
-        assert_eq!(at("90m"), Some(90_000));
-        assert_eq!(at("1S"), Some(1_000_000));
-        assert_eq!(at("99999999H"), Some(60_000_000));
-        assert_eq!(at("1500n"), Some(1));
+        assert_eq!(of(b"90m"), Some(90_000));
+        assert_eq!(of(b"1S"), Some(1_000_000));
+        assert_eq!(of(b"99999999H"), Some(60_000_000));
+        assert_eq!(of(b"1500n"), Some(1));
         for past in ["0m", "999n", "00000000H"] {
-            assert_eq!(at(past), None, "{past:?}");
+            assert_eq!(of(past.as_bytes()), None, "{past:?}");
         }
         for bad in ["", "m", "90", "90x", "-1m", "123456789m", "9 m", "9é"] {
-            assert_eq!(at(bad), None, "{bad:?}");
+            assert_eq!(of(bad.as_bytes()), None, "{bad:?}");
         }
-        assert_eq!(deadline(&MetadataMap::new(), now, 90), Ok(Tick::new(90_005)));
+        assert_eq!(timeout_us(&HeaderMap::new(), 90), Ok(90_000));
     }
 }

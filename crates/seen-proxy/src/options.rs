@@ -1,0 +1,76 @@
+//! What a proxy is told at its start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seen_filter::Tick;
+use tokio::time::Instant;
+
+use crate::health::Silence;
+use crate::limit::Rates;
+
+/// Counts microseconds from one moment on. The threads of a process share one, since they share what is counted by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// One that begins now.
+    pub fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    /// The time since it began.
+    pub fn now(&self) -> Tick {
+        Tick::new(self.started.elapsed().as_micros() as u64)
+    }
+}
+
+/// How a proxy spreads, repeats and refuses requests.
+#[derive(Clone, Debug)]
+pub struct ProxyOptions {
+    /// This life of this thread's proxy: drawn at random, and never used before, by another thread neither. Claims of moved
+    /// users are numbered under it.
+    pub incarnation: u64,
+    /// A Filter is asked at a second replica once it takes longer than 95 of 100, but not before this.
+    pub hedge_after_min: Duration,
+    /// It is asked there after this long at the latest.
+    pub hedge_after_max: Duration,
+    /// Requests that may be sent a second time, for whatever reason, as a share of all.
+    pub extra_share: f64,
+    /// A replica without a sign of life for this long is suspected.
+    pub suspect_after: Duration,
+    /// After this long without one it is sent nothing more.
+    pub eject_after: Duration,
+    /// A user who was moved to another replica and brings no token is asked about in storage for at most this long.
+    pub moved_for: Duration,
+    /// Requests in flight; the adaptive limit stays below.
+    pub in_flight_max: usize,
+    /// The most requests a second of a tag; shared by all threads.
+    pub rates: Arc<Rates>,
+}
+
+impl ProxyOptions {
+    /// The usual ones.
+    pub fn new(incarnation: u64) -> Self {
+        Self {
+            incarnation,
+            hedge_after_min: Duration::from_millis(2),
+            hedge_after_max: Duration::from_millis(30),
+            extra_share: 0.1,
+            suspect_after: Duration::from_millis(50),
+            eject_after: Duration::from_millis(300),
+            moved_for: Duration::from_secs(6),
+            in_flight_max: 65_536,
+            rates: Arc::default(),
+        }
+    }
+
+    pub(crate) const fn silence(&self) -> Silence {
+        Silence {
+            suspect_us: self.suspect_after.as_micros() as u64,
+            eject_us: self.eject_after.as_micros() as u64,
+        }
+    }
+}

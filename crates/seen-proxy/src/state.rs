@@ -1,0 +1,363 @@
+//! What a proxy holds, and the steps that change it. Whatever might call back is returned as an effect, to be done once
+//! nothing is locked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use seen_api::{Call, TraceContext};
+use seen_cluster::link::message::TRACE_BYTES;
+use seen_cluster::link::{Answer, LinkChange, NotSent};
+use seen_filter::Tick;
+use seen_proto::status::{ApiError, ErrorKind};
+use seen_proto::wire::is_degraded_filter_response;
+use smallvec::SmallVec;
+
+use crate::answer;
+use crate::attempt::{End, Verdict, is_free, judge};
+use crate::flight::{Effect, Effects, Flight, Sink, answer_by};
+use crate::limit::Class;
+use crate::metrics::Own;
+use crate::net::{Net, Place};
+use crate::options::ProxyOptions;
+use crate::replica::{Lane, ReplicaId};
+use crate::slab::Slab;
+use crate::wheel::Wheel;
+
+/// What is asked, and of whom.
+pub(crate) struct Ask {
+    pub call: Call,
+    pub body: Bytes,
+    pub timeout_us: u64,
+    pub trace: Option<[u8; TRACE_BYTES]>,
+    pub has_token: bool,
+    /// Of many users: whether some of them were moved.
+    pub group_moved: Option<bool>,
+    pub place: Place,
+    pub tag: Arc<str>,
+    pub class: Class,
+    /// What it takes of the limit. It was let in already.
+    pub cost: u64,
+}
+
+/// What a proxy holds.
+pub(crate) struct State {
+    pub net: Net,
+    flights: Slab<Flight>,
+    wheel: Wheel,
+    due: Vec<u64>,
+}
+
+impl State {
+    pub fn new(options: ProxyOptions, now: Tick) -> Self {
+        let flights = Slab::new(options.in_flight_max);
+        Self { net: Net::new(options, now), flights, wheel: Wheel::new(now), due: Vec::new() }
+    }
+
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Lets work in, or says why not.
+    pub fn admit(
+        &mut self,
+        now: Tick,
+        class: Class,
+        tag: &str,
+        requests: u64,
+        cost: u64,
+    ) -> Result<(), ApiError> {
+        if self.net.options.rates.is_bounded()
+            && let Err(after_us) = self.net.options.rates.take(tag, requests, now)
+        {
+            self.net.metrics.shed(class, true);
+            let what = format!("more requests of the tag {tag:?} than proxy.rates allows");
+            let after = Duration::from_micros(after_us.max(1_000));
+            return Err(ApiError::new(ErrorKind::Overloaded, what).retry_after(after));
+        }
+        if !self.flights.has_room(1) || !self.net.limit.enter(class, cost) {
+            self.net.metrics.shed(class, false);
+            let what = "this proxy has as much under way as it can bear; try again";
+            return Err(ApiError::new(ErrorKind::Overloaded, what));
+        }
+        Ok(())
+    }
+
+    /// Begins to answer what was let in.
+    pub fn begin(&mut self, now: Tick, ask: Ask, sink: Sink, out: &mut Effects) {
+        self.net.metrics.request(ask.call);
+        self.net.budget.asked(now);
+        let flight = Flight {
+            sink,
+            call: ask.call,
+            body: ask.body,
+            trace: ask.trace,
+            has_token: ask.has_token,
+            group_moved: ask.group_moved,
+            place: ask.place,
+            tag: ask.tag,
+            class: ask.class,
+            cost: ask.cost,
+            began: now,
+            answer_by: answer_by(now, ask.timeout_us),
+            hedge_at: None,
+            emergency_at: None,
+            attempts: SmallVec::new(),
+            error: None,
+            outcome_unknown: false,
+        };
+        let key = match self.flights.insert(flight) {
+            Ok(key) => key,
+            Err(flight) => {
+                self.net.limit.leave(flight.cost);
+                self.net.metrics.shed(flight.class, false);
+                let error = ApiError::new(ErrorKind::Overloaded, "too much is under way here");
+                out.push(Effect::Finish(flight.sink, Err(error)));
+                return;
+            }
+        };
+        let Some(flight) = self.flights.get_mut(key) else { return };
+        match self.net.first(now, key, flight, out) {
+            Ok(()) => self.wheel.put(flight.due(), key),
+            Err(why) => self.give_up(now, key, why, out),
+        }
+    }
+
+    /// A link did not take a request.
+    pub fn not_sent(
+        &mut self,
+        now: Tick,
+        replica: ReplicaId,
+        key: u64,
+        why: NotSent,
+        out: &mut Effects,
+    ) {
+        self.net.metrics.not_sent(why);
+        let Some(flight) = self.flights.get_mut(key) else { return };
+        let call = flight.call;
+        let Some(attempt) = flight.waiting_at(replica) else { return };
+        attempt.waits = false;
+        self.net.settle(now, call, *attempt, End::Refused);
+        match why {
+            NotSent::TooLarge => {
+                let error = ApiError::new(ErrorKind::TooLarge, "the message is too large");
+                return self.finish(now, key, Err(error), out);
+            }
+            NotSent::NoCredit | NotSent::Full => {
+                let what = "the user's replica has as much to do as it takes; try again";
+                flight.error = Some(ApiError::new(ErrorKind::Overloaded, what));
+            }
+            NotSent::Closed | NotSent::Draining => {}
+        }
+        self.retry(now, key, is_free(why), out);
+    }
+
+    /// A replica answered.
+    pub fn answered(
+        &mut self,
+        now: Tick,
+        replica: ReplicaId,
+        key: u64,
+        answer: Answer,
+        out: &mut Effects,
+    ) {
+        let attempt = self.flights.get_mut(key).and_then(|flight| flight.waiting_at(replica));
+        let Some(attempt) = attempt else {
+            self.net.metrics.late_answers.increment(1);
+            return;
+        };
+        attempt.waits = false;
+        let attempt = *attempt;
+        let Some(flight) = self.flights.get_mut(key) else { return };
+        let call = flight.call;
+        let error = match answer {
+            Answer::Message(bytes) => {
+                let is_good = call != Call::Filter || !is_degraded_filter_response(&bytes);
+                // The map may be another one than when it was begun.
+                let (place, began) = (self.net.current(flight.place, &flight.tag), flight.began);
+                self.net.settle(now, call, attempt, End::Answered { is_good });
+                if let Some(place) = place {
+                    self.took_note(now, replica, call, place, began, is_good);
+                }
+                return self.finish(now, key, Ok(bytes), out);
+            }
+            Answer::Error(error) => error,
+        };
+        let (verdict, end) = judge(error.kind, call.writes());
+        self.net.settle(now, call, attempt, end);
+        if error.kind == ErrorKind::Overloaded {
+            self.net.limit.was_late();
+        }
+        let out_of_time = call == Call::Filter && error.kind == ErrorKind::DeadlineExceeded;
+        match verdict {
+            _ if out_of_time => self.give_up(now, key, Own::Deadline, out),
+            Verdict::Final => self.finish(now, key, Err(error), out),
+            Verdict::Elsewhere => {
+                flight.error = Some(error);
+                self.retry(now, key, false, out);
+            }
+        }
+    }
+
+    /// What a good answer says about the slot and about the user.
+    fn took_note(
+        &mut self,
+        now: Tick,
+        replica: ReplicaId,
+        call: Call,
+        place: Place,
+        began: Tick,
+        is_good: bool,
+    ) {
+        if is_good && call == Call::Filter {
+            let us = now.since_us(began);
+            self.net.limit.answered(us);
+            if let Some(slot) = self.net.slot_mut(place) {
+                slot.latency.record(us);
+            }
+        }
+        if !call.writes() {
+            return;
+        }
+        self.net.wrote.insert(place.user_hash, now);
+        let home = self.net.home(place);
+        if home != Some(replica) {
+            self.net.strayed.insert(place.user_hash, now);
+            if home.and_then(|id| self.net.replica(id)).is_some_and(|home| home.serves) {
+                // Its home is asked already, and may not know of this.
+                let moved = self.net.claims.draw();
+                if let Some(slot) = self.net.slot_mut(place) {
+                    slot.moved = moved;
+                }
+            }
+        }
+    }
+
+    /// Nobody is waited for at this replica any more: asks the next one, unless others are waited for.
+    fn retry(&mut self, now: Tick, key: u64, free: bool, out: &mut Effects) {
+        let Some(flight) = self.flights.get_mut(key) else { return };
+        if flight.waits() {
+            return;
+        }
+        if flight.outcome_unknown {
+            return self.give_up(now, key, Own::Unreachable, out);
+        }
+        if let Err(why) = self.net.again(now, key, flight, free, out) {
+            self.give_up(now, key, why, out);
+        }
+    }
+
+    /// The way to a replica changed.
+    pub fn changed(
+        &mut self,
+        now: Tick,
+        replica: ReplicaId,
+        lane: Lane,
+        change: LinkChange,
+        out: &mut Effects,
+    ) {
+        let under_way = |net: &Net| {
+            net.replica(replica).is_some_and(|known| known.in_flight.get(lane as usize) > Some(&0))
+        };
+        if !self.net.changed(now, replica, lane, change) || !under_way(&self.net) {
+            return;
+        }
+        let waits = |flight: &Flight| {
+            let mut attempts = flight.attempts.iter();
+            flight.lane() == lane && attempts.any(|a| a.waits && a.replica == replica)
+        };
+        let all = self.flights.iter();
+        let lost: Vec<u64> = all.filter(|(_, flight)| waits(flight)).map(|(key, _)| key).collect();
+        for key in lost {
+            let Some(flight) = self.flights.get_mut(key) else { continue };
+            let Some(attempt) = flight.waiting_at(replica) else { continue };
+            attempt.waits = false;
+            let (attempt, call) = (*attempt, flight.call);
+            flight.outcome_unknown |= call.writes();
+            self.net.settle(now, call, attempt, End::Lost);
+            self.retry(now, key, false, out);
+        }
+    }
+
+    /// Looks at what is due.
+    pub fn sweep(&mut self, now: Tick, out: &mut Effects) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.take(now, &mut due);
+        for key in due.drain(..) {
+            let Some(flight) = self.flights.get_mut(key) else { continue };
+            if flight.sink.is_abandoned() {
+                self.drop_flight(now, key);
+            } else if now >= flight.answer_by {
+                self.give_up(now, key, Own::Deadline, out);
+            } else {
+                if now >= flight.due() {
+                    self.net.hedge(now, key, flight, out);
+                }
+                self.wheel.put(flight.due(), key);
+            }
+        }
+        self.due = due;
+    }
+
+    /// Time passes; `late_us` is for how long this process stood still.
+    pub fn tick(&mut self, now: Tick, late_us: u64) {
+        self.net.tick(now, late_us);
+        let (in_flight, limit) = (self.flights.len(), self.net.limit.limit());
+        self.net.metrics.load(in_flight, limit);
+    }
+
+    /// No replica answers this one.
+    fn give_up(&mut self, now: Tick, key: u64, why: Own, out: &mut Effects) {
+        let Some(flight) = self.flights.get_mut(key) else { return };
+        let answer = answer::own(flight, why);
+        if why == Own::Deadline && flight.call == Call::Filter {
+            self.net.limit.was_late();
+        }
+        if answer.is_ok() {
+            self.net.metrics.own(why);
+        }
+        let call = flight.call;
+        let waiting = flight.attempts.iter_mut().filter(|attempt| attempt.waits);
+        let silent: SmallVec<[_; 3]> = waiting
+            .map(|attempt| {
+                attempt.waits = false;
+                *attempt
+            })
+            .collect();
+        for attempt in silent {
+            self.net.settle(now, call, attempt, End::Silent);
+        }
+        self.finish(now, key, answer, out);
+    }
+
+    fn finish(&mut self, now: Tick, key: u64, answer: Result<Bytes, ApiError>, out: &mut Effects) {
+        if let Some(flight) = self.drop_flight(now, key) {
+            if let (Err(error), Sink::Caller(_)) = (&answer, &flight.sink) {
+                self.net.metrics.error(error.kind);
+            }
+            out.push(Effect::Finish(flight.sink, answer));
+        }
+    }
+
+    /// Takes a request out. Whoever still has it works for nobody.
+    fn drop_flight(&mut self, now: Tick, key: u64) -> Option<Flight> {
+        let flight = self.flights.remove(key)?;
+        self.net.limit.leave(flight.cost);
+        for attempt in flight.attempts.iter().filter(|attempt| attempt.waits) {
+            self.net.settle(now, flight.call, *attempt, End::Overtaken);
+        }
+        Some(flight)
+    }
+}
+
+/// The caller's trace as it travels.
+pub(crate) fn trace_bytes(trace: TraceContext) -> [u8; TRACE_BYTES] {
+    let mut bytes = [0; TRACE_BYTES];
+    let (ids, flags) = bytes.split_at_mut(TRACE_BYTES - 1);
+    ids.iter_mut()
+        .zip(trace.trace_id.iter().chain(&trace.span_id))
+        .for_each(|(to, from)| *to = *from);
+    flags.fill(trace.flags);
+    bytes
+}

@@ -1,0 +1,258 @@
+//! A replica at its end of the link: the hot calls are answered where they lie, into what the connection writes next; all others
+//! by tasks. Right for any user, whatever map the proxy had (coherence rows 34 and 35).
+
+mod peers;
+mod pulse;
+pub mod readiness;
+mod standing;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use seen_api::{Call, CallMeta, Calls, Reply, TraceContext};
+use seen_cluster::link::message::TRACE_BYTES;
+use seen_cluster::link::transfer::TransferSink;
+use seen_cluster::link::{
+    Cut, Flags, HelloExpectation, Incoming, LinkService, Replier, check_hello,
+};
+use seen_cluster::map::key_check;
+use seen_filter::{HASH_VERSION, Incarnation};
+use seen_proto::status::{ApiError, ErrorKind};
+use seen_proto::v1::{self, LinkLane};
+use seen_proto::wire::{FilterCall, MarkCall};
+use tokio::sync::watch;
+
+use crate::calls::ReplicaCalls;
+use crate::replica::Replica;
+use crate::service::Handled;
+use crate::service::filter::{Moved, ReadMode};
+use crate::warm::{Ask, Donor, DonorLimits, push};
+
+pub use peers::{LinkDonors, LinkPeer};
+pub use standing::Standing;
+
+/// The lanes that a replica serves.
+const LANES: [LinkLane; 3] = [LinkLane::Filters, LinkLane::Push, LinkLane::Transfer];
+/// Longest reply that is kept as room for the next one.
+const REPLY_BYTES_KEPT_MAX: usize = 65_536;
+
+thread_local! {
+    /// Where replies are put together, so that none allocates.
+    static REPLY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a replica is in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterRole {
+    /// Its pool's tag.
+    pub pool: String,
+    /// Its slot within the pool.
+    pub slot: u32,
+    /// The program's version, for people.
+    pub program: String,
+    /// Bytes of requests that one connection may have under way.
+    pub credit_bytes: u64,
+    /// How much work it does for those that take its users.
+    pub donor: DonorLimits,
+}
+
+/// The link's service of one replica. Share it among all connections.
+pub struct ReplicaLink {
+    replica: Arc<Replica>,
+    calls: ReplicaCalls,
+    standing: Arc<Standing>,
+    donor: Donor,
+    identity: v1::ReplicaIdentity,
+    credit_bytes: u64,
+}
+
+impl ReplicaLink {
+    /// The service of the replica that fares so.
+    pub fn new(standing: Arc<Standing>, role: ClusterRole) -> Self {
+        let replica = Arc::clone(standing.replica());
+        let identity = v1::ReplicaIdentity {
+            incarnation: replica.incarnation.get(),
+            program: role.program,
+            cluster: replica.cluster,
+            pool: role.pool,
+            slot: role.slot,
+            hash_version: u32::from(HASH_VERSION),
+            settings: replica.settings_digest(),
+            slot_key_check: key_check(&replica.key.slot_key()),
+        };
+        Self {
+            calls: ReplicaCalls::new(Arc::clone(&replica)),
+            donor: Donor::new(Arc::clone(&replica), role.donor),
+            standing,
+            identity,
+            credit_bytes: role.credit_bytes,
+            replica,
+        }
+    }
+
+    /// Who this replica is.
+    pub fn identity(&self) -> &v1::ReplicaIdentity {
+        &self.identity
+    }
+
+    /// Answers a hot call: into the connection's buffer where memory suffices.
+    fn hot(
+        &self,
+        reply: Replier,
+        handle: impl FnOnce(&Arc<Replica>, &mut Vec<u8>) -> Result<Handled, ApiError>,
+    ) {
+        let pending = REPLY.with_borrow_mut(|out| {
+            out.clear();
+            let handled = handle(&self.replica, out);
+            let pending = match handled {
+                Ok(Handled::Written) => {
+                    reply.message(out);
+                    None
+                }
+                Ok(Handled::Pending(pending)) => Some((pending, reply)),
+                Err(error) => {
+                    self.refuse(reply, error);
+                    None
+                }
+            };
+            out.shrink_to(REPLY_BYTES_KEPT_MAX);
+            pending
+        });
+        let Some((pending, reply)) = pending else { return };
+        let running = self.replica.running();
+        let calls = self.calls.clone();
+        tokio::spawn(async move {
+            let _running = running;
+            match pending.await {
+                Ok(body) => reply.message(&body),
+                Err(error) => {
+                    calls.refused(&error);
+                    reply.error(error);
+                }
+            }
+        });
+    }
+
+    fn refuse(&self, reply: Replier, error: ApiError) {
+        self.calls.refused(&error);
+        reply.error(error);
+    }
+
+    fn count_epoch(&self, theirs: u32) {
+        let own = self.standing.map_epoch();
+        if theirs == own || theirs == 0 || own == 0 {
+            return;
+        }
+        let metrics = &self.replica.metrics;
+        if theirs < own { &metrics.older_maps } else { &metrics.newer_maps }.increment(1);
+    }
+}
+
+impl LinkService for ReplicaLink {
+    fn welcome(&self, hello: &v1::LinkHello) -> Result<v1::LinkWelcome, v1::LinkRefusal> {
+        let expected = HelloExpectation { identity: &self.identity, lanes: &LANES };
+        let version = check_hello(hello, &expected)?;
+        let (credit_bytes, identity) = (self.credit_bytes, Some(self.identity.clone()));
+        Ok(v1::LinkWelcome { version, credit_bytes, identity, state: Some(self.state()) })
+    }
+
+    fn state(&self) -> v1::ReplicaState {
+        self.standing.state()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.standing.changes()
+    }
+
+    fn handle(&self, request: Incoming<'_>, reply: Replier) {
+        self.count_epoch(request.epoch);
+        let Some(call) = Call::from_number(request.call) else {
+            let what = format!("no call has the number {}; upgrade this replica", request.call);
+            return self.refuse(reply, ApiError::new(ErrorKind::InvalidArgument, what));
+        };
+        let deadline = self.replica.ticker.tick(request.deadline);
+        if call.writes() && self.standing.pulse.is_suspect(self.replica.ticker.tick(request.now)) {
+            // Rows 36 and 38: its sender may have written it elsewhere long ago.
+            self.replica.metrics.late_writes.increment(1);
+            let what = "the process stood still; nothing was written, and another replica may";
+            return self.refuse(reply, ApiError::new(ErrorKind::Unavailable, what));
+        }
+        match call {
+            Call::Filter => self.hot(reply, |replica, out| {
+                let call = FilterCall::parse(request.body())?;
+                replica.filter_in(mode(&request), &call, deadline, out)
+            }),
+            Call::Mark => self.hot(reply, |replica, out| {
+                replica.mark(&MarkCall::parse(request.body())?, deadline, out)
+            }),
+            _ => {
+                let trace = request.trace.as_ref().map(trace_of);
+                let timeout_us = request.timeout_us();
+                let meta = CallMeta { timeout_us, tag: Bytes::new(), trace };
+                self.calls.call(call, &meta, request.body_bytes(), Box::new(LinkReply(reply)));
+            }
+        }
+    }
+
+    fn transfer<'a>(
+        &'a self,
+        ask: Bytes,
+        out: &'a mut TransferSink<'_>,
+    ) -> BoxFuture<'a, Result<(), Cut>> {
+        Box::pin(async move {
+            let mut sink = peers::ServerSink { out, cut: None };
+            let result = if push::is_push(&ask) {
+                push::take(&self.replica, &ask, &mut sink).await
+            } else {
+                match Ask::decode(&ask) {
+                    Ok(ask) => self.donor.give(&ask, &mut sink).await,
+                    Err(failure) => push::decline(&mut sink, failure).await,
+                }
+            };
+            if let Err(failure) = result {
+                // The other end was told, or is gone.
+                tracing::info!(error = %failure, "a stream of entries was not given or taken");
+            }
+            sink.cut.map_or(Ok(()), Err)
+        })
+    }
+}
+
+fn mode(request: &Incoming<'_>) -> ReadMode {
+    let moved = request.moved.map(|moved| Moved {
+        incarnation: Incarnation::new(moved.incarnation),
+        seq: moved.sequence,
+    });
+    ReadMode { emergency: request.flags.contains(Flags::EMERGENCY), moved }
+}
+
+fn trace_of(bytes: &[u8; TRACE_BYTES]) -> TraceContext {
+    let mut trace = TraceContext { trace_id: [0; 16], span_id: [0; 8], flags: bytes[24] };
+    trace.trace_id.copy_from_slice(&bytes[..16]);
+    trace.span_id.copy_from_slice(&bytes[16..24]);
+    trace
+}
+
+/// The reply of a call that a task answers.
+struct LinkReply(Replier);
+
+impl Reply for LinkReply {
+    fn send(self: Box<Self>, answer: Result<Bytes, ApiError>) {
+        match answer {
+            Ok(body) => self.0.message(&body),
+            Err(error) => self.0.error(error),
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.0.is_abandoned()
+    }
+
+    fn poll_abandoned(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        // Whoever waits for storage ends by its deadline anyway.
+        if self.0.is_abandoned() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

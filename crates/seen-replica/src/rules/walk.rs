@@ -1,0 +1,137 @@
+//! Walking over the cached users of some virtual slots, hottest first, while everything else goes on: for
+//! whoever hands them to another replica. A stripe's lock is held for one look at a time.
+
+use std::sync::atomic::Ordering;
+
+use seen_filter::{Tick, UserId, VirtualSlot};
+
+use super::slots::SlotSet;
+use super::table::{HEAT_MAX, Trust, WALKS_MAX};
+use super::{Rules, STRIPES};
+
+/// Stripes of one step that finds nobody.
+const STRIPES_MAX: usize = 64;
+
+/// A walk under way. An entry is met once, at the heat that it has by then; one that is built anew meanwhile is
+/// met again.
+#[derive(Debug)]
+pub struct Walk {
+    /// Which of the bits in the entries is this walk's.
+    number: u8,
+    slots: SlotSet,
+    /// Entries of at least this heat are met now.
+    heat: u8,
+    /// The next stripe.
+    stripe: usize,
+    /// Users of each heat when it began.
+    found: [u64; HEAT_MAX as usize + 1],
+}
+
+impl Walk {
+    /// Users that there were when it began.
+    pub fn users(&self) -> u64 {
+        self.found.iter().sum()
+    }
+
+    /// Those of them that were asked for since the eviction hand last came by.
+    pub fn hot_users(&self) -> u64 {
+        self.found[1..].iter().sum()
+    }
+}
+
+impl Rules {
+    /// Begins a walk over these slots. `None` while too many are under way.
+    pub fn begin_walk(&self, slots: SlotSet) -> Option<Walk> {
+        let mut taken = self.walks.load(Ordering::Acquire);
+        let number = loop {
+            let number = (0..WALKS_MAX).find(|number| taken >> number & 1 == 0)?;
+            let next = taken | 1 << number;
+            match self.walks.compare_exchange(taken, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break number,
+                Err(now) => taken = now,
+            }
+        };
+        let found = [0; HEAT_MAX as usize + 1];
+        let mut walk = Walk { number, slots, heat: HEAT_MAX, stripe: 0, found };
+        for at in self.stripes_of(&slots) {
+            for slot in self.stripes[at].lock().iter_mut() {
+                if self.is_met(&slots, slot.user) {
+                    slot.set_walked(number, false);
+                    walk.found[usize::from(slot.heat())] += 1;
+                }
+            }
+        }
+        Some(walk)
+    }
+
+    /// Adds some users that the walk had not met, with their heat. False once it has met all.
+    pub fn walk_on(&self, walk: &mut Walk, users: &mut Vec<(UserId, u8)>) -> bool {
+        let enough = users.len() + 1;
+        for _ in 0..STRIPES_MAX {
+            if walk.stripe == self.stripes.len() {
+                if walk.heat == 0 {
+                    return false;
+                }
+                (walk.heat, walk.stripe) = (walk.heat - 1, 0);
+            }
+            let at = walk.stripe;
+            walk.stripe += 1;
+            if !self.has_slot(&walk.slots, at) {
+                continue;
+            }
+            for slot in self.stripes[at].lock().iter_mut() {
+                let wanted = slot.heat() >= walk.heat && !slot.is_walked(walk.number);
+                if wanted && self.is_met(&walk.slots, slot.user) {
+                    slot.set_walked(walk.number, true);
+                    users.push((slot.user, slot.heat()));
+                }
+            }
+            if users.len() >= enough {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Ends a walk, so that another one may use its number.
+    pub fn end_walk(&self, walk: &Walk) {
+        self.walks.fetch_and(!(1 << walk.number), Ordering::AcqRel);
+    }
+
+    /// True if the user has an entry that is believed.
+    pub fn holds(&self, user: UserId) -> bool {
+        let Some(lane) = self.lane(user) else { return false };
+        let stripe = self.stripe(user);
+        let slot = stripe.find(&self.key, user);
+        slot.is_some_and(|slot| slot.trust == Trust::Clean && slot.epoch == lane.epoch())
+    }
+
+    /// Has an entry count as asked for as often as its donor says, so that the eviction hand spares it and
+    /// the next replica gets it early.
+    pub fn warm(&self, user: UserId, heat: u8) {
+        if let Some(slot) = self.stripe(user).find_mut(&self.key, user) {
+            slot.warm(heat);
+        }
+    }
+
+    /// How long ago the feed proved itself fresh, of the partition that waits longest, in microseconds; `None` until
+    /// every partition has said where it begins.
+    pub fn feed_lag_us(&self, now: Tick) -> Option<u64> {
+        let lag =
+            |lane: &super::lane::Lane| lane.following().then(|| now.since_us(lane.fresh_at()));
+        self.lanes.values().map(lag).try_fold(0, |longest, lag| Some(longest.max(lag?)))
+    }
+
+    fn stripes_of(&self, slots: &SlotSet) -> impl Iterator<Item = usize> {
+        (0..self.stripes.len()).filter(|at| self.has_slot(slots, *at))
+    }
+
+    /// True if users of these slots may lie in this stripe.
+    fn has_slot(&self, slots: &SlotSet, stripe: usize) -> bool {
+        self.stripes.len() != STRIPES || slots.contains(VirtualSlot::new(stripe as u16))
+    }
+
+    fn is_met(&self, slots: &SlotSet, user: UserId) -> bool {
+        self.stripes.len() == STRIPES || slots.contains(self.key.virtual_slot(user))
+    }
+}

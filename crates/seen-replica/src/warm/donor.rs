@@ -1,0 +1,262 @@
+//! The giving side: one stream a receiver, hottest users first, each entry under rule R3 (position first, bits second, clean
+//! ones only), within a bounded share of the CPU.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use seen_filter::{Incarnation, NamespaceId, Tick, UserId};
+use tokio::task::yield_now;
+use tokio::time::sleep_until;
+
+use super::error::TransferFailure;
+use super::frame::{FrameKind, FrameSink};
+use super::lines;
+use super::turns::{DonorLimits, Turn, Turns};
+use super::wire::{Ask, End, EndKind, Header};
+use super::writer::{EntryWriter, header_frame};
+use crate::replica::Replica;
+use crate::rules::{Input, Outcome, Walk};
+
+/// Users between two looks at the clock.
+const USERS_PER_LOOK: usize = 32;
+
+/// Gives a replica's entries to others.
+pub struct Donor {
+    replica: Arc<Replica>,
+    limits: DonorLimits,
+    turns: tokio::sync::Mutex<Turns>,
+    receivers: Mutex<BTreeSet<Incarnation>>,
+}
+
+impl Donor {
+    /// A donor of this replica's entries. One is enough for all streams, which share its limits.
+    pub fn new(replica: Arc<Replica>, limits: DonorLimits) -> Self {
+        let turns = tokio::sync::Mutex::new(Turns::new(limits));
+        Self { replica, limits, turns, receivers: Mutex::default() }
+    }
+
+    /// The replica whose entries these are.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Gives what is asked for, to the end. Dropping the future stops it.
+    ///
+    /// # Errors
+    /// [`TransferFailure`], if the frames cannot be sent, or nothing can be given: the receiver is told as well.
+    pub async fn give<S: FrameSink>(
+        &self,
+        ask: &Ask,
+        sink: &mut S,
+    ) -> Result<End, TransferFailure> {
+        if let Err(failure) = super::same_dialect(&self.replica, ask.dialect) {
+            decline(sink, EndKind::Incompatible).await?;
+            return Err(failure);
+        }
+        let namespaces = self.shared(ask);
+        if namespaces.is_empty() {
+            decline(sink, EndKind::Incompatible).await?;
+            return Err(TransferFailure::Namespaces);
+        }
+        let Some(_seat) = self.take_seat(ask.receiver) else {
+            decline(sink, EndKind::Busy).await?;
+            return Err(TransferFailure::Declined(EndKind::Busy));
+        };
+        let Some(mut stream) = Stream::begin(&self.replica, ask, &namespaces) else {
+            decline(sink, EndKind::Busy).await?;
+            return Err(TransferFailure::Declined(EndKind::Busy));
+        };
+        let header = stream.header(&namespaces);
+        sink.send(FrameKind::Entry, header_frame(&header)).await?;
+        loop {
+            let more = self.work(&mut stream).await;
+            while let Some(frame) = stream.writer.pop() {
+                self.replica.metrics.given_bytes.increment(frame.len() as u64);
+                sink.send(FrameKind::Entry, frame).await?;
+            }
+            if !more {
+                break;
+            }
+            yield_now().await;
+        }
+        let end = stream.writer.end(EndKind::Complete, stream.left_out);
+        self.replica.metrics.given_users.increment(end.users);
+        sink.send(FrameKind::End, Bytes::from(end.encode())).await?;
+        Ok(end)
+    }
+
+    /// One stretch of work, when it is this stream's turn. False at the end.
+    async fn work(&self, stream: &mut Stream) -> bool {
+        let ticker = self.replica.ticker;
+        let mut turns = self.turns.lock().await;
+        let us = loop {
+            match turns.next(ticker.now()) {
+                Turn::Work(us) => break us,
+                Turn::Rest(until) => sleep_until(ticker.instant(until)).await,
+            }
+        };
+        let began = ticker.now();
+        let more = stream.fill(began.plus_us(us));
+        turns.worked(ticker.now().since_us(began));
+        more
+    }
+
+    /// The namespaces that both ends hold in the same way, under the same number.
+    fn shared(&self, ask: &Ask) -> Vec<usize> {
+        let own = lines(&self.replica);
+        let both = own.iter().filter(|line| ask.namespaces.contains(line));
+        both.map(|line| usize::from(line.number.get())).collect()
+    }
+
+    fn take_seat(&self, receiver: Incarnation) -> Option<Seat<'_>> {
+        let mut receivers = self.receivers.lock();
+        let free = receivers.len() < self.limits.streams_max && receivers.insert(receiver);
+        // Not made where it is not free: it would give the other stream's seat back.
+        free.then(|| Seat { receivers: &self.receivers, receiver })
+    }
+}
+
+async fn decline<S: FrameSink>(sink: &mut S, kind: EndKind) -> Result<(), TransferFailure> {
+    Ok(sink.send(FrameKind::End, Bytes::from(End::empty(kind).encode())).await?)
+}
+
+/// A receiver's only stream.
+struct Seat<'a> {
+    receivers: &'a Mutex<BTreeSet<Incarnation>>,
+    receiver: Incarnation,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.receivers.lock().remove(&self.receiver);
+    }
+}
+
+/// One stream under way.
+struct Stream {
+    replica: Arc<Replica>,
+    /// The walks, by namespace. None where the users are named.
+    walks: VecDeque<(usize, Walk)>,
+    /// Users met and not given yet, hottest first.
+    met: VecDeque<(usize, UserId, u8)>,
+    found: Vec<(UserId, u8)>,
+    users: u64,
+    hot_users: u64,
+    bytes: u64,
+    /// Users that may still be met.
+    left: u64,
+    writer: EntryWriter,
+    left_out: u64,
+}
+
+impl Stream {
+    /// `None` while too many walks are under way.
+    fn begin(replica: &Arc<Replica>, ask: &Ask, namespaces: &[usize]) -> Option<Self> {
+        let mut stream = Self {
+            replica: Arc::clone(replica),
+            walks: VecDeque::new(),
+            met: VecDeque::new(),
+            found: Vec::new(),
+            users: 0,
+            hot_users: 0,
+            bytes: 0,
+            left: u64::MAX,
+            writer: EntryWriter::new(),
+            left_out: 0,
+        };
+        if !ask.users.is_empty() {
+            for &at in namespaces {
+                stream.met.extend(ask.users.iter().map(|user| (at, *user, 1)));
+            }
+            (stream.users, stream.hot_users) = (stream.met.len() as u64, 0);
+            return Some(stream);
+        }
+        let share = |of: u64| of.saturating_mul(u64::from(ask.share_permille.min(1_000))) / 1_000;
+        for &at in namespaces {
+            let rules = &replica.namespaces[at].rules;
+            let walk = rules.begin_walk(ask.slots)?;
+            stream.users += walk.users();
+            stream.hot_users += walk.hot_users();
+            let totals = rules.totals();
+            stream.bytes += totals.bytes * walk.users() / totals.users.max(1);
+            stream.walks.push_back((at, walk));
+        }
+        if ask.share_permille == 0 {
+            // A look at what there is.
+            stream.left = 0;
+        } else if ask.share_permille < 1_000 {
+            stream.left = share(stream.users);
+            (stream.users, stream.bytes) = (stream.left, share(stream.bytes));
+            stream.hot_users = stream.hot_users.min(stream.left);
+        }
+        Some(stream)
+    }
+
+    fn header(&self, namespaces: &[usize]) -> Header {
+        let own = lines(&self.replica);
+        Header {
+            dialect: super::dialect(&self.replica),
+            donor: self.replica.incarnation,
+            users: self.users,
+            hot_users: self.hot_users,
+            bytes: self.bytes,
+            namespaces: own
+                .into_iter()
+                .filter(|line| namespaces.contains(&usize::from(line.number.get())))
+                .collect(),
+        }
+    }
+
+    /// Fills frames until one is ready or the time is up. False once everything is in frames.
+    fn fill(&mut self, until: Tick) -> bool {
+        loop {
+            for _ in 0..USERS_PER_LOOK {
+                if self.left == 0 || (self.met.is_empty() && !self.meet()) {
+                    self.writer.flush();
+                    return false;
+                }
+                if let Some((namespace, user, heat)) = self.met.pop_front() {
+                    self.left -= 1;
+                    self.give(namespace, user, heat);
+                }
+            }
+            if self.writer.has_ready() || self.replica.ticker.now() >= until {
+                return true;
+            }
+        }
+    }
+
+    /// Walks on, the namespaces in turns. False at the end of all walks.
+    fn meet(&mut self) -> bool {
+        while self.met.is_empty() {
+            let Some((at, mut walk)) = self.walks.pop_front() else { return false };
+            let rules = &self.replica.namespaces[at].rules;
+            let more = rules.walk_on(&mut walk, &mut self.found);
+            self.met.extend(self.found.drain(..).map(|(user, heat)| (at, user, heat)));
+            match more {
+                true => self.walks.push_back((at, walk)),
+                false => rules.end_walk(&walk),
+            }
+        }
+        true
+    }
+
+    fn give(&mut self, namespace: usize, user: UserId, heat: u8) {
+        match self.replica.step(namespace, self.replica.ticker.now(), Input::Donate { user }) {
+            Outcome::Donated(bytes) => {
+                self.writer.push((NamespaceId::new(namespace as u16), user), heat, &bytes);
+            }
+            _ => self.left_out += 1,
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        for (at, walk) in &self.walks {
+            self.replica.namespaces[*at].rules.end_walk(walk);
+        }
+    }
+}

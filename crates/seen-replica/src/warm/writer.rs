@@ -1,0 +1,104 @@
+//! Entries into frames.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use seen_filter::{NamespaceId, UserId};
+
+use super::frame::PAYLOAD_BYTES_MAX;
+use super::wire::{End, EndKind};
+
+/// The first byte of an entry frame.
+pub(super) mod tag {
+    pub const HEADER: u8 = 1;
+    pub const ENTRIES: u8 = 2;
+    pub const PIECE: u8 = 3;
+    pub const LAST_PIECE: u8 = 4;
+}
+
+/// Longest frame of several entries: with a stream's head before it, it still fits into one frame, which is how a tool brings
+/// entries.
+const ENTRIES_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 4_096;
+
+/// Bytes of an entry before its own.
+pub(super) const ENTRY_HEAD_BYTES: usize = 15;
+
+/// Puts entries into frames, several into one, or one into several.
+#[derive(Debug)]
+pub(super) struct EntryWriter {
+    filling: Vec<u8>,
+    ready: VecDeque<Bytes>,
+    checksum: crc32fast::Hasher,
+    users: u64,
+    bytes: u64,
+}
+
+impl EntryWriter {
+    pub fn new() -> Self {
+        let checksum = crc32fast::Hasher::new();
+        Self { filling: Vec::new(), ready: VecDeque::new(), checksum, users: 0, bytes: 0 }
+    }
+
+    pub fn push(&mut self, (namespace, user): (NamespaceId, UserId), heat: u8, entry: &[u8]) {
+        self.users += 1;
+        self.bytes += entry.len() as u64;
+        let whole = ENTRY_HEAD_BYTES + entry.len();
+        if self.filling.len() + whole > ENTRIES_BYTES_MAX {
+            self.flush();
+        }
+        if self.filling.is_empty() {
+            self.filling.reserve_exact(ENTRIES_BYTES_MAX);
+            self.filling.push(tag::ENTRIES);
+        }
+        let large = 1 + whole > ENTRIES_BYTES_MAX;
+        let head_at = self.filling.len();
+        self.filling.extend(namespace.get().to_le_bytes());
+        self.filling.extend(user.get().to_le_bytes());
+        self.filling.push(heat);
+        // An entry has at most 64 MiB.
+        self.filling.extend((entry.len() as u32).to_le_bytes());
+        if !large {
+            self.filling.extend(entry);
+            return;
+        }
+        let head = self.filling.split_off(head_at);
+        self.filling.clear();
+        let all = [&head[..], entry].concat();
+        let mut pieces = all.chunks(PAYLOAD_BYTES_MAX - 1).peekable();
+        while let Some(piece) = pieces.next() {
+            self.filling.push(if pieces.peek().is_some() { tag::PIECE } else { tag::LAST_PIECE });
+            self.filling.extend(piece);
+            self.flush();
+        }
+    }
+
+    /// Ends the frame that is being filled.
+    pub fn flush(&mut self) {
+        if !self.filling.is_empty() {
+            self.checksum.update(&self.filling);
+            self.ready.push_back(Bytes::from(std::mem::take(&mut self.filling)));
+        }
+    }
+
+    /// A frame that is full.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        self.ready.pop_front()
+    }
+
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The stream's end, once all frames are flushed.
+    pub fn end(&self, kind: EndKind, left_out: u64) -> End {
+        let checksum = self.checksum.clone().finalize();
+        End { kind, users: self.users, bytes: self.bytes, left_out, checksum }
+    }
+}
+
+/// The first frame of a stream.
+pub(super) fn header_frame(header: &super::wire::Header) -> Bytes {
+    let mut payload = vec![tag::HEADER];
+    payload.extend(header.encode());
+    Bytes::from(payload)
+}

@@ -1,0 +1,106 @@
+//! `seen drill`: real processes, real faults, and a checker that knows every acknowledged mark.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::calls::NAMESPACE_DEFAULT;
+use super::dev_cluster::{News, started};
+use super::{CliError, ConfigSources, print};
+use crate::drill::{self, DrillError, DrillOptions};
+use crate::runtime;
+use crate::shutdown::Stop;
+
+/// How long the cluster may take to start.
+const START_MAX: Duration = Duration::from_secs(120);
+/// Users that the callers ask about.
+const USERS: u64 = 400;
+
+/// Arguments of `seen drill`.
+#[derive(Debug, Clone, Args)]
+pub struct DrillArgs {
+    /// Where the configuration of all parts is read from
+    #[command(flatten)]
+    sources: ConfigSources,
+    /// Where the map, the logs and the embedded store are kept [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The first of the ports on 127.0.0.1 that the parts take
+    #[arg(long, value_name = "PORT", default_value_t = 7600)]
+    port_base: u16,
+    /// How long: each fault once, and then random ones until this has passed
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+    time: Duration,
+    /// How long nothing happens between two faults
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
+    pause: Duration,
+    /// Filters of 400 candidates a second
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    filters: u32,
+    /// Marks a second
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    marks: u32,
+    /// Where the random choices begin [default: another one each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// The history that is marked and asked about; best one of its own, since users of any number are made up
+    #[arg(long, value_name = "NAME", default_value = NAMESPACE_DEFAULT)]
+    namespace: String,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Starts a cluster, drills it, and reports. The exit status is 1 if the promise was broken.
+///
+/// # Errors
+/// What keeps it from starting or from ending.
+pub fn run(args: DrillArgs) -> Result<ExitCode, CliError> {
+    let control = runtime::control()?;
+    let ended = control.block_on(drilled(args));
+    control.shutdown_background();
+    ended
+}
+
+async fn drilled(args: DrillArgs) -> Result<ExitCode, CliError> {
+    let asked_to_stop = Stop::on_signals()?;
+    // The parts end after the drill, not with the signal.
+    let stop = Stop::default();
+    let seed = args.seed.unwrap_or_else(|| rand::random::<u64>() >> 1);
+    eprintln!("seen: drill with --seed {seed}");
+    let cluster = started(&args.sources, args.dir.as_deref(), args.port_base, &stop, note).await?;
+    let options = DrillOptions {
+        time: args.time,
+        pause: args.pause,
+        namespace: args.namespace,
+        users: USERS,
+        filters_per_s: args.filters,
+        marks_per_s: args.marks,
+        seed,
+    };
+    let report = match cluster.ready_within(START_MAX).await {
+        false => Err(DrillError::NotBack { after_s: START_MAX.as_secs() }),
+        true => {
+            drill::run(&cluster, &options, &asked_to_stop, |row| eprintln!("seen: {}", row.line()))
+                .await
+        }
+    };
+    if report.is_err() {
+        eprintln!("seen: logs {}", cluster.launch.logs().display());
+    }
+    cluster.end().await?;
+    let report = report?;
+    match args.json {
+        true => print(&format!("{}\n", report.json()))?,
+        false => print(&report.table())?,
+    }
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn note(news: &News) {
+    if let News::Ended { part, status, .. } = news {
+        eprintln!("seen: {part} ended ({status})");
+    }
+}

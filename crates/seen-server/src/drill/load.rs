@@ -1,0 +1,227 @@
+//! Callers that mark and filter through every proxy, and hold each answer against what they know.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use seen_client::{Client, ClientOptions, FilterCall, MarkCall, OptionsError, Session, WhenAway};
+use seen_proto::model::OnUnknown;
+use seen_proto::status::{ApiError, ErrorKind};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::ledger::User;
+use super::tally::Tally;
+use super::watchdog::Watchdog;
+use crate::shutdown::Stop;
+
+/// When callers give up.
+const GIVE_UP: Duration = Duration::from_millis(90);
+/// How long a caller waits for one proxy before it asks another one, as callers with several proxies do.
+const FIRST_PROXY: Duration = Duration::from_millis(45);
+/// How much later than that an answer may be seen by a caller whose own timers are late.
+const TIMER_SLACK: Duration = Duration::from_millis(10);
+/// Of so many Filters one is asked without a token.
+const TOKENLESS_EVERY: u64 = 4;
+/// The kind of all items.
+const KIND: u8 = 1;
+/// Items that one call of the last look asks about.
+const LOOK_ITEMS: usize = 1_000;
+/// How often the last look repeats a question that storage could not answer.
+const LOOK_ATTEMPTS: u32 = 100;
+
+/// What the callers do.
+#[derive(Clone, Debug)]
+pub(super) struct LoadOptions {
+    /// Where the proxies are.
+    pub proxies: Vec<String>,
+    /// The history.
+    pub namespace: String,
+    /// Users.
+    pub users: u64,
+    /// Filters a second, of all callers together.
+    pub filters_per_s: u32,
+    /// Marks a second.
+    pub marks_per_s: u32,
+    /// Where the random choices begin.
+    pub seed: u64,
+}
+
+/// The callers.
+pub(super) struct Load {
+    options: LoadOptions,
+    clients: Vec<Client>,
+    users: Vec<User>,
+    pub(super) tally: Tally,
+    watchdog: Watchdog,
+}
+
+/// True if a write that ended so was not done, and will not be.
+fn is_certainly_undone(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::Draining | ErrorKind::Overloaded)
+}
+
+/// Random numbers that come again with the same seed (splitmix64).
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(1);
+        (seen_filter::hash::mix(self.0) % end.max(1) as u64) as usize
+    }
+}
+
+impl Load {
+    /// Callers, ready to begin.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub(super) fn new(options: LoadOptions, watchdog: Watchdog) -> Result<Arc<Self>, OptionsError> {
+        let clients = options.proxies.iter().map(|url| Client::new(ClientOptions::new(url)));
+        let clients = clients.collect::<Result<Vec<_>, _>>()?;
+        // Not the first numbers: those are somebody's on a database that is in use.
+        let users = (0..options.users).map(|n| User::new(options.seed.wrapping_add(n))).collect();
+        Ok(Arc::new(Self { options, clients, users, tally: Tally::default(), watchdog }))
+    }
+
+    pub(super) fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    /// Runs until `stop`, and then until every call that was begun is over.
+    pub(super) async fn run(self: Arc<Self>, stop: Stop) {
+        let mut callers = JoinSet::new();
+        callers.spawn(Arc::clone(&self).paced(true, stop.clone()));
+        callers.spawn(Arc::clone(&self).paced(false, stop));
+        while callers.join_next().await.is_some() {}
+    }
+
+    /// Begins calls at their rate, whatever becomes of those before: as users come.
+    async fn paced(self: Arc<Self>, reads: bool, stop: Stop) {
+        let per_s = if reads { self.options.filters_per_s } else { self.options.marks_per_s };
+        let mut ticks = interval(Duration::from_secs(1) / per_s.max(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut draws = Draws(self.options.seed ^ u64::from(reads));
+        let mut calls = JoinSet::new();
+        let mut count = 0_u64;
+        while !stop.is_requested() {
+            ticks.tick().await;
+            while calls.try_join_next().is_some() {}
+            count += 1;
+            let (user, client) =
+                (draws.below(self.users.len()), draws.below(self.clients.len()));
+            let load = Arc::clone(&self);
+            let seed = draws.below(usize::MAX) as u64;
+            let with_token = count % TOKENLESS_EVERY != 0;
+            calls.spawn(async move {
+                match reads {
+                    true => load.filter(user, client, with_token, Draws(seed)).await,
+                    false => load.mark(user, client).await,
+                }
+            });
+        }
+        while calls.join_next().await.is_some() {}
+    }
+
+    async fn mark(&self, user: usize, client: usize) {
+        let user = &self.users[user];
+        let item = user.next_item();
+        let call = MarkCall::new(&self.options.namespace).item(KIND, item).timeout(GIVE_UP);
+        let mut marked = self.clients[client].mark(&user.session, call.clone()).await;
+        if marked.as_ref().is_err_and(|error| is_certainly_undone(error.kind)) {
+            marked = self.other(client).mark(&user.session, call).await;
+        }
+        match marked {
+            Ok(_) => {
+                user.acknowledged(item);
+                self.tally.count(|counts| counts.marks += 1);
+            }
+            Err(error) => self.tally.count(|counts| {
+                *counts.marks_failed.entry(error.kind.label()).or_default() += 1;
+            }),
+        }
+    }
+
+    async fn filter(&self, user: usize, client: usize, with_token: bool, mut draws: Draws) {
+        let user = &self.users[user];
+        let question = user.question(with_token, &mut |end| draws.below(end));
+        let call = FilterCall::new(&self.options.namespace)
+            .items(KIND, question.candidates.iter().copied())
+            .on_unknown(OnUnknown::Show)
+            .when_away(WhenAway::ShowAll);
+        let stranger = Session::new(user.stranger);
+        let session = if with_token { &user.session } else { &stranger };
+        let began = Instant::now();
+        let first = call.clone().when_away(WhenAway::Error).timeout(FIRST_PROXY);
+        let mut answer = self.clients[client].filter(session, first).await;
+        if answer.is_err() {
+            let left = GIVE_UP.saturating_sub(began.elapsed());
+            answer = self.other(client).filter(session, call.timeout(left)).await;
+        }
+        let ended = Instant::now();
+        let starved = self.watchdog.starved_between(began, ended);
+        self.tally.count(|counts| {
+            counts.filters += 1;
+            counts.took(ended - began);
+            if ended - began > GIVE_UP + TIMER_SLACK {
+                match starved {
+                    true => counts.set_aside += 1,
+                    false => counts.late += 1,
+                }
+            }
+            match answer {
+                Err(error) => *counts.refused.entry(error.kind.label()).or_default() += 1,
+                Ok(answer) if answer.fallback.is_some() => counts.made_up += 1,
+                Ok(answer) if answer.is_flagged() => counts.flagged += 1,
+                Ok(answer) => {
+                    let (missed, wrongly_seen) = question.wrong(&answer.unseen);
+                    match with_token {
+                        true => counts.false_negatives += missed as u64,
+                        false => counts.false_negatives_tokenless += missed as u64,
+                    }
+                    counts.never += (question.candidates.len() - question.read) as u64;
+                    counts.false_positives += wrongly_seen as u64;
+                }
+            }
+        });
+    }
+
+    /// Another proxy than this one.
+    fn other(&self, client: usize) -> &Client {
+        &self.clients[(client + 1) % self.clients.len()]
+    }
+
+    /// Asks storage itself about every acknowledged mark. How many there were, and how many are not there.
+    ///
+    /// # Errors
+    /// Storage cannot be asked.
+    pub(super) async fn look(&self) -> Result<(u64, u64), ApiError> {
+        let (mut all, mut missing) = (0, 0);
+        for user in &self.users {
+            let items = user.all();
+            for some in items.chunks(LOOK_ITEMS) {
+                all += some.len() as u64;
+                missing += self.missing(user, some).await?;
+            }
+        }
+        Ok((all, missing))
+    }
+
+    async fn missing(&self, user: &User, items: &[u64]) -> Result<u64, ApiError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let call = FilterCall::new(&self.options.namespace)
+                .items(KIND, items.iter().copied())
+                .confirm(true)
+                .timeout(Duration::from_secs(10));
+            match self.clients[attempt as usize % self.clients.len()].filter(&user.session, call).await {
+                Ok(answer) if !answer.is_flagged() => return Ok(answer.unseen.len() as u64),
+                Ok(_) if attempt < LOOK_ATTEMPTS => {}
+                Ok(answer) => return Ok(answer.unseen.len() as u64),
+                Err(error) if attempt >= LOOK_ATTEMPTS => return Err(error),
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

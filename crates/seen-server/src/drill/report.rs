@@ -1,0 +1,158 @@
+//! What came of a drill.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::faults::Fault;
+use super::tally::{Counts, share};
+use crate::cli::calls::table::{Table, grouped};
+
+/// One fault, and what callers saw of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// What happened.
+    pub(super) fault: Fault,
+    /// After how long all parts were ready again.
+    pub(super) whole_after: Duration,
+    /// How long was looked.
+    pub(super) lasted: Duration,
+    /// What was seen.
+    pub(super) counts: Counts,
+}
+
+/// A whole drill.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(super) rows: Vec<Row>,
+    /// Marks that were acknowledged.
+    pub(super) acknowledged: u64,
+    /// Of those, how many storage does not have.
+    pub(super) missing: u64,
+    /// How often the processor was not had.
+    pub(super) starved_windows: usize,
+    /// How long all of that.
+    pub(super) starved: Duration,
+}
+
+impl Row {
+    /// A line for people.
+    pub(crate) fn line(&self) -> String {
+        let counts = &self.counts;
+        format!(
+            "{}: whole after {:.1} s, {} filters, {:.2} % flagged, {} late, {} false negatives",
+            self.fault,
+            self.whole_after.as_secs_f64(),
+            grouped(counts.filters),
+            counts.flagged_share() * 100.0,
+            counts.late,
+            counts.false_negatives + counts.false_negatives_tokenless,
+        )
+    }
+
+    fn cells(&self) -> [String; 13] {
+        let counts = &self.counts;
+        let ms = |quantile| format!("{:.1}", counts.time(quantile).as_secs_f64() * 1_000.0);
+        let all = |by_reason: &std::collections::BTreeMap<&str, u64>| by_reason.values().sum::<u64>();
+        [
+            self.fault.to_string(),
+            format!("{:.1}", self.whole_after.as_secs_f64()),
+            grouped(counts.filters),
+            ms(0.5),
+            ms(0.99),
+            format!("{:.3}", share(counts.flagged, counts.filters) * 100.0),
+            format!("{:.3}", share(counts.made_up, counts.filters) * 100.0),
+            all(&counts.refused).to_string(),
+            counts.late.to_string(),
+            counts.set_aside.to_string(),
+            (counts.false_negatives + counts.false_negatives_tokenless).to_string(),
+            grouped(counts.marks),
+            all(&counts.marks_failed).to_string(),
+        ]
+    }
+
+    fn object(&self) -> Value {
+        let counts = &self.counts;
+        json!({
+            "fault": self.fault.to_string(),
+            "whole_after_s": self.whole_after.as_secs_f64(),
+            "lasted_s": self.lasted.as_secs_f64(),
+            "filters": counts.filters,
+            "p50_us": counts.time(0.5).as_micros() as u64,
+            "p99_us": counts.time(0.99).as_micros() as u64,
+            "flagged": counts.flagged,
+            "made_up": counts.made_up,
+            "flagged_share_aim": self.fault.flagged_share_aim(),
+            "refused": counts.refused,
+            "late": counts.late,
+            "set_aside": counts.set_aside,
+            "false_negatives": counts.false_negatives,
+            "false_negatives_tokenless": counts.false_negatives_tokenless,
+            "marks": counts.marks,
+            "marks_failed": counts.marks_failed,
+        })
+    }
+}
+
+impl Report {
+    fn total(&self) -> Counts {
+        let mut total = Counts::default();
+        self.rows.iter().for_each(|row| total.add(&row.counts));
+        total
+    }
+
+    /// True if the promise was kept: nothing acknowledged is missing, no read item was called unread without a
+    /// flag, and every answer was in time.
+    pub(crate) fn is_sound(&self) -> bool {
+        let total = self.total();
+        let wrong = total.false_negatives + total.false_negatives_tokenless;
+        wrong == 0 && total.late == 0 && self.missing == 0
+    }
+
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let mut table = Table::new([
+            "fault",
+            "whole after s",
+            "filters",
+            "P50 ms",
+            "P99 ms",
+            "flagged %",
+            "made up by the caller %",
+            "refused",
+            "late",
+            "set aside",
+            "false negatives",
+            "marks",
+            "marks failed",
+        ]);
+        for row in &self.rows {
+            table.row(row.cells());
+        }
+        let total = self.total();
+        let mut sums = Table::of_pairs();
+        sums.pair("acknowledged marks", grouped(self.acknowledged));
+        sums.pair("of those not in storage", self.missing);
+        sums.pair("false negatives with the token", total.false_negatives);
+        sums.pair("false negatives without it", total.false_negatives_tokenless);
+        let rate = share(total.false_positives, total.never) * 100.0;
+        sums.pair("false positives", format!("{rate:.2} %"));
+        let starved = self.starved.as_secs_f64();
+        sums.pair("processor not had", format!("{} times, {starved:.1} s", self.starved_windows));
+        format!("{}\n{}", table.render(), sums.render())
+    }
+
+    /// For scripts.
+    pub(crate) fn json(&self) -> Value {
+        let total = self.total();
+        json!({
+            "sound": self.is_sound(),
+            "rows": self.rows.iter().map(Row::object).collect::<Vec<_>>(),
+            "acknowledged": self.acknowledged,
+            "missing": self.missing,
+            "false_positive_rate": share(total.false_positives, total.never),
+            "starved_windows": self.starved_windows,
+            "starved_s": self.starved.as_secs_f64(),
+        })
+    }
+}
