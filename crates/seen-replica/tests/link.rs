@@ -58,8 +58,8 @@ impl Served {
     fn kept(&self, peers: Vec<PeerState>) -> JoinHandle<()> {
         let standing = Arc::clone(&self.standing);
         tokio::spawn(async move {
-            let limits = ReadinessLimits { warm_share_min: 0.0, ..ReadinessLimits::default() };
-            standing.keep(limits, &Progress::new(), move || peers.clone()).await;
+            let limits = ReadinessLimits::default();
+            standing.keep(limits, &Progress::none(), move || peers.clone()).await;
         })
     }
 

@@ -302,7 +302,7 @@ async fn a_donor_in_doubt_gives_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_live_peer_it_starts_cold_at_once() {
+async fn without_a_live_peer_it_starts_cold() {
     let store = store();
     let new = Node::open(&store, 1).await;
     let (summary, progress) = warm(&new, &Peers::default()).await;

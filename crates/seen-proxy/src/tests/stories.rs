@@ -29,7 +29,7 @@ fn mode() -> impl Strategy<Value = Mode> {
         3 => Just(Mode::Answers),
         1 => Just(Mode::Flags),
         2 => (0..120_u64).prop_map(|after| Mode::After(ms(after))),
-        2 => Just(Mode::Silent),
+        4 => Just(Mode::Silent),
         1 => Just(Mode::Fails(ErrorKind::Unavailable)),
         1 => Just(Mode::Fails(ErrorKind::Overloaded)),
         1 => Just(Mode::Fails(ErrorKind::Internal)),
@@ -42,16 +42,16 @@ fn step() -> impl Strategy<Value = Step> {
     let link = 0..64_usize;
     prop_oneof![
         6 => (0..30_u64).prop_map(Step::Filter),
-        4 => Just(Step::Mark),
+        8 => Just(Step::Mark),
         1 => (0..40_u64).prop_map(Step::Users),
         4 => (link.clone(), mode()).prop_map(|(link, mode)| Step::Mode(link, mode)),
-        1 => link.clone().prop_map(Step::Down),
-        2 => link.clone().prop_map(Step::Up),
+        4 => link.clone().prop_map(Step::Down),
+        8 => link.clone().prop_map(Step::Up),
         1 => (link.clone(), any::<bool>()).prop_map(|(link, ready)| Step::Ready(link, ready)),
         1 => (link.clone(), any::<bool>()).prop_map(|(link, lives)| Step::Lives(link, lives)),
         1 => link.prop_map(Step::Late),
         1 => (1..4_u16).prop_map(Step::Slots),
-        4 => (0..200_u64).prop_map(Step::Wait),
+        4 => (0..60_u64).prop_map(Step::Wait),
     ]
 }
 
@@ -112,7 +112,7 @@ async fn story(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn each_call_is_answered_in_time_and_no_write_is_done_twice(

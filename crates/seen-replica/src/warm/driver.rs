@@ -22,7 +22,7 @@ use crate::rules::SlotSet;
 const ATTEMPTS_MAX: u32 = 3;
 /// Pause before a donor is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// How often the own feed is looked at until it has begun.
+/// How often the own feed, and then the peers, are looked at until they are there.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The live peers of the own slot.
@@ -53,13 +53,21 @@ pub struct WarmupOptions {
     pub silence_max: Duration,
     /// How long to wait for the own feed to begin; without it nothing can be taken (rules R3 and R7).
     pub feed_wait_max: Duration,
+    /// How long to wait for a first live peer: whoever starts has to find out first who is there.
+    pub donors_wait_max: Duration,
 }
 
 impl WarmupOptions {
     /// Everything of these slots.
     pub const fn of(slots: SlotSet) -> Self {
         let seconds = Duration::from_secs;
-        Self { slots, share_permille: 1_000, silence_max: seconds(5), feed_wait_max: seconds(30) }
+        Self {
+            slots,
+            share_permille: 1_000,
+            silence_max: seconds(5),
+            feed_wait_max: seconds(30),
+            donors_wait_max: seconds(2),
+        }
     }
 }
 
@@ -79,7 +87,7 @@ pub struct Summary {
 }
 
 /// Takes users from the live peers until each has given all, or memory is full. A stream that breaks is begun again with
-/// the next peer: what it had brought stays. Without a live peer it ends at once: the replica starts cold.
+/// the next peer: what it had brought stays. Without a live peer it ends soon: the replica starts cold.
 pub async fn warm_up<D: Donors>(
     replica: &Arc<Replica>,
     donors: &D,
@@ -89,7 +97,8 @@ pub async fn warm_up<D: Donors>(
     let mut summary = Summary::default();
     // Whatever ends this, nobody waits for it any longer.
     let over = Over(progress);
-    let _ = timeout(options.feed_wait_max, begun(replica)).await;
+    let _ = timeout(options.feed_wait_max, until(|| replica.tried_all())).await;
+    let _ = timeout(options.donors_wait_max, until(|| !donors.live().is_empty())).await;
     let mut attempts: BTreeMap<String, u32> = BTreeMap::new();
     let mut done: Vec<String> = Vec::new();
     loop {
@@ -145,8 +154,8 @@ impl Drop for Over<'_> {
     }
 }
 
-async fn begun(replica: &Replica) {
-    while !replica.tried_all() {
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
         sleep(LOOK_EVERY).await;
     }
 }

@@ -75,6 +75,13 @@ impl Progress {
         Self::default()
     }
 
+    /// One that is not wanted: nobody waits for it.
+    pub fn none() -> Self {
+        let progress = Self::new();
+        progress.end();
+        progress
+    }
+
     pub(super) fn set_donors(&self, done: usize, all: usize) {
         self.donors.store(all as u32, Ordering::Relaxed);
         self.donors_done.store(done as u32, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use seen_cluster::map::{
 use seen_filter::VirtualSlot;
 use seen_filter::hash::VIRTUAL_SLOTS;
 
+use super::place::{Placed, placed};
 use crate::cli::{CliError, ConfigSources, print};
 use crate::config::Config;
 use crate::node;
@@ -37,22 +38,6 @@ pub struct InitArgs {
     /// The pool of a namespace's requests that name none, as in push_sent=push
     #[arg(long, value_name = "NAMESPACE=POOL", value_parser = pair)]
     namespace_pool: Vec<(String, String)>,
-}
-
-/// Something of one slot of one pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Placed {
-    pool: String,
-    slot: u16,
-    value: String,
-}
-
-fn placed(text: &str) -> Result<Placed, String> {
-    let wrong = || format!("{text:?} is not of the form pool/slot=value, as in feed/0=10.0.0.7:7430");
-    let (place, value) = text.split_once('=').ok_or_else(wrong)?;
-    let (pool, slot) = place.split_once('/').ok_or_else(wrong)?;
-    let slot = slot.parse().map_err(|_| wrong())?;
-    Ok(Placed { pool: pool.to_owned(), slot, value: value.to_owned() })
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -191,14 +176,5 @@ mod tests {
         let owned: Vec<usize> = made[0].slots.iter().map(|slot| slot.owned.len()).collect();
         assert_eq!(owned, [1_365, 1_365, 1_366]);
         assert_eq!(made[0].slots[2].replicas.len(), 2);
-    }
-
-    #[test]
-    fn places_are_read() {
-        let read = placed("feed/3=[::1]:7430").expect("a place");
-        assert_eq!(read, Placed { pool: "feed".into(), slot: 3, value: "[::1]:7430".into() });
-        for bad in ["feed", "feed/3", "feed=1.1.1.1:1", "feed/x=1.1.1.1:1", "feed/70000=a:1"] {
-            assert!(placed(bad).is_err(), "{bad}");
-        }
     }
 }

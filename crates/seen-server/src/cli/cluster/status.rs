@@ -76,7 +76,8 @@ fn text(map: &SlotMap, told: &[Told]) -> String {
     head.pair("cluster", format!("{:016x}", map.cluster)).pair("epoch", map.epoch);
     head.pair("change", if map.is_changing() { "under way" } else { "none" });
     let mut table = Table::new([
-        "pool", "slot", "owns", "replica", "weight", "program", "users", "feed lag ms", "state",
+        "pool", "slot", "owns", "replica", "weight", "program", "users", "incoming %", "feed lag ms",
+        "state",
     ]);
     for one in told {
         let slot = map.pool(&one.pool).and_then(|pool| pool.slot(one.slot));
@@ -90,6 +91,8 @@ fn text(map: &SlotMap, told: &[Told]) -> String {
             one.weight.to_string(),
             said.map(|(identity, _)| identity.program.clone()).unwrap_or_default(),
             said.map(|(_, state)| grouped(state.users)).unwrap_or_default(),
+            said.map(|(_, state)| format!("{:.1}", f64::from(state.incoming_permille) / 10.0))
+                .unwrap_or_default(),
             said.map(|(_, state)| (state.feed_lag_us / 1_000).to_string()).unwrap_or_default(),
             wrong(map, one).unwrap_or_else(|| "ready".to_owned()),
         ]);
