@@ -13,6 +13,7 @@ mod driver;
 mod error;
 mod frame;
 mod listed;
+mod passing;
 mod progress;
 pub mod push;
 mod reader;
@@ -33,6 +34,7 @@ pub use frame::{
     BytesSink, BytesSource, Frame, FrameKind, FrameSink, FrameSource, PAYLOAD_BYTES_MAX,
 };
 pub use listed::{Listed, build_listed};
+pub use passing::{Passed, Passing, pick};
 pub use progress::{Progress, ProgressView, Taken};
 pub use receiver::{Receiver, Took};
 pub use turns::DonorLimits;

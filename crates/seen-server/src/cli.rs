@@ -10,6 +10,7 @@ pub mod demo;
 pub mod dev_cluster;
 pub mod doctor;
 pub mod drill;
+pub mod dump;
 pub mod export;
 pub mod feed;
 pub mod import;
@@ -22,6 +23,7 @@ pub mod replay;
 pub mod replica;
 pub mod serve;
 pub mod shards;
+pub mod warm;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -59,6 +61,10 @@ pub enum Command {
     Drill(drill::DrillArgs),
     /// The map of slots, and the replicas that it names.
     Cluster(cluster::ClusterArgs),
+    /// Write what a replica holds in memory to a file, hottest users first.
+    Dump(dump::DumpArgs),
+    /// Bring users into a replica's memory: from another one, from a file of seen dump, or from storage.
+    Warm(warm::WarmArgs),
     /// Start a service and replay a real history against it: the tour.
     Demo(demo::DemoArgs),
     /// Replay a history against a service and check every answer.
@@ -117,6 +123,8 @@ impl Cli {
             Command::DevCluster(args) => dev_cluster::run(args),
             Command::Drill(args) => drill::run(args),
             Command::Cluster(args) => cluster::run(args),
+            Command::Dump(args) => dump::run(args),
+            Command::Warm(args) => warm::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Migrate(args) => migrate::run(args),

@@ -26,14 +26,14 @@ use crate::runtime::StorageRuntime;
 use crate::serving::{Drained, FrontStatus};
 use crate::shutdown::Stop;
 use crate::telemetry::MetricsHandle;
+use cluster::ClusterSide;
 pub(crate) use identity::store_identity;
 pub(crate) use kafka::history as followed_table;
+pub(crate) use listen::bind;
 pub(crate) use reading::Reading;
 pub(crate) use source::Source;
-pub(crate) use listen::bind;
-use cluster::ClusterSide;
 use store::Opened;
-pub(crate) use tls::{LinkTls, api as api_tls, link as link_tls};
+pub(crate) use tls::{LinkTls, link as link_tls};
 
 /// How long closing the store may take after the drain.
 const CLOSE_MAX: Duration = Duration::from_secs(30);

@@ -23,6 +23,11 @@ pub fn payload(head: &[u8], entries: &[u8]) -> Option<Bytes> {
     (whole && bytes.len() <= PAYLOAD_BYTES_MAX).then(|| Bytes::from(bytes))
 }
 
+/// An ask that brings no entry: its answer tells whether any would be taken. `None` if the head does not fit.
+pub fn probe(head: &[u8]) -> Option<Bytes> {
+    payload(head, &[super::writer::tag::ENTRIES])
+}
+
 /// True if an ask brings entries.
 pub fn is_push(ask: &[u8]) -> bool {
     ask.starts_with(&MAGIC)

@@ -56,7 +56,8 @@ pub fn run(args: ClusterArgs) -> Result<ExitCode, CliError> {
 /// # Errors
 /// None is configured.
 fn map_path(config: &Config) -> Result<&Path, CliError> {
-    let unset = "cluster.map is not set: name the map of slots (seen cluster init prints a first one)";
+    let unset =
+        "cluster.map is not set: name the map of slots (seen cluster init prints a first one)";
     Ok(config.cluster.map.as_deref().ok_or(unset)?)
 }
 

@@ -18,8 +18,8 @@ use crate::config::{Config, StorageKind};
 use crate::runtime;
 use crate::shutdown::{Stop, stop_with_stdin};
 pub(crate) use cluster::DevCluster;
-use layout::Role;
 pub(crate) use layout::Part;
+use layout::Role;
 use running::Launch;
 pub(crate) use running::News;
 
@@ -182,7 +182,10 @@ fn announce(args: &DevClusterArgs, launch: &Launch, parts: &[Part]) -> Result<()
             part.http()
         );
     }
-    eprintln!("seen: ask a proxy, as in: seen filter --server http://127.0.0.1:{} --user 42 7 8", parts[0].api());
+    eprintln!(
+        "seen: ask a proxy, as in: seen filter --server http://127.0.0.1:{} --user 42 7 8",
+        parts[0].api()
+    );
     Ok(())
 }
 

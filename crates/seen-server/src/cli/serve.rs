@@ -38,11 +38,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
     let control = runtime::control()?;
     let ended = control.block_on(async {
         let stop = Stop::on_signals()?;
-        let options = NodeOptions {
-            config: config.clone(),
-            ephemeral: args.ephemeral,
-            linked: false,
-        };
+        let options =
+            NodeOptions { config: config.clone(), ephemeral: args.ephemeral, linked: false };
         let parts: &[&str] = if args.seed.is_some() { &["seed"] } else { &[] };
         let node = Node::start_with(options, metrics, stop.clone(), parts).await?;
         let served = serve(&node, &config, args.seed.as_deref(), &stop).await;

@@ -151,7 +151,10 @@ mod tests {
         let with = |rates: &str| ProxyConfig { rates: rates.to_owned(), ..ProxyConfig::default() };
         assert_eq!(with("").rates_per_s().unwrap().len(), 0);
         let both = with(" push=50000, offline = 7 ").rates_per_s().unwrap();
-        assert_eq!(both.into_iter().collect::<Vec<_>>(), [("offline".to_owned(), 7), ("push".to_owned(), 50_000)]);
+        assert_eq!(
+            both.into_iter().collect::<Vec<_>>(),
+            [("offline".to_owned(), 7), ("push".to_owned(), 50_000)]
+        );
         for bad in ["push", "push=0", "=5", "push=x", "push=5;offline=5"] {
             assert_eq!(with(bad).validate().unwrap_err().key, "proxy.rates", "{bad:?}");
         }

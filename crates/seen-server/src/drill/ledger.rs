@@ -62,7 +62,11 @@ impl User {
     }
 
     /// A question about what was acknowledged by now; without a token, about what was so long ago.
-    pub(super) fn question(&self, with_token: bool, draw: &mut impl FnMut(usize) -> usize) -> Question {
+    pub(super) fn question(
+        &self,
+        with_token: bool,
+        draw: &mut impl FnMut(usize) -> usize,
+    ) -> Question {
         let now = Instant::now();
         let history = self.history.lock();
         let old = |at: &Instant| now.saturating_duration_since(*at) >= TOKENLESS_AFTER;
@@ -73,7 +77,8 @@ impl User {
         let mut candidates = Vec::with_capacity(2 * CANDIDATES_OF_A_KIND);
         // The newest, which are the ones that may be missed, and some of all.
         let newest = known.min(CANDIDATES_OF_A_KIND / 2);
-        candidates.extend(history.acknowledged[known - newest..known].iter().map(|(item, _)| *item));
+        candidates
+            .extend(history.acknowledged[known - newest..known].iter().map(|(item, _)| *item));
         for _ in newest..known.min(CANDIDATES_OF_A_KIND) {
             candidates.push(history.acknowledged[draw(known)].0);
         }

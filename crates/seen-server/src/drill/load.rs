@@ -107,11 +107,10 @@ impl Load {
             ticks.tick().await;
             while calls.try_join_next().is_some() {}
             count += 1;
-            let (user, client) =
-                (draws.below(self.users.len()), draws.below(self.clients.len()));
+            let (user, client) = (draws.below(self.users.len()), draws.below(self.clients.len()));
             let load = Arc::clone(&self);
             let seed = draws.below(usize::MAX) as u64;
-            let with_token = count % TOKENLESS_EVERY != 0;
+            let with_token = !count.is_multiple_of(TOKENLESS_EVERY);
             calls.spawn(async move {
                 match reads {
                     true => load.filter(user, client, with_token, Draws(seed)).await,
@@ -214,7 +213,10 @@ impl Load {
                 .items(KIND, items.iter().copied())
                 .confirm(true)
                 .timeout(Duration::from_secs(10));
-            match self.clients[attempt as usize % self.clients.len()].filter(&user.session, call).await {
+            match self.clients[attempt as usize % self.clients.len()]
+                .filter(&user.session, call)
+                .await
+            {
                 Ok(answer) if !answer.is_flagged() => return Ok(answer.unseen.len() as u64),
                 Ok(_) if attempt < LOOK_ATTEMPTS => {}
                 Ok(answer) => return Ok(answer.unseen.len() as u64),

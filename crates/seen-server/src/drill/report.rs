@@ -53,7 +53,8 @@ impl Row {
     fn cells(&self) -> [String; 13] {
         let counts = &self.counts;
         let ms = |quantile| format!("{:.1}", counts.time(quantile).as_secs_f64() * 1_000.0);
-        let all = |by_reason: &std::collections::BTreeMap<&str, u64>| by_reason.values().sum::<u64>();
+        let all =
+            |by_reason: &std::collections::BTreeMap<&str, u64>| by_reason.values().sum::<u64>();
         [
             self.fault.to_string(),
             format!("{:.1}", self.whole_after.as_secs_f64()),

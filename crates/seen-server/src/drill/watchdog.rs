@@ -29,7 +29,8 @@ impl Watchdog {
         let watch = move || {
             while !ended.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                thread::sleep(NAP);
+                // Nobody unparks it: it is a nap.
+                thread::park_timeout(NAP);
                 let woke = Instant::now();
                 let mut noted = noted.lock();
                 if woke - began > NAP + STARVED_AFTER && noted.len() < WINDOWS_MAX {

@@ -165,7 +165,8 @@ fn check(map: &SlotMap, identity: &v1::ReplicaIdentity) -> Result<(), NodeError>
         )));
     }
     if map.key_check() != identity.slot_key_check {
-        let what = "cluster.map: slot_key is not this store's; seen cluster init prints the right one";
+        let what =
+            "cluster.map: slot_key is not this store's; seen cluster init prints the right one";
         return Err(NodeError::Cluster(what.to_owned()));
     }
     if !map.settings.is_empty() && !map.settings.contains(&identity.settings) {
@@ -175,7 +176,10 @@ fn check(map: &SlotMap, identity: &v1::ReplicaIdentity) -> Result<(), NodeError>
         )));
     }
     if map.pool(&identity.pool).is_none() {
-        tracing::warn!(pool = identity.pool, "the map has no such pool: nobody will ask this replica");
+        tracing::warn!(
+            pool = identity.pool,
+            "the map has no such pool: nobody will ask this replica"
+        );
     }
     Ok(())
 }
@@ -242,7 +246,8 @@ impl Driver {
     async fn run(self, warms: bool) {
         let mut map = self.map.current();
         if warms {
-            let own = own_slot(&map, &self.place).map(|slot| set(&slot.owned)).unwrap_or(SlotSet::NONE);
+            let own =
+                own_slot(&map, &self.place).map(|slot| set(&slot.owned)).unwrap_or(SlotSet::NONE);
             // The answers of the peers say whom to take users from.
             let _ = timeout(PEERS_WITHIN, self.peers.all_tried(LOOK_EVERY)).await;
             let summary = self.warm(&map, own, vec![self.place.clone()], &self.warming).await;

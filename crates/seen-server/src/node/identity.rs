@@ -10,6 +10,8 @@ use crate::runtime::StorageRuntime;
 pub(crate) struct StoreIdentity {
     /// Names the cluster: whoever shares the store's key shares its tokens.
     pub cluster: u64,
+    /// Names the key that users and items are hashed with.
+    pub hash_key: u32,
     /// What spreads users.
     pub slot_key: SlotKey,
     /// Names the settings of the configured namespaces.
@@ -33,6 +35,7 @@ pub(crate) async fn store_identity(config: &Config) -> Result<StoreIdentity, Nod
     opened.close().await;
     Ok(StoreIdentity {
         cluster: key.user_hash(UserId::new(u64::MAX)),
+        hash_key: key.id(),
         slot_key: key.slot_key(),
         settings: seen_replica::settings::settings_digest(&config.namespaces()),
     })

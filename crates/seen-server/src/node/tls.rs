@@ -1,6 +1,6 @@
 //! Certificates, as the configuration names them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use seen_cluster::tls::{ClientTls, ServerTls, TlsError, TlsFiles, TlsProtocol, TlsVersion};
 
@@ -41,10 +41,6 @@ pub(crate) fn api(config: &TlsConfig) -> Result<Option<ServerTls>, TlsError> {
     ServerTls::load(files, TlsVersion::V12, TlsProtocol::Http2).map(Some)
 }
 
-fn files(certificate: &PathBuf, key: &PathBuf, authority: Option<&PathBuf>) -> TlsFiles {
-    TlsFiles {
-        certificate: certificate.clone(),
-        key: key.clone(),
-        authority: authority.cloned(),
-    }
+fn files(certificate: &Path, key: &Path, authority: Option<&PathBuf>) -> TlsFiles {
+    TlsFiles { certificate: certificate.to_owned(), key: key.to_owned(), authority: authority.cloned() }
 }

@@ -14,7 +14,8 @@ use crate::readiness::Readiness;
 use crate::shutdown::Stop;
 
 /// What is asked about one user.
-const ASK_A_REPLICA: &str = "a proxy holds no users; ask a replica of the user's slot (seen cluster status lists them)";
+const ASK_A_REPLICA: &str =
+    "a proxy holds no users; ask a replica of the user's slot (seen cluster status lists them)";
 
 /// The operator's service of a proxy.
 #[derive(Clone)]

@@ -69,7 +69,9 @@ impl Watched {
     pub(super) fn problems(&self) -> Vec<String> {
         let wrong = self.replicas().into_iter().filter(|view| view.state != "up");
         wrong
-            .map(|view| format!("replica {} of {}/{} is {}", view.name, view.pool, view.slot, view.state))
+            .map(|view| {
+                format!("replica {} of {}/{} is {}", view.name, view.pool, view.slot, view.state)
+            })
             .collect()
     }
 }

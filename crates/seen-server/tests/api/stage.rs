@@ -67,7 +67,8 @@ impl Stage {
 
     async fn start(config: Config, ephemeral: bool) -> Self {
         config.validate().expect("a configuration in range");
-        let node = Node::start(NodeOptions { config, ephemeral, linked: false }).await.expect("it starts");
+        let node =
+            Node::start(NodeOptions { config, ephemeral, linked: false }).await.expect("it starts");
         node.ready().await;
         let at = node.addresses();
         let api = Caller(SeenServiceClient::new(connect(at.api).await));

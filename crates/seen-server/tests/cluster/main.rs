@@ -69,7 +69,8 @@ fn a_dev_cluster_is_asked_like_one_service_and_goes_on_after_a_restart() {
         let drained = std::thread::spawn(move || lines.for_each(drop));
         let ask = |command: &str, proxy: u16, items: &[&str]| {
             let server = format!("http://127.0.0.1:{}", base + proxy * 10);
-            let asked = seen().args([command, "--server", &server, "--user", "42"]).args(items).output();
+            let asked =
+                seen().args([command, "--server", &server, "--user", "42"]).args(items).output();
             let asked = asked.expect("it runs");
             assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
             String::from_utf8_lossy(&asked.stdout).into_owned()

@@ -76,7 +76,9 @@ impl Stage {
         change(&mut config);
         let runtime = seen_server::runtime::control().expect("a runtime");
         let node = runtime.block_on(async {
-            let node = Node::start(NodeOptions { config, ephemeral: true, linked: false }).await.expect("starts");
+            let node = Node::start(NodeOptions { config, ephemeral: true, linked: false })
+                .await
+                .expect("starts");
             node.ready().await;
             node
         });

@@ -42,7 +42,8 @@ pub struct InitArgs {
 
 fn pair(text: &str) -> Result<(String, String), String> {
     let split = text.split_once('=');
-    let (name, pool) = split.ok_or_else(|| format!("{text:?} is not of the form namespace=pool"))?;
+    let (name, pool) =
+        split.ok_or_else(|| format!("{text:?} is not of the form namespace=pool"))?;
     Ok((name.to_owned(), pool.to_owned()))
 }
 
@@ -150,7 +151,9 @@ fn refuse_second(
 ) -> Result<(), CliError> {
     match before {
         None => Ok(()),
-        Some(_) => Err(format!("{flag}: {pool}/{number} is named twice; a slot has one name").into()),
+        Some(_) => {
+            Err(format!("{flag}: {pool}/{number} is named twice; a slot has one name").into())
+        }
     }
 }
 

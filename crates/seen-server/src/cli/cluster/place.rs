@@ -13,7 +13,8 @@ pub(super) struct Placed {
 
 /// Reads `pool/slot=value`.
 pub(super) fn placed(text: &str) -> Result<Placed, String> {
-    let wrong = || format!("{text:?} is not of the form pool/slot=value, as in feed/0=10.0.0.7:7430");
+    let wrong =
+        || format!("{text:?} is not of the form pool/slot=value, as in feed/0=10.0.0.7:7430");
     let (place, value) = text.split_once('=').ok_or_else(wrong)?;
     let (pool, slot) = slot_of(place).map_err(|_| wrong())?;
     Ok(Placed { pool, slot, value: value.to_owned() })

@@ -54,7 +54,8 @@ pub fn run(args: PlanArgs) -> Result<ExitCode, CliError> {
 
 /// What a step changes and waits for, for people.
 pub(super) fn step_text(at: usize, of: usize, step: &Step) -> String {
-    let mut text = format!("step {} of {of}: {} (epoch {})\n", at + 1, step.kind.label(), step.map.epoch);
+    let mut text =
+        format!("step {} of {of}: {} (epoch {})\n", at + 1, step.kind.label(), step.map.epoch);
     for line in &step.lines {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {line}");

@@ -76,7 +76,15 @@ fn text(map: &SlotMap, told: &[Told]) -> String {
     head.pair("cluster", format!("{:016x}", map.cluster)).pair("epoch", map.epoch);
     head.pair("change", if map.is_changing() { "under way" } else { "none" });
     let mut table = Table::new([
-        "pool", "slot", "owns", "replica", "weight", "program", "users", "incoming %", "feed lag ms",
+        "pool",
+        "slot",
+        "owns",
+        "replica",
+        "weight",
+        "program",
+        "users",
+        "incoming %",
+        "feed lag ms",
         "state",
     ]);
     for one in told {

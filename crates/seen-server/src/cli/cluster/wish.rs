@@ -53,7 +53,9 @@ impl WishArgs {
         let wishes = self.wishes()?;
         match &self.to {
             None => Ok(Target::Wishes(wishes)),
-            Some(_) if !wishes.is_empty() => Err("--to is a whole map; leave the other wishes out".into()),
+            Some(_) if !wishes.is_empty() => {
+                Err("--to is a whole map; leave the other wishes out".into())
+            }
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| format!("--to {}: {error}", path.display()))?;
@@ -88,7 +90,8 @@ impl WishArgs {
         }
         wishes.extend(self.even.iter().map(|tag| Wish::Even { tag: tag.clone() }));
         if !self.settings.is_empty() {
-            let digests = self.settings.iter().map(|text| digest(text)).collect::<Result<_, _>>()?;
+            let digests =
+                self.settings.iter().map(|text| digest(text)).collect::<Result<_, _>>()?;
             wishes.push(Wish::Settings(digests));
         }
         Ok(wishes)
