@@ -122,6 +122,11 @@ impl Heard {
         self.refused = true;
     }
 
+    /// It is the one that is meant, after all: the map was corrected.
+    pub const fn accepted(&mut self) {
+        self.refused = false;
+    }
+
     /// Time passes. `late_us` is for how long this process itself stood still: nobody could be heard meanwhile, and it is
     /// not held against them.
     pub fn tick(&mut self, now: Tick, late_us: u64) {

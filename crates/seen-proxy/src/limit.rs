@@ -108,6 +108,13 @@ impl Limit {
         true
     }
 
+    /// What was let in at one cost is under way at another.
+    pub fn settle(&mut self, before: u64, now: u64) {
+        self.leave(before);
+        self.taken += now;
+        self.peak = self.peak.max(self.taken);
+    }
+
     /// It is over.
     pub const fn leave(&mut self, cost: u64) {
         self.taken = self.taken.saturating_sub(cost);

@@ -295,16 +295,17 @@ fn welcome(
 /// Refuses a replica that is not who the map says. Loudly: somebody has to correct the map or the replica.
 pub(crate) fn check_identity(replica: &mut Replica, map: &ResolvedMap) {
     let Some(identity) = &replica.identity else { return };
-    if let Some((what, why)) = mismatch(identity, &replica.target, map) {
-        replica.heard.refused();
-        metrics::mismatch(what);
-        tracing::error!(
-            replica = %replica.target.name,
-            address = %replica.target.address,
-            what,
-            "not the replica that the map names, and not used: {why}"
-        );
-    }
+    let Some((what, why)) = mismatch(identity, &replica.target, map) else {
+        return replica.heard.accepted();
+    };
+    replica.heard.refused();
+    metrics::mismatch(what);
+    tracing::error!(
+        replica = %replica.target.name,
+        address = %replica.target.address,
+        what,
+        "not the replica that the map names, and not used: {why}"
+    );
 }
 
 fn refused(replica: &mut Replica, lane: Lane, refusal: &v1::LinkRefusal) {

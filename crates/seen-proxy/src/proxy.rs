@@ -106,7 +106,7 @@ impl Proxy {
         state.net.table.as_ref().map_or(Epoch::default(), |table| table.resolved.map.epoch)
     }
 
-    /// True if each pool has a replica that answers.
+    /// True if any replica answers. A pool without one is no reason to send nobody here: the others' users would suffer for it.
     pub fn is_ready(&self) -> bool {
         let state = self.shared.state.lock();
         let serves = |id: &ReplicaId| state.net.replica(*id).is_some_and(|replica| replica.serves);
@@ -114,7 +114,9 @@ impl Proxy {
             table
                 .pools
                 .iter()
-                .all(|pool| pool.slots.iter().flat_map(|slot| &slot.replicas).any(serves))
+                .flat_map(|pool| &pool.slots)
+                .flat_map(|slot| &slot.replicas)
+                .any(serves)
         })
     }
 

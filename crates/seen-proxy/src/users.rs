@@ -23,6 +23,12 @@ use crate::state::{Ask, State, trace_bytes};
 /// So many users are as much work as one Filter.
 const USERS_A_COST: usize = 64;
 
+/// What a part about so many users costs of the limit.
+const fn share(users: usize) -> usize {
+    let share = users / USERS_A_COST;
+    if share == 0 { 1 } else { share }
+}
+
 /// A FilterUsers message whose parts are under way.
 pub(crate) struct Gather {
     inner: Mutex<Inner>,
@@ -200,8 +206,9 @@ impl State {
             return Err((error, reply));
         }
         let parts = self.split(now, pool, &call);
-        let shares = parts.values().map(|users| users.len() / USERS_A_COST);
-        self.net.limit.leave((cost - shares.sum::<usize>()) as u64);
+        let shares: usize = parts.values().map(|users| share(users.len())).sum();
+        // A part costs one at least, so that small messages cannot fill what is kept for feeds.
+        self.net.limit.settle(cost as u64, shares as u64);
         let gather = Arc::new(Gather::new(&call, parts.len().max(1), reply));
         if parts.is_empty() {
             out.push(crate::flight::Effect::Finish(
@@ -216,7 +223,7 @@ impl State {
                 .iter()
                 .filter_map(|at| request.users.get(*at as usize).copied())
                 .collect();
-            let share = (positions.len() / USERS_A_COST) as u64;
+            let share = share(positions.len()) as u64;
             let first = users.first().copied().unwrap_or_default();
             let part = v1::FilterUsersRequest {
                 request_id: 0,

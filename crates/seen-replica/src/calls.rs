@@ -19,6 +19,7 @@ use seen_proto::wire::{FilterCall, MarkCall};
 
 use crate::replica::Replica;
 use crate::service::Handled;
+use crate::service::filter::Moved;
 
 /// Bytes set aside for a reply of Filter.
 const REPLY_BYTES: usize = 1_024;
@@ -79,7 +80,23 @@ impl ReplicaCalls {
         });
     }
 
-    async fn push(self, timeout_us: u64, body: Bytes) -> Result<Bytes, ApiError> {
+    /// Answers a message about many users; `moved` as for a Filter.
+    pub(crate) fn push_moved(
+        &self,
+        timeout_us: u64,
+        body: Bytes,
+        moved: Option<Moved>,
+        reply: Box<dyn Reply>,
+    ) {
+        self.later(reply, self.clone().push(timeout_us, body, moved));
+    }
+
+    async fn push(
+        self,
+        timeout_us: u64,
+        body: Bytes,
+        moved: Option<Moved>,
+    ) -> Result<Bytes, ApiError> {
         // Without a message there is no id to answer under.
         let request: v1::FilterUsersRequest = decode(body)?;
         let request_id = request.request_id;
@@ -87,7 +104,7 @@ impl ReplicaCalls {
             let mut call = PushCall::try_from(request)?;
             let left_ms = u32::try_from(timeout_us / 1_000).unwrap_or(u32::MAX).max(1);
             call.timeout_ms = call.timeout_ms.min(left_ms);
-            self.replica.filter_users(call).await
+            self.replica.filter_users(call, moved).await
         };
         let result = match answer.await {
             Ok(users) => Pushed::Users(users),
@@ -134,7 +151,7 @@ impl Calls for ReplicaCalls {
             Call::Forget => self.later(reply, own.forget(body, deadline)),
             Call::History => self.later(reply, own.history(body, deadline)),
             Call::Explain => self.later(reply, own.explain(body, deadline)),
-            Call::FilterUsers => self.later(reply, own.push(meta.timeout_us, body)),
+            Call::FilterUsers => self.push_moved(meta.timeout_us, body, None, reply),
         }
     }
 

@@ -188,6 +188,11 @@ impl LinkService for ReplicaLink {
             Call::Mark => self.hot(reply, |replica, out| {
                 replica.mark(&MarkCall::parse(request.body())?, deadline, out)
             }),
+            Call::FilterUsers => {
+                let (timeout_us, moved) = (request.timeout_us(), mode(&request).moved);
+                let reply = Box::new(LinkReply(reply));
+                self.calls.push_moved(timeout_us, request.body_bytes(), moved, reply);
+            }
             _ => {
                 let trace = request.trace.as_ref().map(trace_of);
                 let timeout_us = request.timeout_us();

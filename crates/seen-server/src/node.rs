@@ -27,7 +27,7 @@ use crate::serving::{Drained, FrontStatus};
 use crate::shutdown::Stop;
 use crate::telemetry::MetricsHandle;
 use cluster::ClusterSide;
-pub(crate) use identity::store_identity;
+pub(crate) use identity::{store_identity, store_is_there};
 pub(crate) use kafka::history as followed_table;
 pub(crate) use listen::bind;
 pub(crate) use reading::Reading;

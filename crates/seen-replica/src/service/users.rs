@@ -13,6 +13,7 @@ use seen_proto::status::ApiError;
 use seen_proto::v1::{self, DegradedReason, UserAnswer};
 use tokio::sync::oneshot;
 
+use super::filter::Moved;
 use super::filter::{reason_of, worse};
 use super::{joint_rate, sound};
 use crate::metrics::Call;
@@ -87,11 +88,13 @@ impl Replica {
     pub async fn filter_users(
         self: &Arc<Self>,
         call: PushCall,
+        moved: Option<Moved>,
     ) -> Result<v1::FilterUsersResult, ApiError> {
         let began = self.ticker.now();
         let deadline = began.plus_us(u64::from(call.timeout_ms) * 1_000);
         let answer_by = self.answer_by(began, deadline);
-        let claims = self.claims(&call.token)?;
+        let mut claims = self.claims(&call.token)?;
+        claims.extend(moved.map(Moved::claim));
         let mut namespaces = Vec::new();
         for name in &call.namespaces {
             let at = self.named(name)?;

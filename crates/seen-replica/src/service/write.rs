@@ -118,6 +118,10 @@ impl Replica {
                     });
                 }
                 Err(error) => {
+                    // What may have been done must not be told as certainly not done.
+                    if error.kind == ErrorKind::OutcomeUnknown {
+                        first_error = Some(error.clone());
+                    }
                     first_error.get_or_insert(error.clone());
                     let error = Some(call_error(error));
                     rows.push(v1::ForgottenNamespace { namespace: name, rows: 0, epoch: 0, error });

@@ -76,13 +76,13 @@ impl ClusterSide {
             place: place(&identity),
             warming: Arc::clone(&warming),
         };
-        driver.apply(&driver.map.current());
+        driver.keep(&driver.map.current(), None);
         let limits = limits(config);
         let tasks = vec![
             tokio::spawn(watching),
             tokio::spawn(keep(Arc::clone(&standing), limits, Arc::clone(&warming), peers)),
             tokio::spawn(tell(Arc::clone(&standing), readiness)),
-            tokio::spawn(driver.run(cluster.warm_share > 0.0)),
+            tokio::spawn(Arc::new(driver).run(cluster.warm_share > 0.0)),
         ];
         Ok(Self { standing, identity, warming, links, tasks })
     }
@@ -216,6 +216,8 @@ async fn keep(
     warming: Arc<Progress>,
     peers: Arc<Peers>,
 ) {
+    // Until then it is not known whether it is alone: it would be ready at once, and cold.
+    let _ = timeout(PEERS_WITHIN, peers.all_tried(LOOK_EVERY)).await;
     standing.keep(limits, &warming, || peers.states()).await;
 }
 
@@ -233,6 +235,23 @@ async fn tell(standing: Arc<Standing>, readiness: Readiness) {
     }
 }
 
+/// Ends a task when it is let go of.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Users that are being taken over before they are this slot's own.
+struct Incoming {
+    coming: VirtualSet,
+    owners: Vec<Place>,
+    progress: Arc<Progress>,
+    _taking: AbortOnDrop,
+}
+
 /// Follows the map: what the replica keeps, whom it takes users from, and who its peers are.
 struct Driver {
     standing: Arc<Standing>,
@@ -243,60 +262,74 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(self, warms: bool) {
+    async fn run(self: Arc<Self>, warms: bool) {
         let mut map = self.map.current();
-        if warms {
-            let own =
-                own_slot(&map, &self.place).map(|slot| set(&slot.owned)).unwrap_or(SlotSet::NONE);
-            // The answers of the peers say whom to take users from.
-            let _ = timeout(PEERS_WITHIN, self.peers.all_tried(LOOK_EVERY)).await;
-            let summary = self.warm(&map, own, vec![self.place.clone()], &self.warming).await;
-            tracing::info!(?summary, "warmed up");
-        } else {
-            self.warming.end();
-        }
-        let mut incoming: Option<JoinHandle<()>> = None;
+        let mut incoming = self.begin(&map, None);
+        let own = tokio::spawn(Arc::clone(&self).take_own(Arc::clone(&map), warms));
+        let _aborted_with_this = AbortOnDrop(own);
         loop {
             map = self.map.changed(map.revision).await;
             self.peers.follow(&map);
-            let coming = self.apply(&map);
-            if let Some(before) = incoming.take() {
-                before.abort();
-            }
-            incoming = coming.map(|coming| self.take_incoming(Arc::clone(&map), coming));
+            incoming = self.begin(&map, incoming);
         }
     }
 
-    /// Keeps what the map says from now on. What comes to this slot next, where something does.
-    fn apply(&self, map: &ResolvedMap) -> Option<(VirtualSet, Arc<Progress>)> {
-        let Some(slot) = own_slot(map, &self.place) else {
-            self.standing.set_map(map.map.epoch.get(), &SlotSet::NONE, None);
-            return None;
-        };
-        let progress = (!slot.incoming.is_empty()).then(|| Arc::new(Progress::new()));
-        let kept = set(&slot.followed());
-        self.standing.set_map(map.map.epoch.get(), &kept, progress.clone());
-        progress.map(|progress| (slot.incoming.clone(), progress))
+    /// Takes the users of the own slot from peers, unless it is to start cold.
+    async fn take_own(self: Arc<Self>, map: Arc<ResolvedMap>, warms: bool) {
+        if !warms {
+            return self.warming.end();
+        }
+        let own = own_slot(&map, &self.place).map(|slot| set(&slot.owned)).unwrap_or(SlotSet::NONE);
+        // The answers of the peers say whom to take users from.
+        let _ = timeout(PEERS_WITHIN, self.peers.all_tried(LOOK_EVERY)).await;
+        let summary = self.warm(&map, own, vec![self.place.clone()], &self.warming).await;
+        tracing::info!(?summary, "warmed up");
     }
 
-    fn take_incoming(
-        &self,
+    /// Does what a map says. What was being taken over goes on if it is still to come from the same slots: an address
+    /// that changed is no reason to begin anew.
+    fn begin(
+        self: &Arc<Self>,
+        map: &Arc<ResolvedMap>,
+        before: Option<Incoming>,
+    ) -> Option<Incoming> {
+        let coming = own_slot(map, &self.place).map(|slot| slot.incoming.clone());
+        let coming = coming.filter(|coming| !coming.is_empty());
+        let owners = coming.as_ref().map(|coming| owners(&map.map, &self.place, coming));
+        let same = before.filter(|before| {
+            coming.as_ref() == Some(&before.coming) && owners.as_ref() == Some(&before.owners)
+        });
+        if let Some(same) = same {
+            self.keep(map, Some(Arc::clone(&same.progress)));
+            return Some(same);
+        }
+        let progress = coming.as_ref().map(|_| Arc::new(Progress::new()));
+        self.keep(map, progress.clone());
+        let (coming, owners, progress) = (coming?, owners?, progress?);
+        let taking = tokio::spawn(Arc::clone(self).take_incoming(
+            Arc::clone(map),
+            coming.clone(),
+            owners.clone(),
+            Arc::clone(&progress),
+        ));
+        Some(Incoming { coming, owners, progress, _taking: AbortOnDrop(taking) })
+    }
+
+    /// Keeps the users that the map says from now on.
+    fn keep(&self, map: &ResolvedMap, incoming: Option<Arc<Progress>>) {
+        let kept = own_slot(map, &self.place).map(|slot| set(&slot.followed()));
+        self.standing.set_map(map.map.epoch.get(), &kept.unwrap_or(SlotSet::NONE), incoming);
+    }
+
+    async fn take_incoming(
+        self: Arc<Self>,
         map: Arc<ResolvedMap>,
-        (coming, progress): (VirtualSet, Arc<Progress>),
-    ) -> JoinHandle<()> {
-        let owners = owners(&map.map, &self.place, &coming);
-        let warming = Driver {
-            standing: Arc::clone(&self.standing),
-            peers: Arc::clone(&self.peers),
-            map: Arc::clone(&self.map),
-            place: self.place.clone(),
-            warming: Arc::clone(&progress),
-        };
-        tokio::spawn(async move {
-            // The own peers may have them already, and whoever owns them does.
-            let summary = warming.warm(&map, set(&coming), owners, &progress).await;
-            tracing::info!(?summary, "took the users of incoming virtual slots over");
-        })
+        coming: VirtualSet,
+        owners: Vec<Place>,
+        progress: Arc<Progress>,
+    ) {
+        let summary = self.warm(&map, set(&coming), owners, &progress).await;
+        tracing::info!(?summary, "took the users of incoming virtual slots over");
     }
 
     async fn warm(

@@ -3,7 +3,7 @@
 use seen_filter::{SlotKey, UserId};
 
 use super::{NodeError, store};
-use crate::config::{Config, FeedSource};
+use crate::config::{Config, FeedSource, StorageKind};
 use crate::runtime::StorageRuntime;
 
 /// What a map of slots holds of a store.
@@ -16,6 +16,11 @@ pub(crate) struct StoreIdentity {
     pub slot_key: SlotKey,
     /// Names the settings of the configured namespaces.
     pub settings: u64,
+}
+
+/// False if the store is an embedded one that nobody has made yet.
+pub(crate) fn store_is_there(config: &Config) -> bool {
+    config.storage.kind != StorageKind::Sqlite || config.storage.data_dir.join(store::FILE).exists()
 }
 
 /// Opens the configured store, which makes the embedded one if it is not there, and closes it again.

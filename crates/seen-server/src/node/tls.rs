@@ -42,5 +42,9 @@ pub(crate) fn api(config: &TlsConfig) -> Result<Option<ServerTls>, TlsError> {
 }
 
 fn files(certificate: &Path, key: &Path, authority: Option<&PathBuf>) -> TlsFiles {
-    TlsFiles { certificate: certificate.to_owned(), key: key.to_owned(), authority: authority.cloned() }
+    TlsFiles {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        authority: authority.cloned(),
+    }
 }

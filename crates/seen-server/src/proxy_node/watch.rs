@@ -37,7 +37,7 @@ impl Watched {
         self.map.current().map.cluster
     }
 
-    /// True once every thread has a replica of each pool.
+    /// True if every thread has a replica that answers.
     pub(super) fn is_ready(&self) -> bool {
         let proxies = self.proxies.lock();
         !proxies.is_empty() && proxies.iter().all(Proxy::is_ready)

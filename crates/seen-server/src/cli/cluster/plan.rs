@@ -61,7 +61,7 @@ pub(super) fn step_text(at: usize, of: usize, step: &Step) -> String {
         let _ = writeln!(text, "  {line}");
     }
     for line in step.wait.lines() {
-        let _ = writeln!(text, "  then wait: {line}");
+        let _ = writeln!(text, "  {line}");
     }
     text
 }

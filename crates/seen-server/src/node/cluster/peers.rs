@@ -121,7 +121,8 @@ impl Peers {
             slot_known: true,
             hash_version: own.hash_version,
             slot_key_check: own.slot_key_check,
-            settings: vec![own.settings],
+            // While settings change, peers have different ones: what is the same is told by the donor, namespace by namespace.
+            settings: Vec::new(),
             lane: lane.into(),
             incarnation: own.incarnation,
             program: own.program.clone(),

@@ -1,0 +1,33 @@
+//! Every fault once, under load.
+
+use serde_json::Value;
+
+use super::{free_ports, seen};
+
+/// Some seconds of each fault, at a rate that a machine bears which builds something else beside the tests.
+#[test]
+fn no_fault_makes_an_answer_wrong_or_late() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = seen()
+        .args(["drill", "--time", "1s", "--filters", "60", "--marks", "40", "--json"])
+        .args(["--port-base", &free_ports(0).to_string()])
+        .arg("--dir")
+        .arg(folder.path())
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let json = String::from_utf8_lossy(&output.stdout);
+    let report: Value = serde_json::from_str(&json).unwrap_or_else(|_| panic!("{told}\n{json}"));
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 8, "{report:#}");
+    for row in rows {
+        assert_eq!(row["false_negatives"], 0, "{row:#}");
+        assert_eq!(row["false_negatives_tokenless"], 0, "{row:#}");
+        assert_eq!(row["late"], 0, "{row:#}");
+        assert!(row["filters"].as_u64().expect("a count") > 50, "{row:#}");
+        assert!(row["marks"].as_u64().expect("a count") > 20, "{row:#}");
+    }
+    assert_eq!(report["missing"], 0, "{report:#}");
+    assert!(report["acknowledged"].as_u64().expect("a count") > 500, "{report:#}");
+    assert!(output.status.success(), "{told}\n{report:#}");
+}
