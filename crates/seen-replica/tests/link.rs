@@ -281,6 +281,27 @@ async fn a_request_says_how_it_came() {
         request.moved = Some(Moved { incarnation: 50, sequence: 1 });
     };
     assert_eq!(unread(caller.ask(1, filter(7), moved).await), [0, 1, 3]);
+
+    // A message about many users says so of all of them.
+    let push = v1::FilterUsersRequest {
+        namespaces: vec![READ.to_owned()],
+        items: vec![v1::ItemGroup { kind: KIND, ids: vec![0, 1, 2, 3] }],
+        users: vec![7],
+        timeout_ms: 1_000,
+        ..Default::default()
+    };
+    assert_eq!(rows(caller.ask(7, encode(&push), |_| ()).await), [0b1111]);
+    assert_eq!(rows(caller.ask(7, encode(&push), moved).await), [0b1011]);
+}
+
+/// The rows of bits of an answer about many users.
+fn rows(answer: Answer) -> Vec<u8> {
+    let Answer::Message(body) = answer else { panic!("{answer:?}") };
+    let told: v1::FilterUsersResponse = decode(body).expect("a response");
+    match told.result {
+        Some(v1::filter_users_response::Result::Users(users)) => users.unseen,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -96,6 +96,25 @@ async fn settings_that_are_not_accepted_any_more_are_refused() {
     assert!(!bench.proxy.is_ready());
     assert_eq!(bench.state_of(&bench.home(5)), "refused");
     assert!(is_degraded(&response(bench.filter(5).answer().await)));
+
+    // The map is corrected: those that are connected are taken back as they are.
+    let mut draft = bench.map.map.to_draft();
+    draft.epoch = draft.epoch.next();
+    draft.settings = Vec::new();
+    bench.publish(fake::resolve(SlotMap::new(draft).expect("valid"))).await;
+    assert_eq!(bench.state_of(&bench.home(5)), "up");
+    assert!(!is_degraded(&response(bench.filter(5).answer().await)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_without_a_replica_keeps_the_proxy_from_nobody() {
+    let bench = Bench::start(&[("feed", 1, 1), ("push", 1, 1)]).await;
+    let asked = bench.ask(Call::Filter, filter_body(5, b""), CALLER, "push");
+    asked.answer().await.expect("an answer");
+    let only = bench.net.all().into_iter().find(|link| link.sent() == 1).expect("the one of push");
+    only.down();
+    assert!(bench.proxy.is_ready(), "feeds are answered as before");
+    assert!(!is_degraded(&response(bench.filter(5).answer().await)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,8 +11,8 @@ use super::input::{Claim, Settings};
 use super::journal::{Journal, Suspicion};
 use super::ring::Ring;
 
-/// Most writers of which a partition remembers presented or covered claims. A claim beyond that is
-/// simply not covered, which is safe.
+/// Most writers of which a partition remembers presented or covered claims. With one more, one is forgotten: its claims are
+/// not covered then, which is safe.
 pub const CLAIM_WRITERS_MAX: usize = 4_096;
 /// Most own fences that are remembered as committed, and as come back.
 const FENCES_REMEMBERED_MAX: usize = 64;
@@ -308,5 +308,21 @@ impl Lane {
 
     pub fn set_fresh(&self, now: Tick) {
         self.fresh_at.fetch_max(now.get(), Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_of_new_lives_are_noted_however_many_there_were() {
+        let mut claims = Claims::default();
+        for life in 0..CLAIM_WRITERS_MAX as u64 + 100 {
+            let writer = (Incarnation::new(life), true);
+            claims.note(writer, 7);
+            assert!(claims.covers(writer, 7) && !claims.covers(writer, 8));
+        }
+        assert_eq!(claims.0.len(), CLAIM_WRITERS_MAX);
     }
 }

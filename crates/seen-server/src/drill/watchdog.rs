@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 
 /// How long the watchdog sleeps.
 const NAP: Duration = Duration::from_millis(5);
-/// A nap that took this much longer was starved.
-const STARVED_AFTER: Duration = Duration::from_millis(20);
+/// A nap that took this much longer was starved. An answer takes some ten wake-ups of several processes, each of which may
+/// have waited as long.
+const STARVED_AFTER: Duration = Duration::from_millis(8);
 /// Windows that are kept.
 const WINDOWS_MAX: usize = 100_000;
 

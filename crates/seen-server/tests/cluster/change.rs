@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Cluster, PORTS, free_ports, seen};
+use super::{Cluster, PORTS, free_ports, seen, turn};
 
 const USERS: u64 = 40;
 
@@ -49,6 +49,7 @@ fn status(map: &str) -> (u64, usize) {
 
 #[test]
 fn a_slot_comes_and_goes_while_everything_runs() {
+    let _turn = turn();
     let folder = tempfile::tempdir().expect("a folder");
     let base = free_ports(80);
     let cluster = Cluster::start(folder.path(), base);

