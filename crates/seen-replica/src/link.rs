@@ -36,6 +36,8 @@ pub use standing::Standing;
 
 /// The lanes that a replica serves.
 const LANES: [LinkLane; 3] = [LinkLane::Filters, LinkLane::Push, LinkLane::Transfer];
+/// Longest request that is copied instead of kept where it was read.
+const COPIED_BYTES_MAX: usize = 512;
 /// Longest reply that is kept as room for the next one.
 const REPLY_BYTES_KEPT_MAX: usize = 65_536;
 
@@ -191,13 +193,13 @@ impl LinkService for ReplicaLink {
             Call::FilterUsers => {
                 let (timeout_us, moved) = (request.timeout_us(), mode(&request).moved);
                 let reply = Box::new(LinkReply(reply));
-                self.calls.push_moved(timeout_us, request.body_bytes(), moved, reply);
+                self.calls.push_moved(timeout_us, body(&request), moved, reply);
             }
             _ => {
                 let trace = request.trace.as_ref().map(trace_of);
                 let timeout_us = request.timeout_us();
                 let meta = CallMeta { timeout_us, tag: Bytes::new(), trace };
-                self.calls.call(call, &meta, request.body_bytes(), Box::new(LinkReply(reply)));
+                self.calls.call(call, &meta, body(&request), Box::new(LinkReply(reply)));
             }
         }
     }
@@ -223,6 +225,15 @@ impl LinkService for ReplicaLink {
             }
             sink.cut.map_or(Ok(()), Err)
         })
+    }
+}
+
+/// A request's bytes, for as long as it waits. Small ones are copied: kept where they lie, each would keep all that was read with
+/// it in memory.
+fn body(request: &Incoming<'_>) -> Bytes {
+    match request.body() {
+        small if small.len() <= COPIED_BYTES_MAX => Bytes::copy_from_slice(small),
+        _ => request.body_bytes(),
     }
 }
 

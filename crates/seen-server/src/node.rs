@@ -266,6 +266,9 @@ impl Node {
     pub async fn stop(self) -> Result<(), NodeError> {
         self.readiness.not_ready("drain", "draining");
         self.replica.begin_draining();
+        if let Some(cluster) = &self.cluster {
+            cluster.announce();
+        }
         self.stop.request();
         let drained = self.front.await.map_err(|_| NodeError::Ended("the front"))?;
         tracing::info!(?drained, "connections closed");

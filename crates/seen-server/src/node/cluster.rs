@@ -115,6 +115,11 @@ impl ClusterSide {
         }
     }
 
+    /// Tells proxies and peers at once that the replica is ending.
+    pub(super) fn announce(&self) {
+        self.standing.announce();
+    }
+
     /// Waits until every link has ended. Stop first.
     pub(super) async fn end(self) {
         // An error is a panic of the links' task, which is logged by then.
