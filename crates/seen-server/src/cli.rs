@@ -17,6 +17,7 @@ pub mod import;
 pub mod ingest;
 pub mod migrate;
 pub mod observed;
+pub mod part;
 pub mod proxy;
 pub mod relay;
 pub mod replay;
@@ -52,9 +53,9 @@ pub enum Command {
     /// Serve: all roles in one process.
     Serve(serve::ServeArgs),
     /// Serve one slot of a cluster's users, for proxies.
-    Replica(replica::ReplicaArgs),
+    Replica(part::PartArgs),
     /// Route calls to the replicas of a cluster.
-    Proxy(proxy::ProxyArgs),
+    Proxy(part::PartArgs),
     /// Run a whole cluster on this machine, each part a process of its own.
     DevCluster(dev_cluster::DevClusterArgs),
     /// Run a cluster, let faults happen to it, and check every answer.

@@ -195,15 +195,12 @@ impl Node {
             stop: stop.clone(),
             place: cluster.as_ref().map(|cluster| Arc::new(cluster.status()) as api::PlaceHook),
         };
+        let looked_at = Arc::clone(&replica);
+        let look = move |readiness: &Readiness| api::look_at_feed(&looked_at, readiness);
         let ports = vec![
             tokio::spawn(api::admin_port(listeners.admin, admin)?),
             tokio::spawn(api::serve_http(listeners.http, metrics, readiness.clone())),
-            tokio::spawn(api::watch_readiness(
-                Arc::clone(&replica),
-                readiness.clone(),
-                health,
-                stop.clone(),
-            )),
+            tokio::spawn(api::watch_readiness(look, readiness.clone(), health, stop.clone())),
         ];
         tracing::info!(
             api = %addresses.api, admin = %addresses.admin, http = %addresses.http,

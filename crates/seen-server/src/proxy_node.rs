@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use seen_cluster::map::{MapSource, SourceOptions};
 use seen_proxy::{Clock, LinkConnector, Proxy, ProxyOptions, Rates};
 use tokio::task::JoinHandle;
-use tonic_health::server::HealthReporter;
 
 use crate::config::{Config, OutOfRange};
 use crate::node::{Addresses, NodeError, api, bind, link_tls, map_is_unset};
@@ -20,8 +19,6 @@ use crate::telemetry::MetricsHandle;
 use admin::ProxyAdmin;
 use watch::Watched;
 
-/// How often readiness is compared with the truth.
-const READINESS_EVERY: Duration = Duration::from_millis(20);
 /// How long the process stays in place after it has said that it is ending, so that balancers see it first.
 const NOTICE: Duration = Duration::from_millis(200);
 
@@ -77,11 +74,17 @@ impl ProxyNode {
             incarnation,
             started: Instant::now(),
         };
+        let look = move |readiness: &Readiness| {
+            // Once and for all: where no replica answers any more, somebody has to say so to callers, flagged.
+            if watched.is_ready() {
+                readiness.ready("replicas");
+            }
+        };
         let tasks = vec![
             tokio::spawn(watching),
             tokio::spawn(api::serve_admin(listeners.admin, admin)?),
             tokio::spawn(api::serve_http(listeners.http, metrics, readiness.clone())),
-            tokio::spawn(watch_readiness(watched, readiness.clone(), health, stop.clone())),
+            tokio::spawn(api::watch_readiness(look, readiness.clone(), health, stop.clone())),
         ];
         let front = tokio::spawn(serve(front, listeners.api, stop.clone()));
         tracing::info!(
@@ -143,29 +146,4 @@ async fn serve(front: Front, listener: tokio::net::TcpListener, stop: Stop) -> D
         within
     };
     front.serve(listener, shutdown).await
-}
-
-/// Keeps readiness true to the replicas, and health to readiness.
-async fn watch_readiness(
-    watched: Arc<Watched>,
-    readiness: Readiness,
-    health: HealthReporter,
-    stop: Stop,
-) {
-    let mut looks = tokio::time::interval(READINESS_EVERY);
-    let mut told = false;
-    while !stop.is_requested() {
-        looks.tick().await;
-        // Once and for all: where no replica answers any more, somebody has to say so to callers, flagged.
-        if watched.is_ready() {
-            readiness.ready("replicas");
-        }
-        let ready = readiness.is_ready();
-        if ready != told {
-            api::tell_health(&health, ready).await;
-            told = ready;
-        }
-    }
-    readiness.not_ready("drain", "draining");
-    api::tell_health(&health, false).await;
 }

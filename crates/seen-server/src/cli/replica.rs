@@ -2,60 +2,32 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
-
-use super::{CliError, ConfigSources};
+use super::CliError;
+use super::part::PartArgs;
 use crate::node::{Node, NodeOptions};
-use crate::runtime;
-use crate::shutdown::{Stop, stop_with_stdin};
-use crate::telemetry::{Logs, MetricsHandle};
-
-/// Arguments of `seen replica`.
-#[derive(Debug, Clone, Args)]
-pub struct ReplicaArgs {
-    /// Where the configuration is read from.
-    #[command(flatten)]
-    sources: ConfigSources,
-    /// End as well when stdin is closed
-    #[arg(long, hide = true)]
-    stop_with_stdin: bool,
-}
 
 /// Serves until a signal, or the admin's Drain, ends it.
 ///
 /// # Errors
 /// What keeps the replica from starting or from ending well.
-pub fn run(args: ReplicaArgs) -> Result<ExitCode, CliError> {
-    let config = args.sources.load()?.config;
-    let logs = Logs::start(&config.log)?;
-    let metrics = MetricsHandle::start(Some(logs.dropped()))?;
-    let control = runtime::control()?;
-    let ended = control.block_on(async {
-        let stop = Stop::on_signals()?;
-        if args.stop_with_stdin {
-            stop_with_stdin(&stop);
-        }
+pub fn run(args: PartArgs) -> Result<ExitCode, CliError> {
+    args.run(|config, metrics, stop| async move {
         let options = NodeOptions { config, ephemeral: false, linked: true };
-        let node = Node::start_with(options, metrics, stop.clone(), &[]).await?;
-        let served = serve(&node).await;
-        let stopped = node.stop().await;
-        served?;
-        stopped?;
-        Ok(ExitCode::SUCCESS)
-    });
-    control.shutdown_background();
-    ended
+        let node = Node::start_with(options, metrics, stop, &[]).await?;
+        tokio::select! {
+            biased;
+            () = node.stop_requested() => {}
+            () = node.ready() => {
+                announce(&node);
+                node.stop_requested().await;
+            }
+        }
+        Ok(node.stop().await?)
+    })
 }
 
-async fn serve(node: &Node) -> Result<(), CliError> {
-    tokio::select! {
-        biased;
-        () = node.stop_requested() => return Ok(()),
-        () = node.ready() => {}
-    }
+fn announce(node: &Node) {
     let at = node.addresses();
     let link = at.link.map(|link| format!("link {link}, ")).unwrap_or_default();
     eprintln!("seen: replica on {} ({link}admin {}, http {})", at.api, at.admin, at.http);
-    node.stop_requested().await;
-    Ok(())
 }

@@ -107,7 +107,7 @@ pub(crate) async fn front<C: Calls>(
 }
 
 /// Says by the health protocol whether requests are wanted: of the service, and of the whole server.
-pub(crate) async fn tell_health(health: &HealthReporter, wanted: bool) {
+async fn tell_health(health: &HealthReporter, wanted: bool) {
     let status = if wanted { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in ["", SEEN_SERVICE] {
         health.set_service_status(service, status).await;
@@ -198,10 +198,9 @@ pub(crate) async fn serve_http(
     }
 }
 
-/// Keeps readiness true to the feed, and health to readiness: users are cached only once their
-/// partition has begun. A partition that cannot be opened is not waited for.
-pub(super) async fn watch_readiness(
-    replica: Arc<Replica>,
+/// Keeps readiness true to what `look` finds, and health to readiness, until it is to stop.
+pub(crate) async fn watch_readiness(
+    look: impl Fn(&Readiness) + Send,
     readiness: Readiness,
     health: HealthReporter,
     stop: Stop,
@@ -210,11 +209,7 @@ pub(super) async fn watch_readiness(
     let mut told = false;
     while !stop.is_requested() {
         looks.tick().await;
-        if replica.tried_all() {
-            readiness.ready("feed");
-        } else {
-            readiness.not_ready("feed", "the change feed has not begun");
-        }
+        look(&readiness);
         let ready = readiness.is_ready();
         if ready != told {
             tell_health(&health, ready).await;
@@ -223,4 +218,13 @@ pub(super) async fn watch_readiness(
     }
     readiness.not_ready("drain", "draining");
     tell_health(&health, false).await;
+}
+
+/// Users are cached only once their partition has begun. A partition that cannot be opened is not waited for.
+pub(super) fn look_at_feed(replica: &Replica, readiness: &Readiness) {
+    if replica.tried_all() {
+        readiness.ready("feed");
+    } else {
+        readiness.not_ready("feed", "the change feed has not begun");
+    }
 }
