@@ -68,11 +68,12 @@ impl Seen {
         command
     }
 
-    /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) {
+    /// Runs a command to its end. What it printed.
+    pub fn run(&self, arguments: &[&str]) -> String {
         let ended = self.command(arguments).output().expect("it runs");
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success(), "seen {arguments:?}: {said}");
+        String::from_utf8_lossy(&ended.stdout).into_owned()
     }
 
     /// Starts a command that goes on.

@@ -7,6 +7,7 @@
 //! - [`grpc`]: the gRPC service over any [`Calls`], by tonic.
 //! - [`meta`]: what a call's headers say: deadline, tag and trace.
 //! - [`reply`]: a reply that a task awaits.
+//! - [`trace`]: spans of the calls that are sampled.
 
 pub mod calls;
 mod codec;
@@ -15,8 +16,10 @@ pub mod grpc;
 pub mod meta;
 pub mod reply;
 mod streams;
+pub mod trace;
 
 pub use calls::{Call, CallMeta, Calls, Reply, Tag, TraceContext};
 pub use codec::RawCodec;
 pub use deadline::timeout_us;
 pub use grpc::SeenGrpc;
+pub use trace::{Span, Tracer};

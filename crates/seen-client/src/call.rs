@@ -16,6 +16,7 @@ use crate::budget::RetryBudget;
 use crate::channels::Channels;
 use crate::failure::{Effect, Failure};
 use crate::options::ClientOptions;
+use crate::trace::carry;
 
 /// Shortest pause before a second attempt; doubled for each further one.
 const PAUSE_MS_MIN: u64 = 2;
@@ -99,7 +100,7 @@ impl Shared {
             let begin = Instant::now();
             let attempt_end = self.attempt_end(begin, deadline);
             let allowed = attempt_end - begin;
-            let mut request = Request::new(message.clone());
+            let mut request = carry(Request::new(message.clone()));
             // The header is what the service goes by; `Endpoint::timeout` would not send it.
             request.set_timeout(allowed);
             let lease = self.channels.lease();

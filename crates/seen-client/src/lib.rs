@@ -28,6 +28,8 @@
 //!   or fail. An answer made up here is flagged.
 //! - [`Client::filter_stream`]: many filters over one stream, for many users, answered in any order.
 //! - [`MarkBatcher`]: many marks over one stream, acknowledged one by one.
+//! - Traces: with the feature `opentelemetry` every call but those over streams that many share carries the trace of
+//!   the span that is current, so that the service's spans are shown under it.
 //! - [`StringKey`] and [`string_id()`]: ids for items that are named by strings. Among `n` strings of
 //!   one kind the odds that any two share an id are about `n^2 / 2^65`: 1 in 37 million for a million
 //!   strings, 1 in 37 for a billion.
@@ -83,6 +85,7 @@ mod link;
 mod options;
 mod push;
 mod session;
+mod trace;
 mod write;
 
 pub use admin::Admin;

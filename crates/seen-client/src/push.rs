@@ -12,12 +12,13 @@ use seen_proto::v1;
 use seen_proto::v1::UserAnswer;
 use seen_proto::v1::filter_users_response::Result as Answer;
 use tokio::time::{Instant, timeout_at};
-use tonic::Streaming;
+use tonic::{Request, Streaming};
 
 use crate::call::Shared;
 use crate::client::Client;
 use crate::failure::{Effect, Failure};
 use crate::filter::WhenAway;
+use crate::trace::carry;
 
 /// Which of these users have not read these items?
 #[derive(Clone, Debug, PartialEq)]
@@ -206,7 +207,8 @@ async fn ask(
     });
     let url = &shared.options.url;
     let failed = |status: &tonic::Status| Failure::of(status, Effect::Read, url).error;
-    let stream = lease.service().filter_users(messages).await.map_err(|status| failed(&status))?;
+    let asked = lease.service().filter_users(carry(Request::new(messages))).await;
+    let stream = asked.map_err(|status| failed(&status))?;
     let mut stream: Streaming<v1::FilterUsersResponse> = stream.into_inner();
     let mut open = answer.chunks.len();
     while open > 0 {

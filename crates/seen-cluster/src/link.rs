@@ -4,6 +4,10 @@
 //! [hello](v1::LinkHello) and is welcomed or refused; then it sends requests as long as it has credit, and the other
 //! end answers each exactly once, in any order.
 //!
+//! What two versions of the program may say to each other: they speak the newest version of the link that both know. What the other
+//! one need not know has no new version: fields of the protobuf messages, types of frames from
+//! [`frame::OPTIONAL_KIND_MIN`] on and the two highest flags are left out by whoever does not know them.
+//!
 //! - [`frame`], [`message`], [`decoder`]: the bytes, without any I/O.
 //! - [`check_hello`]: who may talk to whom.
 //! - [`LinkClient`]: the end that asks. It connects again until it is dropped, remembers no request, and never waits.
@@ -12,6 +16,7 @@
 
 mod assembly;
 mod client;
+mod clock;
 mod control;
 pub mod decoder;
 mod error;
@@ -24,13 +29,15 @@ mod server;
 mod socket;
 pub mod transfer;
 
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use seen_proto::status::ApiError;
 use seen_proto::v1;
 
 pub use client::{ClientOptions, Connector, HelloSource, LinkClient};
 pub use error::{Cut, LinkError};
-pub use hello::{HelloExpectation, check_hello, negotiate, refusal};
+pub use hello::{HelloExpectation, check_hello, negotiate, newest_common, refusal};
 pub use message::{Flags, Moved, Outgoing, RequestId};
 pub use metrics::METRICS;
 pub use server::{Incoming, LinkService, Replier, ServerOptions, serve, serve_tcp};
@@ -81,6 +88,11 @@ pub trait Link: Send + Sync {
     /// # Errors
     /// [`NotSent`].
     fn submit(&self, request: &Outgoing) -> Result<(), NotSent>;
+
+    /// True if the other end is this process: it lives as long as whoever asks, and its silence says nothing.
+    fn is_local(&self) -> bool {
+        false
+    }
 }
 
 /// The answer to a request.
@@ -123,4 +135,10 @@ pub trait LinkEvents: Send + Sync + 'static {
     fn answered(&self, id: RequestId, answer: Answer);
     /// The way itself changed.
     fn changed(&self, change: LinkChange);
+
+    /// Ready once nobody waits for this request's answer any more; wakes the task then. May be pending for ever though nobody
+    /// does. Asked by whoever answers in the same process: no frame tells it.
+    fn poll_abandoned(&self, _id: RequestId, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }

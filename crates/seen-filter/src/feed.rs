@@ -3,6 +3,7 @@
 
 use thiserror::Error;
 
+use crate::hash::VirtualSlot;
 use crate::history::SeamFuture;
 use crate::ids::{Item, UserId};
 use crate::position::{CommitStamp, FeedCursor, FeedId, FenceSeq, Incarnation, UserEpoch};
@@ -159,6 +160,13 @@ pub trait ChangeFeed: Send + Sync + 'static {
 
     /// The feed partition that carries a user's events.
     fn feed_of(&self, namespace: crate::ids::NamespaceId, user: UserId) -> FeedId;
+
+    /// False if no event of a user of `slot` comes by `feed`, so that whoever keeps other users only need not follow
+    /// it. True where users are spread in another way than by their virtual slots.
+    fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
+        let _ = (feed, slot);
+        true
+    }
 
     /// How many shards users are spread over, at least 1: the shard of [`Self::feed_of`] is below it.
     /// Work at storage is kept apart by shard, so that one that fails degrades its own users only.

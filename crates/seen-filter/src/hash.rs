@@ -23,6 +23,15 @@ newtype! {
     VirtualSlot(u16)
 }
 
+impl VirtualSlot {
+    /// Which of so many equal ranges of virtual slots this one is in, from 0: how users are spread over shards and
+    /// partitions. Of no ranges, the first.
+    pub fn range_of(self, ranges: u16) -> u16 {
+        let range = u32::from(self.get()) * u32::from(ranges) / u32::from(VIRTUAL_SLOTS);
+        u16::try_from(range).unwrap_or(u16::MAX)
+    }
+}
+
 /// A secret from which the hashes of items and of users are derived, independent of each other.
 ///
 /// It also carries the [`Kernel`] that batches are computed with, which never changes an answer.

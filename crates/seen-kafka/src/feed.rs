@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use seen_filter::hash::VIRTUAL_SLOTS;
+use seen_filter::VirtualSlot;
 use seen_filter::history::SeamFuture;
 use seen_filter::{
     ChangeFeed, FeedError, FeedId, FeedLag, FeedProof, FeedReader, FeedStart, NamespaceId,
@@ -156,12 +156,16 @@ impl ChangeFeed for KafkaFeed {
     }
 
     fn feed_of(&self, namespace: NamespaceId, user: UserId) -> FeedId {
-        let slot = u32::from(self.options.hash_key.virtual_slot(user).get());
-        let shard = slot * u32::from(self.shards()) / u32::from(VIRTUAL_SLOTS);
-        let shard = Shard::new(u16::try_from(shard).unwrap_or(0));
+        let shard = Shard::new(self.options.hash_key.virtual_slot(user).range_of(self.shards()));
         let topic = self.topics.get(usize::from(shard.get()));
         let partition = topic.map_or(0, |topic| topic.shape.feed_of(user));
         FeedId::new(namespace, shard, Partition::new(partition))
+    }
+
+    fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
+        let shape = self.topic(feed).map(|topic| &topic.shape);
+        slot.range_of(self.shards()) == feed.shard.get()
+            && shape.is_some_and(|shape| shape.carries(feed.partition.get(), slot))
     }
 
     fn shards(&self) -> u16 {

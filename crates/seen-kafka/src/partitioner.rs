@@ -3,8 +3,8 @@
 //! Each formula was compared with the partitions of recorded topics (the tests below). Where none
 //! fits, all partitions are followed as one feed, and no fence proves anything (rule R9).
 
-use seen_filter::UserId;
-use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
+use seen_filter::hash::HashKey;
+use seen_filter::{UserId, VirtualSlot};
 use thiserror::Error;
 
 /// What stands for the user's id in a key's template.
@@ -94,14 +94,20 @@ impl Partitioner {
         }
     }
 
+    /// The partition, of so many, of all users of a virtual slot. `None` where they are spread over several.
+    pub fn of_slot(&self, slot: VirtualSlot, partitions: u16) -> Option<u16> {
+        match self {
+            Self::Slots(_) => Some(slot.range_of(partitions.max(1))),
+            _ if partitions <= 1 => Some(0),
+            _ => None,
+        }
+    }
+
     /// The user's partition of so many. `None` where it is not known.
     pub fn partition(&self, user: UserId, partitions: u16) -> Option<u16> {
         let count = u32::from(partitions.max(1));
         let partition = match self {
-            Self::Slots(key) => {
-                let slot = u32::from(key.virtual_slot(user).get());
-                slot * count / u32::from(VIRTUAL_SLOTS)
-            }
+            Self::Slots(key) => return self.of_slot(key.virtual_slot(user), partitions),
             Self::Key(template) => (murmur2(template.key(user).as_bytes()) & 0x7fff_ffff) % count,
             Self::Canal { database } => {
                 let hash = java_hash(database) ^ java_hash(&user.get().to_string());

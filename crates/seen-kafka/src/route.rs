@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use seen_dialect::{ControlRow, Dialect, Event, Position, Scope, What};
-use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
+use seen_filter::hash::HashKey;
 use seen_filter::{
     CommitStamp, FeedEvent, FenceSeq, GapScope, Incarnation, NamespaceId, Shard, UserEpoch, UserId,
 };
@@ -22,7 +22,7 @@ pub(crate) struct Names {
     namespace_ids: watch::Receiver<HashMap<u16, NamespaceId>>,
     hash_key: HashKey,
     shard: Shard,
-    shards: u32,
+    shards: u16,
     broadcasts: Vec<Broadcast>,
     fences: FencesSeen,
 }
@@ -50,7 +50,7 @@ impl Names {
             namespace_ids: topic.namespace_ids.clone(),
             hash_key: options.hash_key,
             shard: topic.shard,
-            shards: u32::try_from(options.topics.len()).unwrap_or(1).max(1),
+            shards: u16::try_from(options.topics.len()).unwrap_or(u16::MAX),
             broadcasts: Vec::new(),
             fences: FencesSeen::default(),
         }
@@ -62,8 +62,7 @@ impl Names {
 
     /// True if the user's history is read from this shard; rows of others mean nothing.
     fn is_here(&self, user: UserId) -> bool {
-        let slot = u32::from(self.hash_key.virtual_slot(user).get());
-        slot * self.shards / u32::from(VIRTUAL_SLOTS) == u32::from(self.shard.get())
+        self.hash_key.virtual_slot(user).range_of(self.shards) == self.shard.get()
     }
 }
 

@@ -7,8 +7,8 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use seen_filter::UserId;
 use seen_filter::feed::FENCE_USERS_MAX;
+use seen_filter::{UserId, VirtualSlot};
 
 use crate::lag::Lags;
 use crate::partitioner::Partitioner;
@@ -68,6 +68,11 @@ impl Shape {
         self.partitioner.partition(user, self.feeds()).unwrap_or(0)
     }
 
+    /// False if no user of this virtual slot is of this feed.
+    pub fn carries(&self, feed: u16, slot: VirtualSlot) -> bool {
+        self.partitioner.of_slot(slot, self.feeds()).is_none_or(|of_slot| of_slot == feed)
+    }
+
     /// The partitions that carry the users of a feed.
     pub fn sources(&self, feed: u16) -> std::ops::Range<u16> {
         if self.is_wide() { 0..self.partitions() } else { feed..feed.saturating_add(1) }
@@ -100,6 +105,8 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
+    use seen_filter::HashKey;
+
     use super::*;
     use crate::partitioner::{Digits, KeyTemplate};
 
@@ -117,6 +124,20 @@ mod tests {
             assert_eq!(debezium().partition(users[0], 5), Some(feed));
             assert_eq!(shape.sources(feed), feed..feed + 1);
         }
+    }
+
+    #[test]
+    fn a_feed_carries_the_slots_of_its_users() {
+        let key = HashKey::new(1, [9; 16]);
+        let slots = Shape::new(Partitioner::Slots(key), 5);
+        for user in (0..2_000).map(UserId::new) {
+            let (own, slot) = (slots.feed_of(user), key.virtual_slot(user));
+            let carrying: Vec<_> = (0..5).filter(|feed| slots.carries(*feed, slot)).collect();
+            assert_eq!(carrying, [own], "{user}");
+        }
+        // Spread in another way: users of one slot are in all of them.
+        let keys = Shape::new(debezium(), 5);
+        assert!((0..5).all(|feed| keys.carries(feed, VirtualSlot::new(7))));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use seen_proto::wire::{
 
 fn quality() -> impl Strategy<Value = Quality> {
     let rate = prop_oneof![Just(0.0), Just(-0.0), 0.0..1.0, any::<f64>()];
-    let degraded = (rate.clone(), 0..7, any::<u32>()).prop_map(|(rate, reason, unknown)| {
-        let reason = DegradedReason::try_from(reason).expect("all seven are defined");
+    let degraded = (rate.clone(), 0..8, any::<u32>()).prop_map(|(rate, reason, unknown)| {
+        let reason = DegradedReason::try_from(reason).expect("all eight are defined");
         Quality::Degraded { rate, reason, unknown }
     });
     prop_oneof![Just(Quality::Exact), rate.prop_map(|rate| Quality::Filtered { rate }), degraded]

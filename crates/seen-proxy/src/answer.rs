@@ -8,8 +8,9 @@ use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::v1::DegradedReason;
 use seen_proto::wire::{FilterCall, encode_filter_response};
 
-use crate::flight::Flight;
+use crate::flight::{Flight, Sink};
 use crate::metrics::Own;
+use crate::users;
 
 /// What the caller is told of a request that no replica answered.
 pub(crate) fn own(flight: &Flight, why: Own) -> Result<Bytes, ApiError> {
@@ -22,6 +23,10 @@ pub(crate) fn own(flight: &Flight, why: Own) -> Result<Bytes, ApiError> {
         // All that were asked refuse for want of room: the caller is to slow down.
         (Some(error), _) if error.kind == ErrorKind::Overloaded => Err(error.clone()),
         (_, Call::Filter) => flagged(&flight.body, why),
+        // One that was split says itself whom it could not answer.
+        (None, Call::FilterUsers) if matches!(flight.sink, Sink::Caller(_)) => {
+            users::nobody_answered(&flight.body, reason(why))
+        }
         (Some(error), _) => Err(error.clone()),
         (None, _) => Err(without_answer(why)),
     }
@@ -41,15 +46,18 @@ fn without_answer(why: Own) -> ApiError {
     }
 }
 
+fn reason(why: Own) -> DegradedReason {
+    match why {
+        Own::Deadline => DegradedReason::Deadline,
+        Own::Unreachable => DegradedReason::ReplicaUnreachable,
+        Own::Overloaded => DegradedReason::Overloaded,
+    }
+}
+
 /// A Filter's answer of which nothing is known: all candidates as the caller wants them then.
 fn flagged(body: &[u8], why: Own) -> Result<Bytes, ApiError> {
     let call = FilterCall::parse(body)?;
-    let reason = match why {
-        Own::Deadline => DegradedReason::Deadline,
-        // There is no closer word for "no replica": neither memory nor storage could be asked.
-        Own::Unreachable => DegradedReason::StorageUnavailable,
-        Own::Overloaded => DegradedReason::Overloaded,
-    };
+    let reason = reason(why);
     let shown = match call.on_unknown {
         OnUnknown::Show => call.candidates.min(CANDIDATES_MAX),
         OnUnknown::Hide => 0,

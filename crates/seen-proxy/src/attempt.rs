@@ -135,7 +135,9 @@ impl Net {
         out: &mut Effects,
     ) -> Result<(), Own> {
         let left_us = flight.answer_by.since_us(now);
-        if left_us < LEFT_US_MIN {
+        // A replica of this process answers from memory within the call.
+        let here = self.replica(choice.replica).is_some_and(|replica| replica.here);
+        if left_us < if here { 1 } else { LEFT_US_MIN } {
             return Err(Own::Deadline);
         }
         let claim = self.claim(flight, choice, now);
@@ -163,6 +165,10 @@ impl Net {
         if claim.is_some() {
             self.metrics.moved.increment(1);
         }
+        let Some(target) = self.replica(choice.replica).map(|replica| &replica.target) else {
+            return Err(Own::Unreachable);
+        };
+        let trace = flight.spans.begin(choice.replica, target, why);
         let request = Outgoing {
             id: RequestId(key),
             call: flight.call as u8,
@@ -170,7 +176,7 @@ impl Net {
             epoch,
             flags,
             moved: claim.map(|sequence| Moved { incarnation, sequence }),
-            trace: flight.trace,
+            trace,
             body: flight.body.clone(),
         };
         out.push(Effect::Send(link, request, choice.replica));

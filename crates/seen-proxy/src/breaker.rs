@@ -43,6 +43,8 @@ impl BreakerState {
 /// The breaker of one replica.
 #[derive(Clone, Debug)]
 pub struct Breaker {
+    /// It never opens: nobody else could be asked.
+    stays_closed: bool,
     state: BreakerState,
     /// When it was opened last, and for how long.
     until: Tick,
@@ -58,6 +60,7 @@ pub struct Breaker {
 impl Default for Breaker {
     fn default() -> Self {
         Self {
+            stays_closed: false,
             state: BreakerState::Closed,
             until: Tick::new(0),
             trips: 0,
@@ -71,6 +74,11 @@ impl Default for Breaker {
 }
 
 impl Breaker {
+    /// The breaker of the only replica, which is this process: to leave it alone would help nobody.
+    pub fn that_stays_closed() -> Self {
+        Self { stays_closed: true, ..Self::default() }
+    }
+
     /// What it does.
     pub const fn state(&self) -> BreakerState {
         self.state
@@ -119,6 +127,9 @@ impl Breaker {
 
     /// It did not, or told of a fault of its own.
     pub fn failed(&mut self, now: Tick) {
+        if self.stays_closed {
+            return;
+        }
         self.turn(now);
         self.answered += 1;
         self.failed += 1;
@@ -178,6 +189,13 @@ mod tests {
             now = now.plus_us(10);
             breaker.succeeded(now);
         }
+        assert!(breaker.is_closed());
+    }
+
+    #[test]
+    fn the_only_one_there_is_is_never_left_alone() {
+        let mut breaker = Breaker::that_stays_closed();
+        (0..1_000).for_each(|at| breaker.failed(Tick::new(at * 10_000)));
         assert!(breaker.is_closed());
     }
 

@@ -49,9 +49,12 @@ impl Net {
     /// The user's home: the first of all replicas of its slot.
     pub fn home(&self, place: Place) -> Option<ReplicaId> {
         let table = self.table.as_ref()?;
+        let replicas = &self.slot(place)?.replicas;
+        if let [only] = replicas.as_slice() {
+            return Some(*only);
+        }
         let slot = table.resolved.pools.get(place.pool)?.slots.get(place.slot)?;
-        let first = slot.rank(place.user_hash).first()?;
-        self.slot(place)?.replicas.get(first).copied()
+        replicas.get(slot.rank(place.user_hash).first()?).copied()
     }
 
     /// Whom to ask first.
@@ -160,7 +163,8 @@ impl Net {
         match flight.group_moved {
             None => self.claim_of(flight.place, is_first, choice, now),
             Some(_) if !is_first => Some(self.claims.draw()),
-            Some(moved) => moved.then(|| self.slot(flight.place).map_or(0, |slot| slot.moved)),
+            // Drawn anew: some of them may have written elsewhere since the slot's last change.
+            Some(moved) => moved.then(|| self.claims.draw()),
         }
     }
 

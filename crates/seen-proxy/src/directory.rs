@@ -7,14 +7,16 @@ use std::sync::Arc;
 use seen_cluster::link::{Link, LinkEvents};
 use seen_cluster::map::ResolvedMap;
 use seen_filter::Tick;
+use seen_proto::limits::TIMEOUT_MS_MAX;
 use seen_proto::v1::LinkLane;
 
 use crate::latency::Latency;
 use crate::net::{Net, PoolTable, SlotTable, Table, check_identity};
 use crate::replica::{Lane, Replica, ReplicaId, Target};
 
-/// What a map does not have any more may answer for so long what it was asked.
-const RETIRE_US: u64 = 10_000_000;
+/// What a map does not have any more may answer for so long what it was asked: longer than anybody waits. With its link closed
+/// before, its last requests would wait for nothing.
+const RETIRE_US: u64 = (TIMEOUT_MS_MAX as u64 + 1_000) * 1_000;
 /// So many maps are remembered at once.
 const EARLIER_MAX: usize = 4;
 
@@ -98,9 +100,11 @@ impl Net {
 
     /// A link was made.
     pub fn opened(&mut self, id: ReplicaId, lane: Lane, link: Arc<dyn Link>) {
-        if let Some(replica) = self.replica_mut(id)
-            && let Some(place) = replica.links.get_mut(lane as usize)
-        {
+        let Some(replica) = self.replica_mut(id) else { return };
+        if link.is_local() {
+            replica.is_here();
+        }
+        if let Some(place) = replica.links.get_mut(lane as usize) {
             *place = Some(link);
         }
     }

@@ -1,10 +1,10 @@
 //! One request on its way.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use seen_api::{Call, Reply};
-use seen_cluster::link::message::TRACE_BYTES;
 use seen_cluster::link::{Link, Outgoing};
 use seen_filter::Tick;
 use seen_proto::status::ApiError;
@@ -14,6 +14,7 @@ use crate::choose::Need;
 use crate::limit::Class;
 use crate::net::Place;
 use crate::replica::{Lane, ReplicaId};
+use crate::spans::Spans;
 use crate::users::Gather;
 
 /// Share of the caller's time that is kept for the way back, as a divisor, and the most of it.
@@ -43,6 +44,15 @@ impl Sink {
             Self::Part(gather, _) => gather.is_over(),
         }
     }
+
+    /// Ready once nobody waits any more; see [`Reply::poll_abandoned`].
+    pub fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Caller(reply) => reply.poll_abandoned(cx),
+            // Parts go to replicas elsewhere, which are not told.
+            Self::Part(..) => Poll::Pending,
+        }
+    }
 }
 
 /// A request that was sent to one replica.
@@ -61,7 +71,7 @@ pub(crate) struct Flight {
     pub sink: Sink,
     pub call: Call,
     pub body: Bytes,
-    pub trace: Option<[u8; TRACE_BYTES]>,
+    pub spans: Spans,
     pub has_token: bool,
     /// Of many users: whether some of them were moved.
     pub group_moved: Option<bool>,

@@ -63,7 +63,8 @@ pub struct Silence {
 /// What is known of one replica.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    silence: Silence,
+    /// None for a replica of this process: it is silent while whoever listens is, and there is no other to ask.
+    silence: Option<Silence>,
     connected: bool,
     refused: bool,
     ready: bool,
@@ -77,7 +78,7 @@ impl Heard {
     /// One that was not heard yet.
     pub const fn new(silence: Silence) -> Self {
         Self {
-            silence,
+            silence: Some(silence),
             connected: false,
             refused: false,
             ready: false,
@@ -87,9 +88,17 @@ impl Heard {
         }
     }
 
+    /// It is this process, and lives as long as whoever listens.
+    pub const fn is_here(&mut self) {
+        self.silence = None;
+        self.given_up = None;
+    }
+
     /// A connection is open.
     pub fn connected(&mut self, now: Tick, ready: bool, draining: bool) {
-        *self = Self { connected: true, ready, draining, last: now, ..Self::new(self.silence) };
+        let silence = self.silence;
+        let (connected, refused, last, given_up) = (true, false, now, None);
+        *self = Self { silence, connected, refused, ready, draining, last, given_up };
     }
 
     /// It said how it fares.
@@ -130,12 +139,13 @@ impl Heard {
     /// Time passes. `late_us` is for how long this process itself stood still: nobody could be heard meanwhile, and it is
     /// not held against them.
     pub fn tick(&mut self, now: Tick, late_us: u64) {
+        let Some(silence) = self.silence else { return };
         self.last = self.last.plus_us(late_us).min(now);
         let silent_us = now.since_us(self.last);
         match self.given_up {
-            _ if silent_us >= self.silence.eject_us => self.given_up = Some(None),
+            _ if silent_us >= silence.eject_us => self.given_up = Some(None),
             // Silent again before it was trusted.
-            Some(Some(_)) if silent_us >= self.silence.suspect_us => self.given_up = Some(None),
+            Some(Some(_)) if silent_us >= silence.suspect_us => self.given_up = Some(None),
             Some(Some(since)) if now.since_us(since) >= RECOVER_US => self.given_up = None,
             _ => {}
         }
@@ -149,7 +159,11 @@ impl Heard {
             Self { given_up: Some(_), .. } => Health::Ejected,
             Self { draining: true, .. } => Health::Draining,
             Self { ready: false, .. } => Health::Unready,
-            _ if now.since_us(self.last) >= self.silence.suspect_us => Health::Suspect,
+            Self { silence: Some(silence), .. }
+                if now.since_us(self.last) >= silence.suspect_us =>
+            {
+                Health::Suspect
+            }
             _ => Health::Up,
         }
     }
@@ -210,6 +224,23 @@ mod tests {
         heard.tick(Tick::new(60_010_000), 60_000_000);
         assert_eq!(heard.health(Tick::new(60_010_000)), Health::Up);
         assert_eq!(at(&mut heard, 60_059_000), Health::Suspect, "it counts from there on");
+    }
+
+    #[test]
+    fn the_silence_of_this_process_itself_says_nothing() {
+        let mut heard = up();
+        heard.is_here();
+        assert_eq!(at(&mut heard, 60_000_000), Health::Up);
+        heard.connected(Tick::new(60_000_000), true, false);
+        assert_eq!(at(&mut heard, 120_000_000), Health::Up, "connected anew, it is still here");
+        heard.said(Tick::new(120_000_000), false, false);
+        assert_eq!(at(&mut heard, 120_000_000), Health::Unready, "what it says counts");
+
+        // Whatever was thought before it was known.
+        let mut heard = up();
+        assert_eq!(at(&mut heard, 400_000), Health::Ejected);
+        heard.is_here();
+        assert_eq!(at(&mut heard, 400_001), Health::Up);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! - [`Proxy`]: one for each serving thread; it answers [calls](seen_api::Calls) by asking replicas.
 //! - [`Connector`], [`LinkConnector`], [`LocalConnector`]: how it comes to its links.
-//! - `state`, `attempt`: the life of a request. `choose`: who is asked. `net`, `directory`: who is known.
+//! - `state`, `attempt`: the life of a request; `spans`: as a trace shows it. `choose`: who is asked. `net`, `directory`: who is known.
 //! - [`health`], [`breaker`], [`outlier`]: who is left out. [`budget`], [`limit`], [`latency`]: how much is done, and when
 //!   something is done twice. [`moved`]: sessions without a token.
 
@@ -32,6 +32,7 @@ mod proxy;
 mod replica;
 mod route;
 pub mod slab;
+mod spans;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,7 @@ pub mod wheel;
 pub use connect::LinkConnector;
 pub use directory::Connector;
 pub use limit::Rates;
-pub use local::LocalConnector;
+pub use local::{LocalConnector, map_of_one};
 pub use options::{Clock, ProxyOptions};
 pub use proxy::Proxy;
 pub use replica::Target;

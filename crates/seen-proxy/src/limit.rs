@@ -67,6 +67,8 @@ const LIMIT_START: u64 = 4_096;
 /// How much may be done at once.
 #[derive(Debug)]
 pub struct Limit {
+    /// False: it stays where it is.
+    adapts: bool,
     limit: u64,
     max: u64,
     taken: u64,
@@ -84,6 +86,7 @@ impl Limit {
     pub fn new(max: usize, now: Tick) -> Self {
         let max = (max as u64).max(1);
         Self {
+            adapts: true,
             limit: LIMIT_START.min(max),
             max,
             taken: 0,
@@ -94,6 +97,12 @@ impl Limit {
             peak: 0,
             usual_us: 0,
         }
+    }
+
+    /// A limit that is always `max`.
+    pub fn fixed(max: usize, now: Tick) -> Self {
+        let adaptive = Self::new(max, now);
+        Self { adapts: false, limit: adaptive.max, ..adaptive }
     }
 
     /// Lets work of this size in, if there is room for its class. A single one is always let in.
@@ -137,7 +146,7 @@ impl Limit {
             return;
         }
         let seen = self.answers + self.late;
-        if seen >= ANSWERS_MIN {
+        if self.adapts && seen >= ANSWERS_MIN {
             let mean_us = self.total_us / self.answers.max(1);
             let most_us = MEAN_US_MAX.max(self.usual_us * USUAL_TIMES);
             if mean_us > most_us || self.late * 10 > seen {
@@ -262,6 +271,18 @@ mod tests {
             window(&mut limit, at, 100, 900);
         }
         assert!(limit.limit() < 2_000);
+    }
+
+    #[test]
+    fn a_fixed_one_stays_whatever_answers_take() {
+        let mut limit = Limit::fixed(1_000, Tick::new(0));
+        (1..50).for_each(|at| {
+            (0..50).for_each(|_| limit.was_late());
+            window(&mut limit, at, 100, 60_000);
+        });
+        assert_eq!(limit.limit(), 1_000);
+        assert!((0..700).all(|_| limit.enter(Class::Push, 1)));
+        assert!(!limit.enter(Class::Push, 1), "push still leaves room for feeds");
     }
 
     #[test]

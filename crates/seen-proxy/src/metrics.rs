@@ -144,6 +144,11 @@ impl Why {
         (Self::Again, "again"),
         (Self::Emergency, "emergency"),
     ];
+
+    /// A short stable name.
+    pub fn label(self) -> &'static str {
+        label(&Self::ALL, self)
+    }
 }
 
 /// Why the proxy answers itself.
@@ -160,6 +165,15 @@ impl Own {
         (Self::Unreachable, "unreachable"),
         (Self::Overloaded, "overloaded"),
     ];
+
+    /// A short stable name.
+    pub fn label(self) -> &'static str {
+        label(&Self::ALL, self)
+    }
+}
+
+fn label<T: PartialEq>(all: &[(T, &'static str)], value: T) -> &'static str {
+    all.iter().find(|(known, _)| *known == value).map_or("", |(_, label)| label)
 }
 
 /// Counters by a label with few values, found by the value's place.

@@ -85,7 +85,10 @@ impl Net {
             all_moved_until: Tick::new(0),
             replicas: Vec::new(),
             budget: Budget::new(options.extra_share, now),
-            limit: Limit::new(options.in_flight_max, now),
+            limit: match options.limit_adapts {
+                true => Limit::new(options.in_flight_max, now),
+                false => Limit::fixed(options.in_flight_max, now),
+            },
             claims: Claims::default(),
             wrote: Lately::new(moved_for_us, now),
             strayed: Lately::new(moved_for_us, now),
@@ -114,6 +117,15 @@ impl Net {
         let map_pool = &table.resolved.pools.get(pool)?.pool;
         let slot = map_pool.owner_index(virtual_slot(user_hash));
         Some(Place { user_hash, pool, slot, revision: table.resolved.revision })
+    }
+
+    /// Where everybody belongs, if there is one replica in all and it is this process: then nothing is to be found out.
+    pub fn only_place(&self) -> Option<Place> {
+        let [pool] = self.table.as_ref()?.pools.as_slice() else { return None };
+        let [slot] = pool.slots.as_slice() else { return None };
+        let [replica] = slot.replicas.as_slice() else { return None };
+        self.replica(*replica).filter(|replica| replica.here)?;
+        self.place(0, 0)
     }
 
     /// The same place by the present map, if it is another one by now.
@@ -283,7 +295,9 @@ fn welcome(
 ) {
     // Another life of the process: what was known of the one before says nothing.
     if replica.identity.as_ref().is_some_and(|known| known.incarnation != identity.incarnation) {
-        replica.breaker = Default::default();
+        if !replica.here {
+            replica.breaker = Default::default();
+        }
         replica.ejection = Default::default();
     }
     replica.heard.connected(now, state.ready, state.draining);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use seen_api::Tracer;
 use seen_filter::Tick;
 use tokio::time::Instant;
 
@@ -47,8 +48,13 @@ pub struct ProxyOptions {
     pub moved_for: Duration,
     /// Requests in flight; the adaptive limit stays below.
     pub in_flight_max: usize,
+    /// True if the limit on requests in flight follows the time that answers take. Not where the replica is this process: its own
+    /// queues bound what waits for storage, and what it has in memory is not to be refused for that.
+    pub limit_adapts: bool,
     /// The most requests a second of a tag; shared by all threads.
     pub rates: Arc<Rates>,
+    /// Begins the spans of calls that are sampled.
+    pub tracer: Tracer,
 }
 
 impl ProxyOptions {
@@ -63,7 +69,9 @@ impl ProxyOptions {
             eject_after: Duration::from_millis(300),
             moved_for: Duration::from_secs(6),
             in_flight_max: 65_536,
+            limit_adapts: true,
             rates: Arc::default(),
+            tracer: Tracer::off(),
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use seen_api::{Call, CallMeta, Calls, Reply};
+use seen_api::{Call, CallMeta, Calls, Reply, Tracer};
 use seen_cluster::link::{Answer, LinkChange, LinkEvents, RequestId};
 use seen_cluster::map::{Epoch, MapHandle, ResolvedMap};
 use seen_filter::Tick;
@@ -18,11 +19,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::directory::Connector;
 use crate::flight::{Effect, Effects, Sink};
+use crate::health::Health;
 use crate::limit::Class;
 use crate::options::{Clock, ProxyOptions};
-use crate::replica::{Lane, ReplicaId};
+use crate::replica::{Lane, Replica, ReplicaId};
 use crate::route;
-use crate::state::{Ask, State, trace_bytes};
+use crate::spans::Asked;
+use crate::state::{Ask, State};
 
 /// While anything is under way, what is due is looked at this often.
 const SWEEP: Duration = Duration::from_millis(1);
@@ -40,6 +43,7 @@ pub struct Proxy {
 struct Shared {
     state: Mutex<State>,
     clock: Clock,
+    tracer: Tracer,
     /// True while nothing is under way, and nobody looks whether anything is due.
     idle: AtomicBool,
     wake: Notify,
@@ -55,9 +59,21 @@ impl Proxy {
         map: Arc<MapHandle>,
         connector: Arc<dyn Connector>,
     ) -> Self {
+        let tracer = options.tracer.clone();
         let state = Mutex::new(State::new(options, clock.now()));
         let (idle, wake) = (AtomicBool::new(false), Notify::new());
-        Self { shared: Arc::new(Shared { state, clock, idle, wake, map, connector }) }
+        Self { shared: Arc::new(Shared { state, clock, tracer, idle, wake, map, connector }) }
+    }
+
+    /// Connects to the replicas of the map. [`run`](Self::run) does so, too; whoever calls before it finds them by this. To be
+    /// called on the thread whose calls it answers.
+    pub fn connect(&self) {
+        let (map, state) = (self.shared.map.current(), self.shared.state.lock());
+        let known = state.net.table.as_ref().map(|table| table.resolved.revision);
+        drop(state);
+        if known != Some(map.revision) {
+            self.shared.follow(map);
+        }
     }
 
     /// Connects to the replicas of the map, follows its changes, and looks at what is due. To be run on the thread whose
@@ -66,7 +82,7 @@ impl Proxy {
         let shared = &self.shared;
         let mut revisions = shared.map.revisions();
         revisions.mark_unchanged();
-        shared.follow(shared.map.current());
+        self.connect();
         let mut tick_at = Instant::now() + TICK;
         let mut published = true;
         loop {
@@ -106,10 +122,14 @@ impl Proxy {
         state.net.table.as_ref().map_or(Epoch::default(), |table| table.resolved.map.epoch)
     }
 
-    /// True if any replica answers. A pool without one is no reason to send nobody here: the others' users would suffer for it.
+    /// True if any replica answers, if only because nobody else does. A pool without one is no reason to send nobody here: the
+    /// others' users would suffer for it.
     pub fn is_ready(&self) -> bool {
+        let now = self.shared.clock.now();
         let state = self.shared.state.lock();
-        let serves = |id: &ReplicaId| state.net.replica(*id).is_some_and(|replica| replica.serves);
+        let unready = |replica: &Replica| replica.heard.health(now) == Health::Unready;
+        let answers = |replica: &Replica| replica.serves || unready(replica);
+        let serves = |id: &ReplicaId| state.net.replica(*id).is_some_and(answers);
         state.net.table.as_ref().is_some_and(|table| {
             table
                 .pools
@@ -130,17 +150,19 @@ impl Calls for Proxy {
     fn call(&self, call: Call, meta: &CallMeta, body: Bytes, reply: Box<dyn Reply>) {
         let shared = &self.shared;
         let now = shared.clock.now();
+        let span = shared.tracer.server(call, meta.trace.as_ref());
+        let reply = span.with_reply(reply);
+        let asked = Asked { call, meta, span: &span };
+        asked.describe(&body);
         let mut out = Effects::new();
         let begun = match call {
-            Call::FilterUsers => shared.state.lock().begin_users(now, meta, body, reply, &mut out),
-            _ => shared.begin(now, call, meta, body, reply, &mut out),
+            Call::FilterUsers => shared.state.lock().begin_users(now, asked, body, reply, &mut out),
+            _ => shared.begin(now, asked, body, reply, &mut out),
         };
         match begun {
             Ok(()) => {
-                if shared.idle.swap(false, Ordering::AcqRel) {
-                    shared.wake.notify_one();
-                }
                 shared.run(out);
+                shared.watch();
             }
             Err((error, reply)) => {
                 self.refused(&error);
@@ -158,18 +180,21 @@ impl Shared {
     fn begin(
         &self,
         now: Tick,
-        call: Call,
-        meta: &CallMeta,
+        asked: Asked<'_>,
         body: Bytes,
         reply: Box<dyn Reply>,
         out: &mut Effects,
     ) -> Result<(), (ApiError, Box<dyn Reply>)> {
+        let Asked { call, meta, .. } = asked;
         let Some(shape) = route::shape(call) else { return Err((route::no_map(), reply)) };
-        let routed = match RouteCall::parse(shape, &body) {
+        let routed = RouteCall::parse(shape, &body);
+        let mut state = self.state.lock();
+        let routed = match routed {
             Ok(routed) => routed,
+            // Whoever answers for everybody says what is wrong with it.
+            Err(_) if state.net.only_place().is_some() => route::ANYBODY,
             Err(error) => return Err((error.into(), reply)),
         };
-        let mut state = self.state.lock();
         let found = (|| {
             let table = state.net.table.as_ref().ok_or_else(route::no_map)?;
             let pool = route::pool(&table.resolved, &meta.tag, routed.namespace)?;
@@ -191,7 +216,7 @@ impl Shared {
             call,
             body,
             timeout_us: meta.timeout_us,
-            trace: meta.trace.map(trace_bytes),
+            spans: asked.spans(&tag),
             has_token,
             group_moved: None,
             place,
@@ -223,6 +248,15 @@ impl Shared {
                 }
             }
             effects = more;
+        }
+    }
+
+    /// Has it looked at when something is due, if anything is still under way: a replica of this process may have answered
+    /// already.
+    fn watch(&self) {
+        let begun = self.idle.load(Ordering::Acquire) && self.state.lock().in_flight() > 0;
+        if begun && self.idle.swap(false, Ordering::AcqRel) {
+            self.wake.notify_one();
         }
     }
 
@@ -287,5 +321,13 @@ impl LinkEvents for Events {
         let now = proxy.clock.now();
         proxy.state.lock().changed(now, self.replica, self.lane, change, &mut out);
         proxy.run(out);
+    }
+
+    fn poll_abandoned(&self, id: RequestId, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(proxy) = self.proxy.upgrade() else { return Poll::Ready(()) };
+        let now = proxy.clock.now();
+        let over = proxy.state.lock().poll_abandoned(now, self.replica, id.0, cx);
+        // Whoever waited is dropped with nothing locked.
+        over.map(drop)
     }
 }

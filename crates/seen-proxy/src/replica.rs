@@ -62,6 +62,8 @@ impl Lane {
 /// One replica.
 pub(crate) struct Replica {
     pub target: Target,
+    /// True if it is this process: see [`Self::is_here`].
+    pub here: bool,
     /// Where its slot is in the table: pool and slot.
     pub place: (usize, usize),
     /// By lane; `None` until they are there.
@@ -98,6 +100,7 @@ impl Replica {
         let seconds = metrics::replica_seconds(&target.name);
         Self {
             target,
+            here: false,
             place,
             links: [None, None],
             push_is_up: false,
@@ -118,6 +121,14 @@ impl Replica {
             sampled: 0,
             shown: (Health::Down, BreakerState::Closed),
         }
+    }
+
+    /// It is this process: it is as alive as whoever asks, and is asked whatever it does, since nobody else can be.
+    pub fn is_here(&mut self) {
+        self.here = true;
+        self.back_since = None;
+        self.heard.is_here();
+        self.breaker = Breaker::that_stays_closed();
     }
 
     /// A Filter was answered, unflagged, after so long.

@@ -2,8 +2,13 @@
 
 use seen_api::Call;
 use seen_cluster::map::ResolvedMap;
+use seen_filter::UserId;
 use seen_proto::status::{ApiError, ErrorKind};
-use seen_proto::wire::RouteShape;
+use seen_proto::wire::{RouteCall, RouteShape};
+
+/// Where whom a request is about does not matter.
+pub(crate) const ANYBODY: RouteCall<'static> =
+    RouteCall { user: UserId::new(0), namespace: "", has_token: true };
 
 /// How whom a call is about is read; `None` for those about many.
 pub(crate) const fn shape(call: Call) -> Option<RouteShape> {

@@ -2,11 +2,11 @@
 //! nothing is locked.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use seen_api::{Call, TraceContext};
-use seen_cluster::link::message::TRACE_BYTES;
+use seen_api::Call;
 use seen_cluster::link::{Answer, LinkChange, NotSent};
 use seen_filter::Tick;
 use seen_proto::status::{ApiError, ErrorKind};
@@ -22,6 +22,7 @@ use crate::net::{Net, Place};
 use crate::options::ProxyOptions;
 use crate::replica::{Lane, ReplicaId};
 use crate::slab::Slab;
+use crate::spans::Spans;
 use crate::wheel::Wheel;
 
 /// What is asked, and of whom.
@@ -29,7 +30,7 @@ pub(crate) struct Ask {
     pub call: Call,
     pub body: Bytes,
     pub timeout_us: u64,
-    pub trace: Option<[u8; TRACE_BYTES]>,
+    pub spans: Spans,
     pub has_token: bool,
     /// Of many users: whether some of them were moved.
     pub group_moved: Option<bool>,
@@ -92,7 +93,7 @@ impl State {
             sink,
             call: ask.call,
             body: ask.body,
-            trace: ask.trace,
+            spans: ask.spans,
             has_token: ask.has_token,
             group_moved: ask.group_moved,
             place: ask.place,
@@ -139,6 +140,7 @@ impl State {
         let Some(attempt) = flight.waiting_at(replica) else { return };
         attempt.waits = false;
         self.net.settle(now, call, *attempt, End::Refused);
+        flight.spans.end(replica, End::Refused);
         match why {
             NotSent::TooLarge => {
                 let error = ApiError::new(ErrorKind::TooLarge, "the message is too large");
@@ -177,6 +179,7 @@ impl State {
                 // The map may be another one than when it was begun.
                 let (place, began) = (self.net.current(flight.place, &flight.tag), flight.began);
                 self.net.settle(now, call, attempt, End::Answered { is_good });
+                flight.spans.end(replica, End::Answered { is_good });
                 if let Some(place) = place {
                     self.took_note(now, replica, call, place, began, is_good);
                 }
@@ -186,6 +189,7 @@ impl State {
         };
         let (verdict, end) = judge(error.kind, call.writes());
         self.net.settle(now, call, attempt, end);
+        flight.spans.end(replica, end);
         if error.kind == ErrorKind::Overloaded {
             self.net.limit.was_late();
         }
@@ -194,8 +198,10 @@ impl State {
             _ if out_of_time => self.give_up(now, key, Own::Deadline, out),
             Verdict::Final => self.finish(now, key, Err(error), out),
             Verdict::Elsewhere => {
+                // Whoever is ending did nothing for it.
+                let free = error.kind == ErrorKind::Draining;
                 flight.error = Some(error);
-                self.retry(now, key, false, out);
+                self.retry(now, key, free, out);
             }
         }
     }
@@ -276,8 +282,25 @@ impl State {
             let (attempt, call) = (*attempt, flight.call);
             flight.outcome_unknown |= call.writes();
             self.net.settle(now, call, attempt, End::Lost);
-            self.retry(now, key, false, out);
+            flight.spans.end(replica, End::Lost);
+            // Whoever had it works no more: nobody has more to do by asking elsewhere, and no death is told by flags.
+            self.retry(now, key, true, out);
         }
+    }
+
+    /// Ready once nobody waits for this answer any more; the request is over then, and is to be dropped elsewhere.
+    pub fn poll_abandoned(
+        &mut self,
+        now: Tick,
+        replica: ReplicaId,
+        key: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Flight>> {
+        let Some(flight) = self.flights.get_mut(key) else { return Poll::Ready(None) };
+        if flight.waiting_at(replica).is_none() {
+            return Poll::Ready(None);
+        }
+        flight.sink.poll_abandoned(cx).map(|()| self.drop_flight(now, key))
     }
 
     /// Looks at what is due.
@@ -311,6 +334,7 @@ impl State {
     fn give_up(&mut self, now: Tick, key: u64, why: Own, out: &mut Effects) {
         let Some(flight) = self.flights.get_mut(key) else { return };
         let answer = answer::own(flight, why);
+        flight.spans.own(why);
         if why == Own::Deadline && flight.call == Call::Filter {
             self.net.limit.was_late();
         }
@@ -322,6 +346,7 @@ impl State {
         let silent: SmallVec<[_; 3]> = waiting
             .map(|attempt| {
                 attempt.waits = false;
+                flight.spans.end(attempt.replica, End::Silent);
                 *attempt
             })
             .collect();
@@ -342,22 +367,12 @@ impl State {
 
     /// Takes a request out. Whoever still has it works for nobody.
     fn drop_flight(&mut self, now: Tick, key: u64) -> Option<Flight> {
-        let flight = self.flights.remove(key)?;
+        let mut flight = self.flights.remove(key)?;
         self.net.limit.leave(flight.cost);
         for attempt in flight.attempts.iter().filter(|attempt| attempt.waits) {
             self.net.settle(now, flight.call, *attempt, End::Overtaken);
+            flight.spans.end(attempt.replica, End::Overtaken);
         }
         Some(flight)
     }
-}
-
-/// The caller's trace as it travels.
-pub(crate) fn trace_bytes(trace: TraceContext) -> [u8; TRACE_BYTES] {
-    let mut bytes = [0; TRACE_BYTES];
-    let (ids, flags) = bytes.split_at_mut(TRACE_BYTES - 1);
-    ids.iter_mut()
-        .zip(trace.trace_id.iter().chain(&trace.span_id))
-        .for_each(|(to, from)| *to = *from);
-    flags.fill(trace.flags);
-    bytes
 }

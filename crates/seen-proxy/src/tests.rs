@@ -7,6 +7,7 @@ mod many;
 mod sessions;
 mod shed;
 mod stories;
+mod traced;
 mod writes;
 
 use std::sync::Arc;

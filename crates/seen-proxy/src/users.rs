@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use seen_api::{Call, CallMeta, Reply};
+use seen_api::{Call, Reply};
 use seen_filter::Tick;
 use seen_proto::message::{decode, encode};
 use seen_proto::model::{PushAnswers, PushCall, PushRows, Quality};
@@ -14,11 +14,13 @@ use seen_proto::status::{ApiError, Blame, ErrorKind};
 use seen_proto::v1::{self, DegradedReason, UserAnswer};
 
 use crate::choose::Need;
-use crate::flight::{Effects, Sink, answer_by};
+use crate::flight::{Effect, Effects, Sink, answer_by};
 use crate::limit::Class;
+use crate::net::Place;
 use crate::replica::{Lane, ReplicaId};
 use crate::route;
-use crate::state::{Ask, State, trace_bytes};
+use crate::spans::Asked;
+use crate::state::{Ask, State};
 
 /// So many users are as much work as one Filter.
 const USERS_A_COST: usize = 64;
@@ -144,7 +146,8 @@ impl Inner {
         let reason = match error.kind {
             ErrorKind::DeadlineExceeded => DegradedReason::Deadline,
             ErrorKind::Overloaded => DegradedReason::Overloaded,
-            _ => DegradedReason::StorageUnavailable,
+            // What a replica says of its storage it says in its answer; here none came.
+            _ => DegradedReason::ReplicaUnreachable,
         };
         self.weaker(0.0, Some(reason));
         if error.kind == ErrorKind::Overloaded {
@@ -185,11 +188,27 @@ impl State {
     pub fn begin_users(
         &mut self,
         now: Tick,
-        meta: &CallMeta,
+        asked: Asked<'_>,
         body: Bytes,
         reply: Box<dyn Reply>,
         out: &mut Effects,
     ) -> Result<(), (ApiError, Box<dyn Reply>)> {
+        if let Some(place) = self.net.only_place() {
+            return self.begin_whole(now, asked, body, place, reply, out);
+        }
+        self.begin_split(now, asked, body, reply, out)
+    }
+
+    /// Several replicas answer, each for its users.
+    fn begin_split(
+        &mut self,
+        now: Tick,
+        asked: Asked<'_>,
+        body: Bytes,
+        reply: Box<dyn Reply>,
+        out: &mut Effects,
+    ) -> Result<(), (ApiError, Box<dyn Reply>)> {
+        let meta = asked.meta;
         let request: Result<v1::FilterUsersRequest, ApiError> = decode(body);
         let read = request.and_then(|request| Ok((PushCall::try_from(request.clone())?, request)));
         let (call, request) = match read {
@@ -211,10 +230,7 @@ impl State {
         self.net.limit.settle(cost as u64, shares as u64);
         let gather = Arc::new(Gather::new(&call, parts.len().max(1), reply));
         if parts.is_empty() {
-            out.push(crate::flight::Effect::Finish(
-                Sink::Part(gather, Vec::new()),
-                Ok(nobody(&call)),
-            ));
+            out.push(Effect::Finish(Sink::Part(gather, Vec::new()), Ok(nobody(&call))));
             return Ok(());
         }
         let left_ms = (answer_by(now, meta.timeout_us).since_us(now) / 1_000).max(1) as u32;
@@ -239,7 +255,7 @@ impl State {
                 call: Call::FilterUsers,
                 body: encode(&part),
                 timeout_us: meta.timeout_us,
-                trace: meta.trace.map(trace_bytes),
+                spans: asked.spans(&tag),
                 has_token: !request.token.is_empty(),
                 group_moved: Some(moved),
                 place,
@@ -252,15 +268,55 @@ impl State {
         Ok(())
     }
 
+    /// One replica, in this process, answers for everybody: nothing is to be split, and what it says goes back as it is.
+    fn begin_whole(
+        &mut self,
+        now: Tick,
+        asked: Asked<'_>,
+        body: Bytes,
+        place: Place,
+        reply: Box<dyn Reply>,
+        out: &mut Effects,
+    ) -> Result<(), (ApiError, Box<dyn Reply>)> {
+        // Of what cannot be read, too, the replica says what is wrong.
+        let request = decode::<v1::FilterUsersRequest>(body.clone()).unwrap_or_default();
+        let tag = match self.tag_of(&asked.meta.tag, "") {
+            Ok((_, tag)) => tag,
+            Err(error) => return Err((error, reply)),
+        };
+        let class = Class::of(Call::FilterUsers, &tag);
+        let cost = (1 + request.users.len() / USERS_A_COST) as u64;
+        if let Err(error) = self.admit(now, class, &tag, request.users.len().max(1) as u64, cost) {
+            return Err((error, reply));
+        }
+        let ask = Ask {
+            call: Call::FilterUsers,
+            body,
+            timeout_us: asked.meta.timeout_us,
+            spans: asked.spans(&tag),
+            has_token: !request.token.is_empty(),
+            group_moved: None,
+            place,
+            tag,
+            class,
+            cost,
+        };
+        self.begin(now, ask, Sink::Caller(reply), out);
+        Ok(())
+    }
+
     fn pool_of(&self, tag: &[u8], call: &PushCall) -> Result<(usize, Arc<str>), ApiError> {
+        self.tag_of(tag, call.namespaces.first().map_or("", String::as_str))
+    }
+
+    fn tag_of(&self, tag: &[u8], namespace: &str) -> Result<(usize, Arc<str>), ApiError> {
         let table = self.net.table.as_ref().ok_or_else(route::no_map)?;
-        let namespace = call.namespaces.first().map_or("", String::as_str);
         let pool = route::pool(&table.resolved, tag, namespace)?;
         let tag = table.pools.get(pool).map(|pool| pool.tag.clone()).ok_or_else(route::no_map)?;
         Ok((pool, tag))
     }
 
-    fn place_of(&self, pool: usize, user: u64) -> Option<crate::net::Place> {
+    fn place_of(&self, pool: usize, user: u64) -> Option<Place> {
         let key = self.net.table.as_ref()?.resolved.map.slot_key;
         self.net.place(pool, key.user_hash(seen_filter::UserId::new(user)))
     }
@@ -279,6 +335,16 @@ impl State {
         }
         parts
     }
+}
+
+/// The answer to a message that was sent on whole and not answered: nothing is known of anybody.
+pub(crate) fn nobody_answered(body: &Bytes, reason: DegradedReason) -> Result<Bytes, ApiError> {
+    let request: v1::FilterUsersRequest = decode(body.clone())?;
+    let call = PushCall::try_from(request)?;
+    let rows = PushRows::new(&call);
+    let quality = Quality::Degraded { rate: 0.0, reason, unknown: rows.unknown() as u32 };
+    let result = Some(v1::filter_users_response::Result::Users(rows.finish(quality)));
+    Ok(encode(&v1::FilterUsersResponse { request_id: call.request_id, result }))
 }
 
 /// The answer about nobody.

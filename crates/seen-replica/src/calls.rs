@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use seen_api::{Call, CallMeta, Calls, Reply};
+use seen_api::{Call, CallMeta, Calls, Reply, Span, Tracer};
 use seen_filter::Tick;
 use seen_proto::message::{decode, encode};
 use seen_proto::model::{ExplainCall, ForgetCall, HistoryCall, PushCall, UnmarkCall};
@@ -19,7 +19,7 @@ use seen_proto::wire::{FilterCall, MarkCall};
 
 use crate::replica::Replica;
 use crate::service::Handled;
-use crate::service::filter::Moved;
+use crate::service::filter::{Moved, ReadMode};
 
 /// Bytes set aside for a reply of Filter.
 const REPLY_BYTES: usize = 1_024;
@@ -28,12 +28,18 @@ const REPLY_BYTES: usize = 1_024;
 #[derive(Clone)]
 pub struct ReplicaCalls {
     replica: Arc<Replica>,
+    pub(crate) tracer: Tracer,
 }
 
 impl ReplicaCalls {
     /// The answers of this replica.
     pub fn new(replica: Arc<Replica>) -> Self {
-        Self { replica }
+        Self { replica, tracer: Tracer::off() }
+    }
+
+    /// The same answers, with spans of the calls that are sampled.
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Sends what a hot handler came to.
@@ -80,15 +86,33 @@ impl ReplicaCalls {
         });
     }
 
-    /// Answers a message about many users; `moved` as for a Filter.
-    pub(crate) fn push_moved(
+    /// Answers a call with this span, which the reply ends; `mode` is how it is to be read where a proxy says so.
+    pub(crate) fn call_in(
         &self,
-        timeout_us: u64,
+        mode: ReadMode,
+        call: Call,
+        meta: &CallMeta,
         body: Bytes,
-        moved: Option<Moved>,
         reply: Box<dyn Reply>,
+        span: Span,
     ) {
-        self.later(reply, self.clone().push(timeout_us, body, moved));
+        let deadline = self.replica.ticker().now().plus_us(meta.timeout_us);
+        let (reply, own) = (span.with_reply(reply), self.clone());
+        match call {
+            Call::Filter => self.hot(reply, |replica, out| {
+                replica.filter_in(mode, &FilterCall::parse(&body)?, deadline, &span, out)
+            }),
+            Call::Mark => self.hot(reply, |replica, out| {
+                replica.mark(&MarkCall::parse(&body)?, deadline, &span, out)
+            }),
+            Call::Unmark => self.later(reply, own.unmark(body, deadline, span)),
+            Call::Forget => self.later(reply, own.forget(body, deadline, span)),
+            Call::History => self.later(reply, own.history(body, deadline, span)),
+            Call::Explain => self.later(reply, own.explain(body, deadline, span)),
+            Call::FilterUsers => {
+                self.later(reply, own.push(meta.timeout_us, body, mode.moved, span));
+            }
+        }
     }
 
     async fn push(
@@ -96,6 +120,7 @@ impl ReplicaCalls {
         timeout_us: u64,
         body: Bytes,
         moved: Option<Moved>,
+        span: Span,
     ) -> Result<Bytes, ApiError> {
         // Without a message there is no id to answer under.
         let request: v1::FilterUsersRequest = decode(body)?;
@@ -104,7 +129,7 @@ impl ReplicaCalls {
             let mut call = PushCall::try_from(request)?;
             let left_ms = u32::try_from(timeout_us / 1_000).unwrap_or(u32::MAX).max(1);
             call.timeout_ms = call.timeout_ms.min(left_ms);
-            self.replica.filter_users(call, moved).await
+            self.replica.filter_users(call, moved, &span).await
         };
         let result = match answer.await {
             Ok(users) => Pushed::Users(users),
@@ -116,43 +141,31 @@ impl ReplicaCalls {
         Ok(encode(&v1::FilterUsersResponse { request_id, result: Some(result) }))
     }
 
-    async fn unmark(self, body: Bytes, deadline: Tick) -> Result<Bytes, ApiError> {
+    async fn unmark(self, body: Bytes, deadline: Tick, span: Span) -> Result<Bytes, ApiError> {
         let call = UnmarkCall::try_from(decode::<v1::UnmarkRequest>(body)?)?;
-        Ok(encode(&self.replica.unmark(call, deadline).await?))
+        Ok(encode(&self.replica.unmark(call, deadline, &span).await?))
     }
 
-    async fn forget(self, body: Bytes, deadline: Tick) -> Result<Bytes, ApiError> {
+    async fn forget(self, body: Bytes, deadline: Tick, span: Span) -> Result<Bytes, ApiError> {
         let call = ForgetCall::try_from(decode::<v1::ForgetRequest>(body)?)?;
-        Ok(encode(&self.replica.forget(call, deadline).await?))
+        Ok(encode(&self.replica.forget(call, deadline, &span).await?))
     }
 
-    async fn history(self, body: Bytes, deadline: Tick) -> Result<Bytes, ApiError> {
+    async fn history(self, body: Bytes, deadline: Tick, span: Span) -> Result<Bytes, ApiError> {
         let call = HistoryCall::try_from(decode::<v1::HistoryRequest>(body)?)?;
-        Ok(encode(&self.replica.history(call, deadline).await?))
+        Ok(encode(&self.replica.history(call, deadline, &span).await?))
     }
 
-    async fn explain(self, body: Bytes, deadline: Tick) -> Result<Bytes, ApiError> {
+    async fn explain(self, body: Bytes, deadline: Tick, span: Span) -> Result<Bytes, ApiError> {
         let call = ExplainCall::try_from(decode::<v1::ExplainRequest>(body)?)?;
-        Ok(encode(&self.replica.explain(call, deadline).await?))
+        Ok(encode(&self.replica.explain(call, deadline, &span).await?))
     }
 }
 
 impl Calls for ReplicaCalls {
     fn call(&self, call: Call, meta: &CallMeta, body: Bytes, reply: Box<dyn Reply>) {
-        let deadline = self.replica.ticker().now().plus_us(meta.timeout_us);
-        let own = self.clone();
-        match call {
-            Call::Filter => self.hot(reply, |replica, out| {
-                replica.filter(&FilterCall::parse(&body)?, deadline, out)
-            }),
-            Call::Mark => self
-                .hot(reply, |replica, out| replica.mark(&MarkCall::parse(&body)?, deadline, out)),
-            Call::Unmark => self.later(reply, own.unmark(body, deadline)),
-            Call::Forget => self.later(reply, own.forget(body, deadline)),
-            Call::History => self.later(reply, own.history(body, deadline)),
-            Call::Explain => self.later(reply, own.explain(body, deadline)),
-            Call::FilterUsers => self.push_moved(meta.timeout_us, body, None, reply),
-        }
+        let span = self.tracer.server(call, meta.trace.as_ref());
+        self.call_in(ReadMode::default(), call, meta, body, reply, span);
     }
 
     fn refused(&self, error: &ApiError) {

@@ -121,7 +121,8 @@ impl Replica {
         let (reply, answer) = oneshot::channel();
         let deadline = self.ticker.now().plus_us(SAMPLE_AGE_US_MAX);
         let questions = vec![Question { user, items }];
-        let job = CheckJob { namespace, questions, may_be_late: false, deadline, reply };
+        let span = Default::default();
+        let job = CheckJob { namespace, questions, may_be_late: false, deadline, span, reply };
         let queued = self.queues.checks.try_send(self.shard_of(namespace, user), job);
         queued.is_ok().then_some(answer)
     }

@@ -5,6 +5,7 @@
 //! awaits storage and calls [`rules::Rules::step`].
 
 pub mod calls;
+mod changes;
 pub mod clock;
 mod figures;
 pub mod grpc;

@@ -1,6 +1,7 @@
 //! A replica at its end of the link: the hot calls are answered where they lie, into what the connection writes next; all others
 //! by tasks. Right for any user, whatever map the proxy had (coherence rows 34 and 35).
 
+mod asked;
 mod peers;
 mod pulse;
 pub mod readiness;
@@ -12,14 +13,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use seen_api::{Call, CallMeta, Calls, Reply, TraceContext};
-use seen_cluster::link::message::TRACE_BYTES;
+use seen_api::{Call, Calls, Reply, Span, Tracer};
 use seen_cluster::link::transfer::TransferSink;
-use seen_cluster::link::{
-    Cut, Flags, HelloExpectation, Incoming, LinkService, Replier, check_hello,
-};
-use seen_cluster::map::key_check;
-use seen_filter::{HASH_VERSION, Incarnation};
+use seen_cluster::link::{Cut, HelloExpectation, Incoming, LinkService, Replier, check_hello};
 use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::v1::{self, LinkLane};
 use seen_proto::wire::{FilterCall, MarkCall};
@@ -28,7 +24,6 @@ use tokio::sync::watch;
 use crate::calls::ReplicaCalls;
 use crate::replica::Replica;
 use crate::service::Handled;
-use crate::service::filter::{Moved, ReadMode};
 use crate::warm::{Ask, Donor, DonorLimits, push};
 
 pub use peers::{LinkDonors, LinkPeer};
@@ -75,16 +70,7 @@ impl ReplicaLink {
     /// The service of the replica that fares so.
     pub fn new(standing: Arc<Standing>, role: ClusterRole) -> Self {
         let replica = Arc::clone(standing.replica());
-        let identity = v1::ReplicaIdentity {
-            incarnation: replica.incarnation.get(),
-            program: role.program,
-            cluster: replica.cluster,
-            pool: role.pool,
-            slot: role.slot,
-            hash_version: u32::from(HASH_VERSION),
-            settings: replica.settings_digest(),
-            slot_key_check: key_check(&replica.key.slot_key()),
-        };
+        let identity = replica.identity(role.pool, role.slot, role.program);
         Self {
             calls: ReplicaCalls::new(Arc::clone(&replica)),
             donor: Donor::new(Arc::clone(&replica), role.donor),
@@ -93,6 +79,12 @@ impl ReplicaLink {
             credit_bytes: role.credit_bytes,
             replica,
         }
+    }
+
+    /// The same service, with spans of the calls that are sampled.
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.calls = self.calls.traced(tracer);
+        self
     }
 
     /// Who this replica is.
@@ -104,18 +96,21 @@ impl ReplicaLink {
     fn hot(
         &self,
         reply: Replier,
-        handle: impl FnOnce(&Arc<Replica>, &mut Vec<u8>) -> Result<Handled, ApiError>,
+        span: Span,
+        handle: impl FnOnce(&Arc<Replica>, &Span, &mut Vec<u8>) -> Result<Handled, ApiError>,
     ) {
         let pending = REPLY.with_borrow_mut(|out| {
             out.clear();
-            let handled = handle(&self.replica, out);
+            let handled = handle(&self.replica, &span, out);
             let pending = match handled {
                 Ok(Handled::Written) => {
+                    ended(&span, None);
                     reply.message(out);
                     None
                 }
                 Ok(Handled::Pending(pending)) => Some((pending, reply)),
                 Err(error) => {
+                    ended(&span, Some(&error));
                     self.refuse(reply, error);
                     None
                 }
@@ -128,7 +123,9 @@ impl ReplicaLink {
         let calls = self.calls.clone();
         tokio::spawn(async move {
             let _running = running;
-            match pending.await {
+            let answer = pending.await;
+            ended(&span, answer.as_ref().err());
+            match answer {
                 Ok(body) => reply.message(&body),
                 Err(error) => {
                     calls.refused(&error);
@@ -141,6 +138,18 @@ impl ReplicaLink {
     fn refuse(&self, reply: Replier, error: ApiError) {
         self.calls.refused(&error);
         reply.error(error);
+    }
+
+    /// Why a write must not be done any more.
+    fn is_late(&self, request: &Incoming<'_>) -> Option<&'static str> {
+        if request.waits_until <= request.now {
+            return Some(
+                "it was on its way for too long; nothing was written, and another replica may",
+            );
+        }
+        let stood_still = self.standing.pulse.is_suspect(self.replica.ticker.tick(request.now));
+        stood_still
+            .then_some("the process stood still; nothing was written, and another replica may")
     }
 
     fn count_epoch(&self, theirs: u32) {
@@ -171,35 +180,33 @@ impl LinkService for ReplicaLink {
 
     fn handle(&self, request: Incoming<'_>, reply: Replier) {
         self.count_epoch(request.epoch);
-        let Some(call) = Call::from_number(request.call) else {
-            let what = format!("no call has the number {}; upgrade this replica", request.call);
-            return self.refuse(reply, ApiError::new(ErrorKind::InvalidArgument, what));
+        let call = match asked::call(request.call) {
+            Ok(call) => call,
+            Err(error) => return self.refuse(reply, error),
         };
-        let deadline = self.replica.ticker.tick(request.deadline);
-        if call.writes() && self.standing.pulse.is_suspect(self.replica.ticker.tick(request.now)) {
+        let mode = asked::mode(request.flags, request.moved);
+        let until = if call.writes() { request.waits_until } else { request.deadline };
+        let deadline = self.replica.ticker.tick(until);
+        if call.writes()
+            && let Some(what) = self.is_late(&request)
+        {
             // Rows 36 and 38: its sender may have written it elsewhere long ago.
             self.replica.metrics.late_writes.increment(1);
-            let what = "the process stood still; nothing was written, and another replica may";
             return self.refuse(reply, ApiError::new(ErrorKind::Unavailable, what));
         }
+        let meta = asked::meta(request.us_until(until), request.trace.as_ref());
+        let span = self.calls.tracer.joined(call, meta.trace.as_ref());
         match call {
-            Call::Filter => self.hot(reply, |replica, out| {
+            Call::Filter => self.hot(reply, span, |replica, span, out| {
                 let call = FilterCall::parse(request.body())?;
-                replica.filter_in(mode(&request), &call, deadline, out)
+                replica.filter_in(mode, &call, deadline, span, out)
             }),
-            Call::Mark => self.hot(reply, |replica, out| {
-                replica.mark(&MarkCall::parse(request.body())?, deadline, out)
+            Call::Mark => self.hot(reply, span, |replica, span, out| {
+                replica.mark(&MarkCall::parse(request.body())?, deadline, span, out)
             }),
-            Call::FilterUsers => {
-                let (timeout_us, moved) = (request.timeout_us(), mode(&request).moved);
-                let reply = Box::new(LinkReply(reply));
-                self.calls.push_moved(timeout_us, body(&request), moved, reply);
-            }
             _ => {
-                let trace = request.trace.as_ref().map(trace_of);
-                let timeout_us = request.timeout_us();
-                let meta = CallMeta { timeout_us, tag: Bytes::new(), trace };
-                self.calls.call(call, &meta, body(&request), Box::new(LinkReply(reply)));
+                let reply = Box::new(LinkReply(reply));
+                self.calls.call_in(mode, call, &meta, body(&request), reply, span);
             }
         }
     }
@@ -228,6 +235,12 @@ impl LinkService for ReplicaLink {
     }
 }
 
+/// A hot call is over. Said before the proxy knows: whoever has the answer may end the process.
+fn ended(span: &Span, error: Option<&ApiError>) {
+    span.outcome(error);
+    span.end();
+}
+
 /// A request's bytes, for as long as it waits. Small ones are copied: kept where they lie, each would keep all that was read with
 /// it in memory.
 fn body(request: &Incoming<'_>) -> Bytes {
@@ -235,21 +248,6 @@ fn body(request: &Incoming<'_>) -> Bytes {
         small if small.len() <= COPIED_BYTES_MAX => Bytes::copy_from_slice(small),
         _ => request.body_bytes(),
     }
-}
-
-fn mode(request: &Incoming<'_>) -> ReadMode {
-    let moved = request.moved.map(|moved| Moved {
-        incarnation: Incarnation::new(moved.incarnation),
-        seq: moved.sequence,
-    });
-    ReadMode { emergency: request.flags.contains(Flags::EMERGENCY), moved }
-}
-
-fn trace_of(bytes: &[u8; TRACE_BYTES]) -> TraceContext {
-    let mut trace = TraceContext { trace_id: [0; 16], span_id: [0; 8], flags: bytes[24] };
-    trace.trace_id.copy_from_slice(&bytes[..16]);
-    trace.span_id.copy_from_slice(&bytes[16..24]);
-    trace
 }
 
 /// The reply of a call that a task answers.

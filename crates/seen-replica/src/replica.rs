@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use seen_filter::hash::HashKey;
+use seen_api::Span;
+use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
 use seen_filter::history::HistorySize;
 use seen_filter::{
     ChangeFeed, FeedId, History, Incarnation, NamespaceId, NamespaceSettings, SettingsError, Shard,
-    Tick, UserId,
+    Tick, UserId, VirtualSlot,
 };
-
 use seen_proto::token::WildcardSource;
 
+use crate::changes::Changes;
 use crate::clock::Ticker;
 use crate::figures::{Figures, SampleLimits};
 use crate::metrics::{FeedMemory, Metrics, NamespaceMetrics};
@@ -118,6 +119,10 @@ pub struct Replica {
     running: AtomicU64,
     /// Feed partitions that could not be opened when they were first tried.
     unopened: Mutex<BTreeSet<FeedId>>,
+    /// The users that each feed partition may carry.
+    carried: BTreeMap<FeedId, SlotSet>,
+    /// Counts the changes of what is to be read.
+    pub(crate) wants: Changes,
 }
 
 impl Replica {
@@ -150,6 +155,7 @@ impl Replica {
             let size = Mutex::default();
             namespaces.push(Namespace { name: settings.name.clone(), rules, metrics, size });
         }
+        let carried = feeds.iter().map(|feed| (*feed, carried_by(&*options.feed, *feed))).collect();
         let by_name = namespaces.iter().enumerate().map(|(at, n)| (n.name.clone(), at)).collect();
         let replica = Self {
             namespaces,
@@ -170,6 +176,8 @@ impl Replica {
             draining: AtomicBool::new(false),
             running: AtomicU64::new(0),
             unopened: Mutex::default(),
+            carried,
+            wants: Changes::default(),
         };
         Ok((Arc::new(replica), work))
     }
@@ -184,14 +192,16 @@ impl Replica {
         self.namespaces.iter().all(|namespace| namespace.rules.following_all())
     }
 
-    /// True once every feed partition has said where it begins, or could not be opened. Users of the
+    /// True once every feed partition that is to be read has said where it begins, or could not be opened. Users of the
     /// latter are answered by storage (coherence row 56): one part of storage that is away must not
-    /// keep the others' users from being served.
+    /// keep the others' users from being served. False while none is to be read.
     pub fn tried_all(&self) -> bool {
         let unopened = self.unopened.lock();
         let now = self.ticker.now();
-        let mut lanes = self.namespaces.iter().flat_map(|namespace| namespace.rules.lanes(now));
-        lanes.all(|lane| lane.following || unopened.contains(&lane.feed))
+        let lanes = self.namespaces.iter().flat_map(|namespace| namespace.rules.lanes(now));
+        let (wanted, idle): (Vec<_>, Vec<_>) = lanes.partition(|lane| lane.wanted);
+        let tried = wanted.iter().all(|lane| lane.following || unopened.contains(&lane.feed));
+        tried && (!wanted.is_empty() || idle.is_empty())
     }
 
     /// A feed partition could not be opened.
@@ -201,9 +211,29 @@ impl Replica {
 
     /// Says whose users may be kept in memory from now on: those that the map of slots gives to this replica, now or
     /// next (coherence rows 34 and 35). All others are answered by storage, right but slower. Until the first
-    /// call, everybody's.
+    /// call, everybody's. Of a feed that is partitioned by users, only their share is read from then on: a partition
+    /// that becomes wanted is opened at its head, and its users are kept once it has said where it begins (rule R7).
     pub fn own_slots(&self, slots: &SlotSet) {
         self.owned.set(slots);
+        let lanes = || self.carried.keys().filter_map(|feed| Some((feed, self.rules_of(*feed)?)));
+        // What is wanted from the start on is waited for; later ones are read before their users are owned.
+        let at_first = !lanes().any(|(feed, rules)| rules.wants(*feed));
+        let since = if at_first { Tick::new(0) } else { self.ticker.now() };
+        for (feed, rules) in lanes() {
+            let carried = self.carried.get(feed).unwrap_or(&SlotSet::NONE);
+            rules.want(*feed, carried.meets(slots), since);
+        }
+        self.wants.tell();
+    }
+
+    /// True if a feed partition is to be read: users of it may be kept here.
+    pub(crate) fn wants(&self, feed: FeedId) -> bool {
+        self.rules_of(feed).is_some_and(|rules| rules.wants(feed))
+    }
+
+    fn rules_of(&self, feed: FeedId) -> Option<&Rules> {
+        let namespace = self.namespaces.get(usize::from(feed.namespace.get()))?;
+        Some(&namespace.rules)
     }
 
     /// Whose users may be kept in memory.
@@ -268,9 +298,20 @@ impl Replica {
 
     /// One step of a namespace's rules, its effects carried out.
     pub(crate) fn step(&self, namespace: usize, now: Tick, input: Input<'_>) -> Outcome {
+        self.step_for(&Span::OFF, namespace, now, input)
+    }
+
+    /// The same on behalf of a call with this span, under which a build that it causes is shown.
+    pub(crate) fn step_for(
+        &self,
+        cause: &Span,
+        namespace: usize,
+        now: Tick,
+        input: Input<'_>,
+    ) -> Outcome {
         let (outcome, effects) = self.namespaces[namespace].rules.step(now, input);
         if !effects.is_empty() {
-            self.carry_out(namespace, effects);
+            self.carry_out(cause, namespace, effects);
         }
         if let Outcome::Shed(entries) = outcome {
             self.metrics.evictions.increment(entries as u64);
@@ -278,11 +319,12 @@ impl Replica {
         outcome
     }
 
-    fn carry_out(&self, namespace: usize, effects: Effects) {
+    fn carry_out(&self, cause: &Span, namespace: usize, effects: Effects) {
         for effect in effects {
             match effect {
                 Effect::StartBuild { user, generation, urgent } => {
-                    let job = BuildJob { namespace, user, generation, urgent };
+                    let cause = cause.clone();
+                    let job = BuildJob { namespace, user, generation, urgent, cause };
                     let queue = match urgent {
                         true => &self.queues.urgent_builds,
                         false => &self.queues.background_builds,
@@ -329,7 +371,8 @@ impl Replica {
                 ring_bytes: ring_events * RING_EVENT_BYTES,
                 ring_bytes_max: lanes.len().saturating_mul(self.limits.ring_bytes_max),
             };
-            let quiet_us = lanes.iter().map(|lane| lane.quiet_us).max().unwrap_or(0);
+            let wanted = lanes.iter().filter(|lane| lane.wanted);
+            let quiet_us = wanted.map(|lane| lane.quiet_us).max().unwrap_or(0);
             namespace.metrics.publish(totals.users, totals.bytes, &memory, quiet_us);
         }
     }
@@ -342,6 +385,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// The virtual slots of the users whose events may come by `feed`.
+fn carried_by(source: &dyn ChangeFeed, feed: FeedId) -> SlotSet {
+    let slots = (0..VIRTUAL_SLOTS).map(VirtualSlot::new);
+    slots.filter(|slot| source.carries(feed, *slot)).collect()
 }
 
 fn rule_settings(

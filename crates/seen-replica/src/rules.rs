@@ -178,6 +178,7 @@ impl Rules {
             }
             Input::Abandoned { write, user } => self.abandoned(write, user),
             Input::Feed { feed, batch } => self.apply(now, feed, batch, &mut effects),
+            Input::Unfollowed { feed } => self.unfollow(now, feed),
             Input::Install(install) => self.install(now, install, &mut effects),
             Input::BuildFailed { user, generation } => self.build_failed(user, generation),
             Input::Donate { user } => self.donate(user),
@@ -326,7 +327,8 @@ impl Rules {
     }
 
     fn heartbeat(&self, now: Tick, effects: &mut Effects) -> Outcome {
-        for lane in self.lanes.values() {
+        // No fence comes back through a partition that nobody reads.
+        for lane in self.lanes.values().filter(|lane| lane.wanted()) {
             let mut state = lane.state.lock();
             let wanted = state.fences.wanted() || state.waits_for_fence();
             if self.settings.heartbeat_fences || wanted {

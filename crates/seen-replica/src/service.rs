@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod filter;
 pub mod listing;
+mod traced;
 pub mod users;
 pub mod write;
 

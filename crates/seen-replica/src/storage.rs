@@ -15,6 +15,7 @@ mod writes;
 
 use std::sync::Arc;
 
+use seen_api::Span;
 use seen_filter::history::{Answers, Page, PageRequest, RecentRequest, WriteOp};
 use seen_filter::{FeedId, FenceSeq, Forgotten, Generation, NamespaceId};
 use seen_filter::{Item, Question, StoreError, StoreErrorKind, Tick, UnixMillis, UserId};
@@ -62,6 +63,11 @@ impl Default for StorageLimits {
     }
 }
 
+/// A job left its queue: the event of a span.
+const BEGUN: &str = "begun";
+/// How many calls' jobs went to storage together: the attribute of a span.
+const JOBS: &str = "seen.jobs_together";
+
 /// Asks storage about exactly these items.
 pub(crate) struct CheckJob {
     pub namespace: usize,
@@ -70,6 +76,8 @@ pub(crate) struct CheckJob {
     pub may_be_late: bool,
     /// Not begun after this (row 36).
     pub deadline: Tick,
+    /// That of whoever waits for it.
+    pub span: Span,
     pub reply: oneshot::Sender<Result<Answers, StoreError>>,
 }
 
@@ -81,6 +89,8 @@ pub(crate) struct WriteJob {
     pub items: Vec<(Item, Option<UnixMillis>)>,
     /// Not begun after this (row 38).
     pub deadline: Tick,
+    /// That of whoever waits for it.
+    pub span: Span,
     pub reply: oneshot::Sender<Result<Claim, StoreError>>,
 }
 
@@ -121,6 +131,8 @@ pub(crate) struct BuildJob {
     pub user: UserId,
     pub generation: Generation,
     pub urgent: bool,
+    /// The span of the call that caused it, and does not wait for it.
+    pub cause: Span,
 }
 
 /// A fence that fell due.

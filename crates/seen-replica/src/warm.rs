@@ -38,7 +38,9 @@ pub use passing::{Passed, Passing, pick};
 pub use progress::{Progress, ProgressView, Taken};
 pub use receiver::{Receiver, Took};
 pub use turns::DonorLimits;
-pub use wire::{ASK_USERS_MAX, Ask, Dialect, End, EndKind, Header, NamespaceLine, STREAM_VERSION};
+pub use wire::{
+    ASK_USERS_MAX, Ask, Dialect, End, EndKind, Header, NamespaceLine, STREAM_VERSIONS, Versions,
+};
 
 use crate::replica::Replica;
 use crate::settings::namespace_digest;
@@ -57,7 +59,10 @@ pub async fn serve<I: FrameSource, O: FrameSink>(
         return Err(TransferFailure::Torn);
     };
     if kind == FrameKind::Ask {
-        return donor.give(&Ask::decode(&payload)?, sink).await;
+        return match Ask::decode(&payload) {
+            Ok(ask) => donor.give(&ask, sink).await,
+            Err(failure) => push::decline(sink, failure).await,
+        };
     }
     let replica = donor.replica();
     let mut receiver = Receiver::new(Arc::clone(replica), Arc::new(Progress::new()));

@@ -6,18 +6,21 @@
 //! standard input closes, so that none outlives the run.
 
 mod build_user;
+mod certificates;
 mod chart;
 mod disk;
 mod echo;
 mod figure;
 mod filter;
 mod footprint;
+mod hop;
 mod load;
 mod marks;
 mod memory;
 mod part;
 mod process;
 mod progress;
+mod proxy;
 mod redis;
 mod report;
 mod resp;
@@ -27,6 +30,7 @@ mod synthetic;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use thiserror::Error;
@@ -37,9 +41,13 @@ pub use figure::{Aim, Figure, json, table};
 use filter::Server;
 pub use footprint::{FootprintSpec, Phase};
 pub use progress::Progress;
+pub use proxy::ProxySpec;
 pub use report::html;
 pub use serve::ServeSpec;
-pub use {echo::run as run_echo, footprint::run as run_footprint, serve::run as run_serve};
+pub use {
+    echo::run as run_echo, footprint::run as run_footprint, proxy::run as run_proxy,
+    serve::run as run_serve,
+};
 
 /// Something that `seen bench` can measure by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,6 +68,35 @@ pub enum Group {
     RedisBitset,
     /// Resident memory of filters
     Memory,
+    /// CPU of a proxy and of the replica behind it with 288 in flight, against the echo; of `seen serve` as well
+    HopCpuSaturation,
+    /// The same with 16 in flight
+    #[value(name = "hop_cpu_16_in_flight")]
+    HopCpu16InFlight,
+    /// The same with 50 replicas behind the proxy
+    #[value(name = "hop_cpu_50_replicas")]
+    HopCpu50Replicas,
+    /// The same with TLS on the public port and on the link, against the echo with TLS
+    HopCpuTls,
+    /// Checks a second through proxy and replica on the whole machine, and latencies at 70 % of that
+    HopChecksPerSecond,
+    /// Latency of feed's Filters while FilterUsers asks about 50,000 users a second in another pool
+    HopPush,
+}
+
+impl Group {
+    /// Those with a proxy: they take some minutes, and need more processes than cores.
+    const fn is_hop(self) -> bool {
+        matches!(
+            self,
+            Self::HopCpuSaturation
+                | Self::HopCpu16InFlight
+                | Self::HopCpu50Replicas
+                | Self::HopCpuTls
+                | Self::HopChecksPerSecond
+                | Self::HopPush
+        )
+    }
 }
 
 /// How long and how much is measured.
@@ -84,6 +121,8 @@ pub struct Plan {
     pub memory_users: Option<u64>,
     /// A server with RedisBloom to compare with.
     pub redisbloom: Option<SocketAddr>,
+    /// How long push goes on beside feed; `None` = by effort.
+    pub push_lasting: Option<Duration>,
     /// A folder on a real disk, for the store's files while it is measured.
     pub dir: PathBuf,
     /// Whose storage is measured by marks and builds, instead of the embedded store.
@@ -97,7 +136,8 @@ impl Plan {
     }
 
     fn wants(&self, group: Group) -> bool {
-        self.only.is_empty() || self.only.contains(&group)
+        let by_itself = !group.is_hop() || self.effort != Effort::Quick;
+        if self.only.is_empty() { by_itself } else { self.only.contains(&group) }
     }
 }
 
@@ -163,6 +203,9 @@ pub enum BenchError {
     /// An answer was not what it must be: a fast wrong answer is worth nothing.
     #[error("wrong answers: {0}")]
     Wrong(String),
+    /// A cluster for measuring cannot be made.
+    #[error("cannot make a cluster: {0}")]
+    Cluster(String),
     /// The configured storage is somebody's.
     #[error(
         "{namespace} holds {} rows, and a measurement writes made-up ones: name a database that was \
@@ -197,7 +240,7 @@ pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Bench
 /// # Errors
 /// [`BenchError::Stopped`], or [`BenchError::NotEmpty`] and what else the configured storage refuses.
 pub fn run(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
-    let all: [(Group, Measure); 7] = [
+    let all: [(Group, Measure); 13] = [
         (Group::FilterCpuSaturation, filter::saturation),
         (Group::FilterCpu16InFlight, filter::sixteen),
         (Group::ChecksPerSecond, filter::throughput),
@@ -205,6 +248,12 @@ pub fn run(plan: &Plan, progress: &Progress) -> Result<Outcome, BenchError> {
         (Group::BuildUser, build_user::measure),
         (Group::RedisBitset, redis::measure),
         (Group::Memory, memory::measure),
+        (Group::HopCpuSaturation, hop::saturation),
+        (Group::HopCpu16InFlight, hop::sixteen),
+        (Group::HopCpu50Replicas, hop::replicas_50),
+        (Group::HopCpuTls, hop::tls),
+        (Group::HopChecksPerSecond, hop::throughput),
+        (Group::HopPush, hop::push),
     ];
     if plan.config.is_some() {
         Server::on(1, 0, &plan.dir, plan.config.as_deref())?.is_empty()?;

@@ -20,6 +20,7 @@ mod secret;
 mod server;
 mod storage;
 mod tls;
+mod traces;
 pub mod units;
 
 use seen_filter::{NamespaceSettings, StoreError};
@@ -45,9 +46,10 @@ pub use secret::Secret;
 pub use server::ServerConfig;
 pub use storage::{StorageConfig, StorageKind};
 pub use tls::TlsConfig;
+pub use traces::TracesConfig;
 
 /// Every section, in the order in which they are shown.
-pub const SECTIONS: [SectionInfo; 14] = [
+pub const SECTIONS: [SectionInfo; 15] = [
     server::SECTION,
     storage::SECTION,
     mysql::SECTION,
@@ -61,6 +63,7 @@ pub const SECTIONS: [SectionInfo; 14] = [
     tls::SECTION,
     limits::SECTION,
     log::SECTION,
+    traces::SECTION,
     namespace::SECTION,
 ];
 
@@ -94,6 +97,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[log]`.
     pub log: LogConfig,
+    /// `[traces]`.
+    pub traces: TracesConfig,
     /// `[[namespace]]`.
     pub namespace: Vec<NamespaceConfig>,
 }
@@ -114,6 +119,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
+            traces: TracesConfig::default(),
             namespace: namespace::defaults(),
         }
     }
@@ -139,6 +145,7 @@ impl Config {
         self.tls.validate()?;
         self.limits.validate()?;
         self.log.validate()?;
+        self.traces.validate()?;
         namespace::validate(&self.namespace)?;
         let foreign = self.namespace.iter().position(|one| one.table.is_some());
         match (self.storage.kind, foreign) {

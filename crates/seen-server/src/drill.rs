@@ -1,6 +1,8 @@
 //! A drill: a cluster of real processes under load, to which faults happen, while a checker that knows every
 //! acknowledged mark looks at every answer.
 
+mod change;
+mod donor;
 mod faults;
 mod ledger;
 mod load;
@@ -14,9 +16,10 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::time::sleep;
 
+use crate::cli::CliError;
 use crate::cli::dev_cluster::DevCluster;
 use crate::shutdown::Stop;
-use faults::Fault;
+pub(crate) use faults::Fault;
 use load::{Load, LoadOptions};
 pub(crate) use report::Report;
 use report::Row;
@@ -30,6 +33,8 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// What a drill does.
 #[derive(Clone, Debug)]
 pub(crate) struct DrillOptions {
+    /// What happens; empty = everything.
+    pub faults: Vec<Fault>,
     /// How long: each fault once, and then random ones until this has passed.
     pub time: Duration,
     /// How long nothing happens between two faults.
@@ -78,6 +83,9 @@ pub(crate) enum DrillError {
     /// The watchdog.
     #[error("cannot start the watchdog: {0}")]
     Watchdog(#[from] std::io::Error),
+    /// The map.
+    #[error("the map of slots could not be changed: {0}")]
+    Change(CliError),
     /// Somebody ended it.
     #[error("ended before its time")]
     Stopped,
@@ -144,15 +152,16 @@ async fn one(
 ) -> Result<Row, DrillError> {
     load.tally.take();
     let began = Instant::now();
-    faults::inject(fault, cluster, &mut |end| course.draw(end)).await?;
+    let cut = faults::inject(fault, cluster, load, &mut |end| course.draw(end)).await?;
     let whole_after = began.elapsed();
     sleep(AFTERWARDS.max(options.pause)).await;
-    Ok(Row { fault, whole_after, lasted: began.elapsed(), counts: load.tally.take() })
+    Ok(Row { fault, whole_after, lasted: began.elapsed(), cut, counts: load.tally.take() })
 }
 
 /// Which fault comes next: each once, and then at random until the time is over.
 struct Course {
-    first: std::array::IntoIter<Fault, { Fault::ALL.len() }>,
+    faults: Vec<Fault>,
+    done: usize,
     ends: Instant,
     state: u64,
 }
@@ -160,7 +169,11 @@ struct Course {
 impl Course {
     fn new(options: &DrillOptions) -> Self {
         let ends = Instant::now() + options.time;
-        Self { first: Fault::ALL.into_iter(), ends, state: options.seed }
+        let faults = match options.faults.is_empty() {
+            true => Fault::ALL.to_vec(),
+            false => options.faults.clone(),
+        };
+        Self { faults, done: 0, ends, state: options.seed }
     }
 
     fn draw(&mut self, end: usize) -> usize {
@@ -169,9 +182,16 @@ impl Course {
     }
 
     fn next(&mut self) -> Option<Fault> {
-        if let Some(fault) = self.first.next() {
-            return Some(fault);
+        if let Some(fault) = self.faults.get(self.done) {
+            self.done += 1;
+            return Some(*fault);
         }
-        (Instant::now() < self.ends).then(|| Fault::ALL[1 + self.draw(Fault::ALL.len() - 1)])
+        self.faults.retain(|fault| *fault != Fault::Calm);
+        if self.faults.is_empty() || Instant::now() >= self.ends {
+            return None;
+        }
+        self.done = self.faults.len();
+        let at = self.draw(self.faults.len());
+        self.faults.get(at).copied()
     }
 }

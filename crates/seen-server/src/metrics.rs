@@ -38,6 +38,18 @@ pub const THREAD_BUSY: MetricInfo = MetricInfo::gauge(
     MetricUnit::Ratio,
     "Share of the last second that a serving thread worked, smoothed; thread is its number.",
 );
+/// What became of spans.
+pub const TRACE_SPANS: MetricInfo = MetricInfo::counter(
+    "seen_trace_spans_total",
+    MetricUnit::Count,
+    "Spans by outcome: sent, failed (the collector did not take them) or dropped (traces.queue_spans_max were waiting).",
+);
+/// Calls that were not traced though they were to be.
+pub const TRACE_CALLS_REFUSED: MetricInfo = MetricInfo::counter(
+    "seen_trace_calls_refused_total",
+    MetricUnit::Count,
+    "Sampled calls that were not traced because of traces.spans_per_s_max.",
+);
 
 /// The metrics of this crate.
 pub const METRICS: &[MetricInfo] = &[
@@ -47,6 +59,8 @@ pub const METRICS: &[MetricInfo] = &[
     CONNECTIONS_REFUSED,
     CONNECTIONS_ENDED,
     THREAD_BUSY,
+    TRACE_SPANS,
+    TRACE_CALLS_REFUSED,
 ];
 
 /// Every crate's metrics. A crate's list is added here, and so described to the exporter and shown

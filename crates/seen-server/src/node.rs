@@ -1,6 +1,7 @@
 //! A node: every role in one process. Opens the store, makes the replica,
 //! binds every port, announces, serves, and drains with a bound.
 
+mod alone;
 pub(crate) mod api;
 mod cluster;
 mod identity;
@@ -15,17 +16,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use seen_api::Tracer;
+use seen_proxy::ProxyOptions;
+use seen_replica::rules::SlotSet;
 use seen_replica::{Replica, ReplicaCalls};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic_health::server::HealthReporter;
 
-use crate::config::Config;
+use crate::config::{Config, OutOfRange};
+use crate::proxy_node;
 use crate::readiness::Readiness;
 use crate::runtime::StorageRuntime;
-use crate::serving::{Drained, FrontStatus};
+use crate::serving::{Drained, Front, FrontStatus};
 use crate::shutdown::Stop;
-use crate::telemetry::MetricsHandle;
+use crate::telemetry::{MetricsHandle, Role, Traces};
+pub use alone::{Alone, AloneCalls};
 use cluster::ClusterSide;
 pub(crate) use identity::{store_identity, store_is_there};
 pub(crate) use kafka::history as followed_table;
@@ -108,6 +115,9 @@ pub enum NodeError {
         /// Why.
         source: std::io::Error,
     },
+    /// Traces.
+    #[error(transparent)]
+    Traces(#[from] crate::telemetry::TracesError),
     /// The metrics recorder.
     #[error(transparent)]
     Metrics(#[from] crate::telemetry::MetricsError),
@@ -142,6 +152,7 @@ pub struct Node {
     storage_stop: watch::Sender<bool>,
     storage_work: JoinHandle<()>,
     opened: Opened,
+    traces: Traces,
     _storage: StorageRuntime,
 }
 
@@ -167,6 +178,8 @@ impl Node {
         parts: &[&'static str],
     ) -> Result<Self, NodeError> {
         let config = &options.config;
+        let role = if options.linked { Role::Replica } else { Role::Serve };
+        let traces = Traces::start(&config.traces, role)?;
         let listeners = listen::bind(config, options.linked).await?;
         let addresses = listeners.addresses();
         let storage = StorageRuntime::start(config.storage.threads).map_err(|source| {
@@ -176,16 +189,20 @@ impl Node {
         let (replica, work) = Replica::new(store::replica_options(config, &opened))?;
         let own_parts: &[&str] = if options.linked { &["feed", "cluster"] } else { &["feed"] };
         let readiness = Readiness::waiting_for(&[own_parts, parts].concat());
+        readiness.not_ready("feed", "the change feed has not begun");
+        if options.linked {
+            // Until the map of slots says whose users may be kept.
+            replica.own_slots(&SlotSet::NONE);
+        }
         let (storage_stop, stopped) = watch::channel(false);
         let storage_work = storage.spawn(work.run(Arc::clone(&replica), stopped));
-        let calls = ReplicaCalls::new(Arc::clone(&replica));
-        let (front, health) = api::front(config, move |_thread| calls.clone()).await?;
+        let (front, health) = front(&options, &replica, &opened, traces.tracer()).await?;
         let front_status = front.status();
         let front = tokio::spawn(front.serve(listeners.api, stop.requested_within()));
         let cluster = match listeners.link {
             Some(link) => {
-                let ready = readiness.clone();
-                Some(ClusterSide::start(config, &replica, link, ready, &stop).await?)
+                let (ready, tracer) = (readiness.clone(), traces.tracer());
+                Some(ClusterSide::start(config, &replica, link, ready, &stop, tracer).await?)
             }
             None => None,
         };
@@ -219,6 +236,7 @@ impl Node {
             storage_stop,
             storage_work,
             opened,
+            traces,
             _storage: storage,
         })
     }
@@ -283,6 +301,7 @@ impl Node {
         for port in &self.ports {
             port.abort();
         }
+        self.traces.end().await;
         match worked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(NodeError::Ended("the storage work")),
@@ -291,9 +310,33 @@ impl Node {
     }
 }
 
+/// The serving threads: with proxies to the replica, or with the replica itself, where its proxies come over links and whoever calls
+/// here wants to know what this one says.
+async fn front(
+    options: &NodeOptions,
+    replica: &Arc<Replica>,
+    opened: &Opened,
+    tracer: Tracer,
+) -> Result<(Front, HealthReporter), NodeError> {
+    let config = &options.config;
+    if options.linked {
+        let calls = ReplicaCalls::new(Arc::clone(replica)).traced(tracer);
+        return api::front(config, move |_thread| calls.clone()).await;
+    }
+    let pool = &config.cluster.pool;
+    let proxy = ProxyOptions { tracer, ..proxy_node::options(config)? };
+    let alone =
+        Alone::new(replica, opened.hash_key.slot_key(), pool, proxy).map_err(|_| OutOfRange {
+            key: "cluster.pool".to_owned(),
+            value: pool.clone(),
+            allowed: "letters, digits, '-', '_' and '.'".to_owned(),
+        })?;
+    api::front(config, move |_thread| alone.calls()).await
+}
+
 /// A cluster needs its map.
 pub(crate) fn map_is_unset() -> NodeError {
-    NodeError::Setting(crate::config::OutOfRange {
+    NodeError::Setting(OutOfRange {
         key: "cluster.map".to_owned(),
         value: "unset".to_owned(),
         allowed: "a map of slots; seen cluster init prints a first one".to_owned(),

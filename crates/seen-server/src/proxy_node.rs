@@ -15,7 +15,7 @@ use crate::node::{Addresses, NodeError, api, bind, link_tls, map_is_unset};
 use crate::readiness::Readiness;
 use crate::serving::{Drained, Front};
 use crate::shutdown::Stop;
-use crate::telemetry::MetricsHandle;
+use crate::telemetry::{MetricsHandle, Role, Traces};
 use admin::ProxyAdmin;
 use watch::Watched;
 
@@ -29,6 +29,7 @@ pub struct ProxyNode {
     front: JoinHandle<Drained>,
     tasks: Vec<JoinHandle<()>>,
     stop: Stop,
+    traces: Traces,
 }
 
 impl ProxyNode {
@@ -42,6 +43,7 @@ impl ProxyNode {
         stop: Stop,
     ) -> Result<Self, NodeError> {
         let path = config.cluster.map.as_ref().ok_or_else(map_is_unset)?;
+        let traces = Traces::start(&config.traces, Role::Proxy)?;
         let listeners = bind(&config, false).await?;
         let addresses = listeners.addresses();
         let (map, watching) = MapSource::start(SourceOptions::new(path)).await?;
@@ -55,7 +57,8 @@ impl ProxyNode {
             program: env!("CARGO_PKG_VERSION").to_owned(),
         });
         let watched = Arc::new(Watched::new(Arc::clone(&map)));
-        let (options, clock) = (options(&config)?, Clock::start());
+        let options = ProxyOptions { tracer: traces.tracer(), ..options(&config)? };
+        let clock = Clock::start();
         let made = Arc::clone(&watched);
         let make = move |_thread| {
             // Its own number: claims of moved users are counted under it.
@@ -91,7 +94,7 @@ impl ProxyNode {
             api = %addresses.api, admin = %addresses.admin, http = %addresses.http,
             map = %path.display(), "proxying"
         );
-        Ok(Self { addresses, readiness, front, tasks, stop })
+        Ok(Self { addresses, readiness, front, tasks, stop, traces })
     }
 
     /// Where it listens.
@@ -119,11 +122,16 @@ impl ProxyNode {
         for task in &self.tasks {
             task.abort();
         }
+        self.traces.end().await;
         Ok(())
     }
 }
 
-fn options(config: &Config) -> Result<ProxyOptions, OutOfRange> {
+/// How a proxy is to do its work.
+///
+/// # Errors
+/// Rates that are none.
+pub(crate) fn options(config: &Config) -> Result<ProxyOptions, OutOfRange> {
     let proxy = &config.proxy;
     Ok(ProxyOptions {
         hedge_after_min: proxy.hedge_after_min,

@@ -13,6 +13,7 @@
 
 mod balance;
 mod connection;
+mod gather;
 mod hot;
 mod keepalive;
 mod links;

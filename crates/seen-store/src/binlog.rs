@@ -43,7 +43,7 @@ use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
 use seen_filter::history::SeamFuture;
 use seen_filter::{
     ChangeFeed, FeedError, FeedId, FeedLag, FeedReader, FeedStart, NamespaceId, Partition, Shard,
-    StoreError, UserId,
+    StoreError, UserId, VirtualSlot,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -196,6 +196,10 @@ impl ChangeFeed for BinlogFeed {
 
     fn lag(&self, feed: FeedId) -> Option<FeedLag> {
         self.shared.lags.get(&feed)?.told()
+    }
+
+    fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
+        slot.range_of(self.shards()) == feed.shard.get()
     }
 
     fn open(

@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use seen_filter::{
     Domain, FeedId, GapScope, HashKey, NamespaceSettings, PrimaryId, StoreError, Timeline,
 };
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::request::{self, StorageClock, invalid};
 use faults::{Dice, Planned};
@@ -95,8 +96,9 @@ impl Core {
 
 struct Shared {
     core: Mutex<Core>,
-    /// Rises with every commit and every turn of a knob.
-    changed: watch::Sender<u64>,
+    /// Told of every commit and every turn of a knob. It wakes who waits in the order in which they came, so that
+    /// what follows is the same each time.
+    changed: Notify,
 }
 
 /// The store in memory. Clones share one state.
@@ -137,7 +139,7 @@ impl MemoryStore {
             deliveries: BTreeMap::new(),
             state: State::new(options, namespaces),
         };
-        let shared = Shared { core: Mutex::new(core), changed: watch::Sender::new(0) };
+        let shared = Shared { core: Mutex::new(core), changed: Notify::new() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -264,10 +266,11 @@ impl MemoryStore {
     }
 
     fn announce(&self) {
-        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.shared.changed.notify_waiters();
     }
 
-    fn changed(&self) -> watch::Receiver<u64> {
-        self.shared.changed.subscribe()
+    /// Ends with the next change after this call.
+    fn changed(&self) -> Notified<'_> {
+        self.shared.changed.notified()
     }
 }

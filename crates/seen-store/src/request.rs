@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use seen_filter::feed::FENCE_USERS_MAX;
-use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
+use seen_filter::hash::HashKey;
 use seen_filter::history::{ITEMS_PER_CALL_MAX, PAGE_ROWS_MAX, Question, SeamFuture, Write};
 use seen_filter::{
     NamespaceId, NamespaceSettings, Partition, Shard, StoreError, StoreErrorKind, UnixMillis,
@@ -54,9 +54,7 @@ pub fn system_clock() -> StorageClock {
 
 /// The feed partition of a user: its virtual slot's share of `partitions` equal ranges.
 pub(crate) fn partition_of(key: &HashKey, user: UserId, partitions: u16) -> Partition {
-    let slot = u32::from(key.virtual_slot(user).get());
-    let partition = slot * u32::from(partitions) / u32::from(VIRTUAL_SLOTS);
-    Partition::new(u16::try_from(partition).unwrap_or(0))
+    Partition::new(key.virtual_slot(user).range_of(partitions))
 }
 
 /// Refuses namespaces whose settings are out of range, or that share a name or a number.

@@ -40,7 +40,7 @@ use seen_filter::history::{
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedError, FeedId, FeedLag, FeedReader, FeedStart, FenceSeq, HashKey,
     History, Incarnation, NamespaceId, NamespaceSettings, Partition, Shard, StoreError,
-    StoreErrorKind, Timeline, UserId,
+    StoreErrorKind, Timeline, UserId, VirtualSlot,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -299,6 +299,10 @@ impl ChangeFeed for SqliteStore {
 
     fn lag(&self, feed: FeedId) -> Option<FeedLag> {
         self.inner.lags.of(feed, self.inner.tail.head())
+    }
+
+    fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
+        slot.range_of(self.inner.partitions) == feed.partition.get()
     }
 
     fn open(

@@ -9,7 +9,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use seen_proto::v1::{self, LinkLane};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::clock::FarClock;
 use super::message::REQUEST_BYTES_MAX;
 use super::metrics::NotSentMetrics;
 use super::outbox::Outbox;
@@ -90,6 +92,8 @@ struct Grant {
     granted: u64,
     /// Requests since the last write.
     requests: u64,
+    /// What the replica's clock shows.
+    clock: FarClock,
 }
 
 /// What [`LinkClient`] and its tasks share.
@@ -135,6 +139,7 @@ impl Link for LinkClient {
     fn submit(&self, request: &Outgoing) -> Result<(), NotSent> {
         let shared = &*self.shared;
         let cost = request.frame_bytes();
+        let now = Instant::now();
         let sent = shared.out.put(|waiting| {
             let grant = &mut waiting.extra;
             match grant.phase {
@@ -153,7 +158,9 @@ impl Link for LinkClient {
             }
             waiting.extra.credit = credit;
             waiting.extra.requests += 1;
-            request.put(&mut waiting.buffer);
+            // From here on it may lie anywhere for any time.
+            let sent_us = waiting.extra.clock.us(now);
+            request.put_sent(&mut waiting.buffer, sent_us);
             Ok(())
         });
         sent.inspect_err(|reason| shared.not_sent.count(*reason))

@@ -6,7 +6,9 @@ use seen_proto::v1;
 
 use super::assembly::Assembly;
 use super::frame::{Batch, FrameKind, FrameReader};
-use super::message::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReplyHead, RequestHead, read_credit};
+use super::message::{
+    REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReplyHead, RequestHead, read_clock, read_credit,
+};
 use super::{Answer, LinkError, RequestId, control};
 
 /// What came over a link.
@@ -38,6 +40,8 @@ pub enum Message {
     State(v1::ReplicaState),
     /// See [`FrameKind::Goodbye`].
     Goodbye,
+    /// See [`FrameKind::Clock`].
+    Clock(u64),
     /// A frame of a transfer.
     Transfer(FrameKind, Bytes),
 }
@@ -91,6 +95,7 @@ impl Decoder {
                 FrameKind::Credit => Message::Credit(read_credit(frame.payload)?),
                 FrameKind::State => Message::State(control::state(frame.payload_bytes())?),
                 FrameKind::Goodbye => Message::Goodbye,
+                FrameKind::Clock => Message::Clock(read_clock(frame.payload)?),
                 kind => Message::Transfer(kind, frame.payload_bytes()),
             });
         }

@@ -39,11 +39,17 @@ pub enum FrameKind {
     TransferEntry = 10,
     /// No more entries follow, and why.
     TransferEnd = 11,
+    /// `u64`: what the clock of the end that answers shows, in microseconds.
+    Clock = 12,
 }
+
+/// Types from here on may be left out by whoever does not know them: a newer version of the program sends them unasked. All others
+/// belong to a version of the link, and are sent to nobody who has not said that it speaks it.
+pub const OPTIONAL_KIND_MIN: u8 = 128;
 
 impl FrameKind {
     /// Every type.
-    pub const ALL: [FrameKind; 11] = [
+    pub const ALL: [FrameKind; 12] = [
         Self::Hello,
         Self::Welcome,
         Self::Refusal,
@@ -55,16 +61,20 @@ impl FrameKind {
         Self::TransferAsk,
         Self::TransferEntry,
         Self::TransferEnd,
+        Self::Clock,
     ];
 
-    /// The type with this number.
+    /// The type with this number; `None` for one that is to be left out.
     ///
     /// # Errors
     /// [`LinkError::UnknownKind`].
-    pub fn from_number(number: u8) -> Result<Self, LinkError> {
+    pub fn from_number(number: u8) -> Result<Option<Self>, LinkError> {
+        if number >= OPTIONAL_KIND_MIN {
+            return Ok(None);
+        }
         let unknown = LinkError::UnknownKind { kind: number, kind_max: Self::ALL.len() as u8 };
         let index = usize::from(number).checked_sub(1);
-        index.and_then(|index| Self::ALL.get(index)).copied().ok_or(unknown)
+        index.and_then(|index| Self::ALL.get(index)).copied().map(Some).ok_or(unknown)
     }
 }
 
@@ -136,14 +146,18 @@ impl FrameReader {
         Batch { bytes: self.buffer.split_to(end).freeze(), at: 0, broken: self.broken.clone() }
     }
 
-    /// Takes the first frame, if it is complete.
+    /// Takes the first frame that is not to be left out, if it is complete.
     ///
     /// # Errors
     /// What comes next is not of the link.
     pub fn first(&mut self) -> Result<Option<(FrameKind, Bytes)>, LinkError> {
-        let Some(bytes) = complete(&self.buffer)? else { return Ok(None) };
-        let frame = self.buffer.split_to(bytes).freeze();
-        Ok(Some((FrameKind::from_number(frame[LENGTH_BYTES])?, frame.slice(HEAD_BYTES..))))
+        while let Some(bytes) = complete(&self.buffer)? {
+            let frame = self.buffer.split_to(bytes).freeze();
+            if let Some(kind) = FrameKind::from_number(frame[LENGTH_BYTES])? {
+                return Ok(Some((kind, frame.slice(HEAD_BYTES..))));
+            }
+        }
+        Ok(None)
     }
 
     /// True if part of a frame came.
@@ -178,19 +192,20 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The next frame.
+    /// The next frame that is not to be left out.
     ///
     /// # Errors
     /// What comes next is not of the link. Nothing follows.
     pub fn frame(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        match complete(rest)? {
-            None => self.broken.take().map_or(Ok(None), Err),
-            Some(bytes) => {
-                let frame = &rest[LENGTH_BYTES..bytes];
-                self.at += bytes;
-                let kind = FrameKind::from_number(frame[0])?;
-                Ok(Some(Frame { kind, payload: &frame[1..], batch: &self.bytes }))
+        loop {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let Some(bytes) = complete(rest)? else {
+                return self.broken.take().map_or(Ok(None), Err);
+            };
+            let frame = &rest[LENGTH_BYTES..bytes];
+            self.at += bytes;
+            if let Some(kind) = FrameKind::from_number(frame[0])? {
+                return Ok(Some(Frame { kind, payload: &frame[1..], batch: &self.bytes }));
             }
         }
     }

@@ -13,11 +13,16 @@ pub struct HelloExpectation<'a> {
     pub lanes: &'a [LinkLane],
 }
 
-/// The newest version that both ends speak.
+/// The newest version that this end and another one speak.
 pub fn negotiate(version_min: u32, version_max: u32) -> Option<u32> {
-    let version = version_max.min(VERSION_MAX);
-    (version_min <= version_max && version_min <= version && version >= VERSION_MIN)
-        .then_some(version)
+    newest_common((VERSION_MIN, VERSION_MAX), (version_min, version_max))
+}
+
+/// The newest version that is in both ranges, of which the first and the last are given.
+pub fn newest_common(one: (u32, u32), other: (u32, u32)) -> Option<u32> {
+    let version = one.1.min(other.1);
+    let speaks = |(low, high): (u32, u32)| (low..=high).contains(&version);
+    (speaks(one) && speaks(other)).then_some(version)
 }
 
 /// A refusal: a stable name, and for people what was expected, what came and what to do.
@@ -116,7 +121,7 @@ pub(super) fn check_welcome(
     let identity = welcome.identity.clone().unwrap_or_default();
     if !(hello.version_min..=hello.version_max).contains(&welcome.version) {
         let message = format!(
-            "the replica speaks version {} of the link, this end {} to {}",
+            "the replica speaks version {} of the link, this end {} to {}; upgrade the older one",
             welcome.version, hello.version_min, hello.version_max
         );
         return Err(refusal("VERSION", message, &identity));

@@ -1,6 +1,6 @@
 //! Requests and replies, as they lie in frames.
 //!
-//! A request: `u64 id | u32 timeout_us | u32 epoch | u8 call | u8 flags | [moved: u64 incarnation, u64 sequence] |
+//! A request: `u64 id | u32 timeout_us | u32 epoch | u64 sent_us | u8 call | u8 flags | [moved: u64 incarnation, u64 sequence] |
 //! [trace: 25 bytes] | body`. A reply: `u64 id | u8 status | u8 flags | body`. All little-endian. One that is longer than
 //! a frame is cut into pieces, which follow each other without another request (or reply) between them: each but
 //! the last has [`MORE`](Flags::MORE), each but the first has [`CONTINUED`](Flags::CONTINUED) and neither
@@ -18,7 +18,7 @@ pub const REQUEST_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 pub const REPLY_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 
 /// A request's head without what is optional.
-const REQUEST_HEAD_BYTES: usize = 18;
+const REQUEST_HEAD_BYTES: usize = 26;
 const MOVED_BYTES: usize = 16;
 /// A caller's trace: trace, span, flags.
 pub const TRACE_BYTES: usize = 25;
@@ -52,6 +52,9 @@ impl Flags {
     const OF_CALLER: Flags = Flags(Self::EMERGENCY.0 | Self::HEDGE.0);
     const OF_REQUEST: u8 = 63;
     const OF_REPLY: u8 = Self::MORE.0 | Self::CONTINUED.0;
+    /// Hints that a newer version of the program may give: left out by whoever does not know them. Nothing in the frame
+    /// may follow from them.
+    const OPTIONAL: u8 = 64 | 128;
 
     /// These and `others`.
     #[must_use]
@@ -118,8 +121,14 @@ impl Outgoing {
         body + pieces * (HEAD_BYTES + REQUEST_HEAD_BYTES)
     }
 
-    /// Appends its frames.
+    /// Appends its frames; nobody is told when it was sent.
     pub fn put(&self, out: &mut Vec<u8>) {
+        self.put_sent(out, 0);
+    }
+
+    /// Appends its frames. `sent_us` is what the receiver's clock shows at this moment, at least, as it told; 0 where it
+    /// did not.
+    pub fn put_sent(&self, out: &mut Vec<u8>, sent_us: u64) {
         let room = PAYLOAD_BYTES_MAX - REQUEST_HEAD_BYTES;
         let fits = (room - self.options_bytes()).min(self.body.len());
         let (mut piece, mut rest) = self.body.split_at(fits);
@@ -133,8 +142,9 @@ impl Outgoing {
                 head[..8].copy_from_slice(&self.id.0.to_le_bytes());
                 head[8..12].copy_from_slice(&self.timeout_us.to_le_bytes());
                 head[12..16].copy_from_slice(&self.epoch.to_le_bytes());
-                head[16] = self.call;
-                head[17] = flagged.0;
+                head[16..24].copy_from_slice(&sent_us.to_le_bytes());
+                head[24] = self.call;
+                head[25] = flagged.0;
                 out.extend_from_slice(&head);
                 if flagged.contains(Flags::MOVED)
                     && let Some(moved) = self.moved
@@ -169,6 +179,8 @@ pub struct RequestHead {
     pub timeout_us: u32,
     /// The epoch of the sender's slot map.
     pub epoch: u32,
+    /// What the receiver's clock showed when it was sent, at least, in microseconds; 0 = not known.
+    pub sent_us: u64,
     /// All flags of the frame.
     pub flags: Flags,
     /// Set if the user was moved.
@@ -187,10 +199,10 @@ fn take<const N: usize>(rest: &mut &[u8], field: &'static str) -> Result<[u8; N]
 
 fn take_flags(rest: &mut &[u8], known: u8, limit: &'static str) -> Result<Flags, LinkError> {
     let [flags] = take(rest, "flags")?;
-    if flags & !known != 0 {
+    if flags & !(known | Flags::OPTIONAL) != 0 {
         return Err(LinkError::Value { field: "flags", value: flags.into(), limit });
     }
-    Ok(Flags(flags))
+    Ok(Flags(flags & known))
 }
 
 impl RequestHead {
@@ -203,9 +215,11 @@ impl RequestHead {
         let id = RequestId(u64::from_le_bytes(take(&mut rest, "request id")?));
         let timeout_us = u32::from_le_bytes(take(&mut rest, "timeout_us")?);
         let epoch = u32::from_le_bytes(take(&mut rest, "epoch")?);
+        let sent_us = u64::from_le_bytes(take(&mut rest, "sent_us")?);
         let [call] = take(&mut rest, "call")?;
-        let flags = take_flags(&mut rest, Flags::OF_REQUEST, "a request has those of 63")?;
-        let mut head = Self { id, call, timeout_us, epoch, flags, moved: None, trace: None };
+        let flags = take_flags(&mut rest, Flags::OF_REQUEST, "a request has all")?;
+        let (moved, trace) = (None, None);
+        let mut head = Self { id, call, timeout_us, epoch, sent_us, flags, moved, trace };
         let optional = flags.contains(Flags::MOVED) || flags.contains(Flags::TRACE);
         if flags.contains(Flags::CONTINUED) && optional {
             let limit = "a later piece has neither claim nor trace";
@@ -247,7 +261,7 @@ impl ReplyHead {
             let limit = "0 is an answer, 1 an error";
             return Err(LinkError::Value { field: "status", value: status.into(), limit });
         }
-        let flags = take_flags(&mut rest, Flags::OF_REPLY, "a reply has those of 48")?;
+        let flags = take_flags(&mut rest, Flags::OF_REPLY, "a reply has those of 240")?;
         Ok((Self { id, is_error: status == 1, flags }, rest))
     }
 }
@@ -273,6 +287,25 @@ pub fn put_reply(out: &mut Vec<u8>, id: RequestId, is_error: bool, body: &[u8]) 
         (piece, rest) = rest.split_at(room.min(rest.len()));
         flags = Flags::CONTINUED;
     }
+}
+
+/// Reads the payload of a clock.
+///
+/// # Errors
+/// [`LinkError`].
+pub fn read_clock(payload: &[u8]) -> Result<u64, LinkError> {
+    let mut rest = payload;
+    let us = u64::from_le_bytes(take(&mut rest, "clock")?);
+    if !rest.is_empty() {
+        let value = payload.len() as u64;
+        return Err(LinkError::Value { field: "bytes of a clock", value, limit: "8 are meant" });
+    }
+    Ok(us)
+}
+
+/// Appends a clock.
+pub fn put_clock(out: &mut Vec<u8>, us: u64) {
+    put_frame(out, FrameKind::Clock, |out| out.extend_from_slice(&us.to_le_bytes()));
 }
 
 /// Reads the payload of a credit.

@@ -32,7 +32,8 @@ pub struct ServerOptions {
     pub write_timeout: Duration,
     /// How long what is under way may take after a goodbye.
     pub drain_timeout: Duration,
-    /// After how long without another frame the state is sent as a sign of life.
+    /// After how long without another frame the state is sent as a sign of life. The clock is told about as often, at
+    /// most.
     pub life_interval: Duration,
     /// How much may wait to be written, before whoever does not read is cut off.
     pub buffer_bytes_max: usize,
@@ -70,6 +71,9 @@ pub struct Incoming<'a> {
     pub now: Instant,
     /// Until when the sender waits, by the time at which the request was read.
     pub deadline: Instant,
+    /// Until when the sender waits for certain: the same, less the time that the request may have been on its way. After it the
+    /// sender may have asked somebody else, so that nothing must be changed any more (coherence row 38).
+    pub waits_until: Instant,
     body: Whole<'a>,
 }
 
@@ -86,7 +90,12 @@ impl Incoming<'_> {
 
     /// How long the sender still waits, in microseconds; never 0.
     pub fn timeout_us(&self) -> u64 {
-        let left = self.deadline.saturating_duration_since(self.now).as_micros();
+        self.us_until(self.deadline)
+    }
+
+    /// How long there is until `moment`, in microseconds; never 0.
+    pub fn us_until(&self, moment: Instant) -> u64 {
+        let left = moment.saturating_duration_since(self.now).as_micros();
         u64::try_from(left).unwrap_or(u64::MAX).max(1)
     }
 }

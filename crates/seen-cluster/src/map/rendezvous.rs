@@ -53,11 +53,16 @@ impl Ranked {
 pub fn rank(user_hash: u64, replicas: &[(u64, u16)]) -> Ranked {
     let mut scored = [(Score { weighted: 0.0, hash: 0 }, 0_u8); REPLICAS_MAX];
     let len = replicas.len().min(REPLICAS_MAX);
+    if len < 2 {
+        return Ranked { order: [0; REPLICAS_MAX], len: len as u8 };
+    }
     for (at, (name, weight)) in replicas.iter().take(len).enumerate() {
         scored[at] = (Score::new(user_hash, *name, *weight), at as u8);
     }
     scored[..len].sort_unstable_by(|(a, at_a), (b, at_b)| b.cmp(a).then(at_a.cmp(at_b)));
-    Ranked { order: scored.map(|(_, at)| at), len: len as u8 }
+    let mut order = [0; REPLICAS_MAX];
+    order.iter_mut().zip(&scored[..len]).for_each(|(to, (_, at))| *to = *at);
+    Ranked { order, len: len as u8 }
 }
 
 /// The first of [`rank`] among those that are usable, for less than ranking all.

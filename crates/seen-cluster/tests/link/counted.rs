@@ -66,8 +66,8 @@ async fn requests_writes_and_ends_are_counted() {
     assert_eq!(counts.get("requests_total end=client lane=filters"), 10);
     assert_eq!(counts.get("requests_total end=server lane=filters"), 10);
     assert_eq!(counts.get("writes_total end=client lane=filters"), 1);
-    assert_eq!(counts.get("bytes_total end=client lane=filters direction=out"), 10 * 123);
-    assert_eq!(counts.get("bytes_total end=server lane=filters direction=in"), 10 * 123);
+    assert_eq!(counts.get("bytes_total end=client lane=filters direction=out"), 10 * 131);
+    assert_eq!(counts.get("bytes_total end=server lane=filters direction=in"), 10 * 131);
     assert_eq!(f64::from_bits(counts.get("connections_count end=client lane=filters")), 1.0);
     assert_eq!(f64::from_bits(counts.get("connections_count end=server lane=filters")), 1.0);
     served.stop();

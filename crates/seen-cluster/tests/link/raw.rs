@@ -54,8 +54,11 @@ impl Raw {
     /// What comes next; `None` = the other end closed.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
-            if let Some(message) = self.read.pop_front() {
-                return Some(message);
+            // How late it is at the other end is told at any time.
+            while let Some(message) = self.read.pop_front() {
+                if !matches!(message, Message::Clock(_)) {
+                    return Some(message);
+                }
             }
             let mut bytes = BytesMut::with_capacity(65_536);
             if self.stream.read_buf(&mut bytes).await.expect("no error in memory") == 0 {

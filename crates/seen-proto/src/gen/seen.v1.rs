@@ -270,6 +270,8 @@ pub enum DegradedReason {
     FeedStale = 5,
     /// An item was unmarked lately, and storage could not be asked in time.
     Contested = 6,
+    /// No replica that may answer for the user could be reached: the answer is a proxy's own.
+    ReplicaUnreachable = 7,
 }
 impl DegradedReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -285,6 +287,7 @@ impl DegradedReason {
             Self::TokenNotCovered => "DEGRADED_REASON_TOKEN_NOT_COVERED",
             Self::FeedStale => "DEGRADED_REASON_FEED_STALE",
             Self::Contested => "DEGRADED_REASON_CONTESTED",
+            Self::ReplicaUnreachable => "DEGRADED_REASON_REPLICA_UNREACHABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -297,6 +300,7 @@ impl DegradedReason {
             "DEGRADED_REASON_TOKEN_NOT_COVERED" => Some(Self::TokenNotCovered),
             "DEGRADED_REASON_FEED_STALE" => Some(Self::FeedStale),
             "DEGRADED_REASON_CONTESTED" => Some(Self::Contested),
+            "DEGRADED_REASON_REPLICA_UNREACHABLE" => Some(Self::ReplicaUnreachable),
             _ => None,
         }
     }

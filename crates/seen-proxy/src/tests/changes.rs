@@ -1,6 +1,6 @@
 //! Another map while requests are under way, and replicas that are not who they should be.
 
-use seen_cluster::link::LinkChange;
+use seen_cluster::link::{Flags, LinkChange};
 use seen_cluster::map::SlotMap;
 use seen_proto::status::ErrorKind;
 
@@ -37,6 +37,26 @@ async fn what_is_under_way_is_answered_by_whoever_has_it() {
     bench.filter(5).answer().await.expect("an answer");
     assert_eq!(home.sent(), 1);
     assert_eq!(bench.home(5).last().epoch, 8);
+    assert_eq!(Arc::strong_count(&home), 2, "nobody but the test holds its link any more");
+}
+
+/// A replica that is gone from the map is held as long as anybody waits for it, and no longer.
+#[tokio::test(start_paused = true)]
+async fn who_waits_long_for_a_replica_that_is_gone_is_answered_by_it() {
+    let mut bench = Bench::start(&[("feed", 1, 2)]).await;
+    let home = bench.home(5);
+    home.set(Mode::After(ms(30_000)));
+    let asked = bench.ask(Call::Mark, mark_body(5), ms(60_000), "");
+    let mut draft = bench.map.map.to_draft();
+    draft.epoch = draft.epoch.next();
+    draft.pools[0].slots[0].replicas.retain(|replica| *replica.address != *home.target.name);
+    bench.publish(fake::resolve(SlotMap::new(draft).expect("valid"))).await;
+    sleep(ms(29_000)).await;
+    assert!(Arc::strong_count(&home) > 2, "its link is held");
+    let (answer, took) = asked.timed().await;
+    answer.expect("marked");
+    assert_eq!(took, ms(30_000));
+    sleep(ms(100)).await;
     assert_eq!(Arc::strong_count(&home), 2, "nobody but the test holds its link any more");
 }
 
@@ -104,6 +124,20 @@ async fn settings_that_are_not_accepted_any_more_are_refused() {
     bench.publish(fake::resolve(SlotMap::new(draft).expect("valid"))).await;
     assert_eq!(bench.state_of(&bench.home(5)), "up");
     assert!(!is_degraded(&response(bench.filter(5).answer().await)));
+}
+
+/// All began at once: whoever asks is answered by storage, and not sent away.
+#[tokio::test(start_paused = true)]
+async fn where_nobody_is_ready_yet_anybody_is_asked_in_an_emergency() {
+    let bench = Bench::start(&[("feed", 2, 2)]).await;
+    bench.net.all().iter().for_each(|link| link.state(false));
+    assert!(bench.proxy.is_ready());
+    assert!(!is_degraded(&response(bench.filter(5).answer().await)));
+    let asked: Vec<_> = bench.net.all().into_iter().filter(|link| link.sent() > 0).collect();
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].last().flags.contains(Flags::EMERGENCY));
+    bench.net.all().iter().for_each(|link| link.down());
+    assert!(!bench.proxy.is_ready());
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,28 @@ async fn what_fails_at_one_is_asked_at_the_next() {
     }
 }
 
+/// A replica that died, or ends, does nothing for what was asked of it: nobody has more to do by asking elsewhere, and no budget is
+/// to turn its death into flagged answers.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_or_ending_replica_had_is_asked_elsewhere_whatever_the_budget() {
+    let options = ProxyOptions { extra_share: 0.0, ..ProxyOptions::new(1) };
+    let bench = Bench::with(&[("feed", 2, 2)], options).await;
+    let ranked = bench.ranked(5);
+    ranked[0].set(Mode::Silent);
+    let asked: Vec<Asked> = (0..200).map(|_| bench.filter(5)).collect();
+    bench.settle().await;
+    assert_eq!(ranked[0].sent(), 200);
+    ranked[0].down();
+    for asked in asked {
+        assert!(!is_degraded(&response(asked.answer().await)));
+    }
+    assert_eq!(ranked[1].sent(), 200);
+    ranked[1].set(Mode::Fails(ErrorKind::Draining));
+    for _ in 0..30 {
+        assert!(!is_degraded(&response(bench.filter(5).answer().await)), "of another slot");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_the_request_is_told_and_not_asked_again() {
     let kinds =

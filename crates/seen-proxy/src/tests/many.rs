@@ -131,3 +131,19 @@ async fn users_who_were_moved_are_claimed_by_themselves() {
         assert!(users.users.iter().all(|user| moved(user) == part.moved.is_some()));
     }
 }
+
+/// Each group has a claim of its own: who wrote elsewhere since the group before is not taken for somebody who did not.
+#[tokio::test(start_paused = true)]
+async fn claims_of_groups_are_drawn_anew() {
+    let bench = Bench::start(&[("feed", 1, 2)]).await;
+    sleep(Duration::from_secs(10)).await;
+    bench.home(5).state(false);
+    let mut claims = Vec::new();
+    for _ in 0..3 {
+        bench.users(0..USERS).answer().await.expect("an answer");
+        let links = bench.push_links();
+        let sent = links.iter().flat_map(|link| link.sent.lock().clone()).collect::<Vec<_>>();
+        claims.push(sent.iter().filter_map(|part| part.moved).map(|moved| moved.sequence).max());
+    }
+    assert!(claims.is_sorted_by(|one, next| one < next), "{claims:?}");
+}

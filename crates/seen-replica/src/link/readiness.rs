@@ -16,6 +16,8 @@ pub struct ReadinessLimits {
     pub warm_share_min: f64,
     /// Longest time that a replica waits to be warm.
     pub warm_us_max: u64,
+    /// For so long after its feed began, in microseconds, nothing that is read from storage can be kept: S of rule R2.
+    pub blind_us: u64,
 }
 
 impl Default for ReadinessLimits {
@@ -26,6 +28,7 @@ impl Default for ReadinessLimits {
             pause_us_max: 500_000,
             warm_share_min: 0.95,
             warm_us_max: 60_000_000,
+            blind_us: 0,
         }
     }
 }
@@ -71,6 +74,8 @@ pub enum Unready {
     FeedBehind,
     /// Its users are not in memory yet, while a peer has them.
     Warming,
+    /// What it reads from storage cannot be kept yet.
+    Blind,
 }
 
 impl Unready {
@@ -82,6 +87,7 @@ impl Unready {
             Self::Paused => "the process stood still and has not caught up",
             Self::FeedBehind => "the change feed is behind",
             Self::Warming => "its users are not in memory yet",
+            Self::Blind => "what it reads from storage cannot be kept yet",
         }
     }
 }
@@ -92,6 +98,10 @@ pub struct Readiness {
     limits: ReadinessLimits,
     began: Tick,
     looked: Tick,
+    /// When the feed began.
+    feed_began: Option<Tick>,
+    /// It was ready once.
+    served: bool,
     /// The feed was stale, or never fresh.
     behind: bool,
     /// When it was found that the process stood still. Only what the feed proved since counts.
@@ -102,7 +112,16 @@ pub struct Readiness {
 impl Readiness {
     /// Of a replica that begins now.
     pub const fn new(limits: ReadinessLimits, now: Tick) -> Self {
-        Self { limits, began: now, looked: now, behind: true, paused: None, warm: false }
+        Self {
+            limits,
+            began: now,
+            looked: now,
+            feed_began: None,
+            served: false,
+            behind: true,
+            paused: None,
+            warm: false,
+        }
     }
 
     /// Why the replica wants no requests at this moment; `None` if it does. Look several times within
@@ -126,15 +145,28 @@ impl Readiness {
             Some(Unready::FeedBehind)
         } else if !self.warm && any_ready {
             Some(Unready::Warming)
+        } else if !self.served && self.is_blind(facts.now) {
+            // Each Filter would cost a point check, on connections that are still to be opened, and a build in vain. Replicas
+            // that run do the check alone; where none does, this one is asked for it all the same.
+            Some(Unready::Blind)
         } else {
+            self.served = true;
             // Once it serves it is not taken out again for want of users: peers that start together would take turns.
             self.warm = true;
             None
         }
     }
 
+    /// Rule R2: the ring of events does not reach back S yet, so that no build from storage would be installed.
+    fn is_blind(&self, now: Tick) -> bool {
+        self.feed_began.is_none_or(|began| now.since_us(began) < self.limits.blind_us)
+    }
+
     fn remember(&mut self, facts: &Facts<'_>) {
         let now = facts.now;
+        if facts.begun {
+            self.feed_began.get_or_insert(now);
+        }
         if now.since_us(self.looked) > self.limits.pause_us_max {
             self.paused = Some(now);
         }
@@ -244,6 +276,21 @@ mod tests {
         for peers in [vec![], vec![PeerState { ready: false, ..peer(0) }]] {
             let mut alone = Looked { peers, ..Looked::new() };
             assert_eq!(alone.fresh(), None);
+        }
+    }
+
+    /// Rule R2: until the feed reaches back S, each Filter would read storage for nothing.
+    #[test]
+    fn a_start_waits_until_what_it_reads_can_be_kept() {
+        for peers in [vec![], vec![peer(0)]] {
+            let limits = ReadinessLimits { blind_us: 2_000_000, ..ReadinessLimits::default() };
+            let readiness = Readiness::new(limits, START);
+            let mut looked = Looked { readiness, warm_share: 1.0, peers, ..Looked::new() };
+            assert_eq!(looked.look(), Some(Unready::Starting), "its time begins with the feed");
+            for _ in 0..20 {
+                assert_eq!(looked.fresh(), Some(Unready::Blind));
+            }
+            assert_eq!(looked.fresh(), None);
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::pulse::Pulse;
 use super::readiness::{Facts, PeerState, Readiness, ReadinessLimits, Unready};
+use crate::changes::Changes;
 use crate::replica::Replica;
 use crate::rules::SlotSet;
 use crate::warm::Progress;
@@ -24,7 +25,7 @@ pub struct Standing {
     map_epoch: AtomicU32,
     /// The warm-up of the slots that are about to become its own.
     incoming: Mutex<Option<Arc<Progress>>>,
-    changes: watch::Sender<u64>,
+    changes: Changes,
     pub(super) pulse: Pulse,
 }
 
@@ -36,7 +37,7 @@ impl Standing {
             unready: Mutex::new(Some(Unready::Starting)),
             map_epoch: AtomicU32::new(0),
             incoming: Mutex::default(),
-            changes: watch::Sender::new(0),
+            changes: Changes::default(),
             pulse: Pulse::default(),
         }
     }
@@ -67,12 +68,12 @@ impl Standing {
 
     /// Tells everybody connected at once.
     pub fn announce(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.changes.tell();
     }
 
     /// Changes whenever everybody should be told.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+        self.changes.follow()
     }
 
     /// As it is told.
@@ -101,15 +102,18 @@ impl Standing {
     ) {
         let ticker = self.replica.ticker;
         let mut readiness = Readiness::new(limits, ticker.now());
+        let mut begun = false;
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             let now = ticker.now();
             self.pulse.beat(now);
+            // Once and for all: partitions of users that come later are opened before these are its own.
+            begun |= self.replica.tried_all();
             let unready = readiness.look(&Facts {
                 now,
-                begun: self.replica.tried_all(),
+                begun,
                 feed_lag_us: self.replica.feed_lag_us(),
                 peers: &peers(),
                 warm_share: warming.view().share,

@@ -47,6 +47,14 @@ impl Rules {
         Outcome::Done
     }
 
+    /// Nobody reads this partition any more: no user of it is believed, and the next beginning is as the first one.
+    pub(super) fn unfollow(&self, now: Tick, feed: FeedId) -> Outcome {
+        if let Some(lane) = self.lanes.get(&feed) {
+            lane.unfollow(&mut lane.state.lock(), now);
+        }
+        Outcome::Done
+    }
+
     fn rebuild_suspects(
         &self,
         now: Tick,

@@ -125,7 +125,12 @@ impl Rules {
     pub(super) fn install(&self, now: Tick, install: Install, effects: &mut Effects) -> Outcome {
         let user = install.user;
         let lane = if self.defends(Rule::R7) { self.lane(user) } else { self.any_lane(user) };
-        let Some(lane) = lane else { return Outcome::Refused(Refusal::NotFollowed) };
+        let Some(lane) = lane else {
+            // What was begun before the partition was let go of must not stand in the way once it is
+            // followed again.
+            self.build_failed(user, install.generation);
+            return Outcome::Refused(Refusal::NotFollowed);
+        };
         let mut stripe = self.stripe(user);
         let result = self.try_install(now, &mut stripe, lane, install);
         match result {

@@ -253,6 +253,11 @@ pub enum Input<'a> {
         /// The events.
         batch: &'a FeedBatch,
     },
+    /// The partition's reader has been dropped: what comes by from now on is missed (rules R7, R8).
+    Unfollowed {
+        /// The partition.
+        feed: FeedId,
+    },
     /// A build has read everything.
     Install(Install),
     /// A build could not be run or finished.
@@ -345,6 +350,20 @@ pub enum Doubt {
     NotFollowed,
     /// A removed id, or a "seen" that the caller wants confirmed.
     Asked,
+}
+
+impl Doubt {
+    /// A short stable name.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Dirty => "dirty",
+            Self::TokenUncovered => "token_uncovered",
+            Self::FeedStale => "feed_stale",
+            Self::NotFollowed => "not_followed",
+            Self::Asked => "asked",
+        }
+    }
 }
 
 /// The answer to a [`Read`], as far as memory can give it.

@@ -248,6 +248,10 @@ pub(super) struct Lane {
     epoch: AtomicU16,
     fresh_at: AtomicU64,
     following: AtomicBool,
+    /// False while none of its users is kept here, so that nobody reads it.
+    wanted: AtomicBool,
+    /// Before this nobody could have been told how fresh it is; 0 = it is asked for from the start.
+    wanted_at: AtomicU64,
     journal_floor: AtomicU64,
     pub state: Mutex<LaneState>,
 }
@@ -272,6 +276,8 @@ impl Lane {
             epoch: AtomicU16::new(0),
             fresh_at: AtomicU64::new(0),
             following: AtomicBool::new(false),
+            wanted: AtomicBool::new(true),
+            wanted_at: AtomicU64::new(0),
             journal_floor: AtomicU64::new(0),
             state: Mutex::new(state),
         }
@@ -299,6 +305,37 @@ impl Lane {
 
     pub fn set_following(&self) {
         self.following.store(true, Ordering::Release);
+    }
+
+    /// Nobody reads it any more. The next beginning is as the first one: nothing before it was delivered.
+    pub fn unfollow(&self, state: &mut LaneState, now: Tick) {
+        self.following.store(false, Ordering::Release);
+        self.fresh_at.store(0, Ordering::Release);
+        state.applied = None;
+        state.cover = None;
+        state.doubt(now);
+        self.publish(state);
+    }
+
+    /// True if users of it may be kept here, so that it is to be read.
+    pub fn wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Says whether it is to be read. `since` is when that was first wanted, 0 if from the start on.
+    pub fn set_wanted(&self, wanted: bool, since: Tick) {
+        self.wanted_at.store(since.get(), Ordering::Relaxed);
+        self.wanted.store(wanted, Ordering::Release);
+    }
+
+    /// How old the view of it is, in microseconds; `None` until it has said where it begins. One that is wanted since lately
+    /// is given the time since then: its users are not the replica's own yet (coherence row 35).
+    pub fn lag_us(&self, now: Tick) -> Option<u64> {
+        let wanted_at = self.wanted_at.load(Ordering::Relaxed);
+        if !self.following() && wanted_at == 0 {
+            return None;
+        }
+        Some(now.since_us(self.fresh_at().max(Tick::new(wanted_at))))
     }
 
     /// When the feed last proved that nothing is outstanding.

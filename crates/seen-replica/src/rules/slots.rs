@@ -40,6 +40,11 @@ impl SlotSet {
         *self == Self::NONE
     }
 
+    /// True if a slot is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
+    }
+
     /// The slots, as 512 bytes: slot `n` is bit `n % 8` of byte `n / 8`.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|word| word.to_le_bytes()).collect()

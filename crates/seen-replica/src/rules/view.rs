@@ -78,6 +78,8 @@ pub struct LaneView {
     pub journal_rows: usize,
     /// False until the feed has said where it begins.
     pub following: bool,
+    /// False while no user of it may be kept here, so that nobody reads it.
+    pub wanted: bool,
 }
 
 /// Totals of one namespace, for metrics.
@@ -144,6 +146,7 @@ impl Rules {
                 ring_events: state.ring.len(),
                 journal_rows: state.journal.len(),
                 following: lane.following(),
+                wanted: lane.wanted(),
             }
         };
         self.lanes.values().map(view).collect()
@@ -157,9 +160,23 @@ impl Rules {
         claims.iter().filter(|claim| self.is_foreign(lane, claim) && !state.covers(claim)).count()
     }
 
-    /// True once every followed partition has said where it begins.
+    /// True once every partition that is to be read has said where it begins.
     pub fn following_all(&self) -> bool {
-        self.lanes.values().all(super::lane::Lane::following)
+        self.lanes.values().all(|lane| lane.following() || !lane.wanted())
+    }
+
+    /// Says whether a partition is to be read. `since` is when that was first wanted, 0 if from the start on.
+    pub fn want(&self, feed: FeedId, wanted: bool, since: Tick) {
+        if let Some(lane) = self.lanes.get(&feed)
+            && lane.wanted() != wanted
+        {
+            lane.set_wanted(wanted, since);
+        }
+    }
+
+    /// True if a partition is to be read.
+    pub fn wants(&self, feed: FeedId) -> bool {
+        self.lanes.get(&feed).is_some_and(super::lane::Lane::wanted)
     }
 
     /// Totals, without the builds under way (counting those visits every stripe: [`Self::census`]).

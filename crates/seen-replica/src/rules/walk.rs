@@ -9,11 +9,13 @@ use super::slots::SlotSet;
 use super::table::{HEAT_MAX, Trust, WALKS_MAX};
 use super::{Rules, STRIPES};
 
-/// Stripes of one step that finds nobody.
-const STRIPES_MAX: usize = 64;
+/// Entries that one step looks at, about: it ends with the stripe in which it has looked at so many.
+const ENTRIES_PER_STEP: usize = 2_048;
+/// What a stripe costs beside its entries, in entries: its lock, and that it lies elsewhere.
+const STRIPE_COST: usize = 16;
 
-/// A walk under way. An entry is met once, at the heat that it has by then; one that is built anew meanwhile is
-/// met again.
+/// A walk under way. It goes over the table once to count, and then once for each heat. An entry is met once, at the heat
+/// that it has by then; one that is built anew meanwhile is met again.
 #[derive(Debug)]
 pub struct Walk {
     /// Which of the bits in the entries is this walk's.
@@ -23,12 +25,12 @@ pub struct Walk {
     heat: u8,
     /// The next stripe.
     stripe: usize,
-    /// Users of each heat when it began.
+    /// Users of each heat, as they were counted.
     found: [u64; HEAT_MAX as usize + 1],
 }
 
 impl Walk {
-    /// Users that there were when it began.
+    /// Users that were counted. Some of them may be gone when it is their turn, and others be there instead.
     pub fn users(&self) -> u64 {
         self.found.iter().sum()
     }
@@ -40,7 +42,8 @@ impl Walk {
 }
 
 impl Rules {
-    /// Begins a walk over these slots. `None` while too many are under way.
+    /// Begins a walk over these slots: [`count_on`](Self::count_on) until all is counted, then
+    /// [`walk_on`](Self::walk_on). `None` while too many are under way.
     pub fn begin_walk(&self, slots: SlotSet) -> Option<Walk> {
         let mut taken = self.walks.load(Ordering::Acquire);
         let number = loop {
@@ -52,22 +55,41 @@ impl Rules {
             }
         };
         let found = [0; HEAT_MAX as usize + 1];
-        let mut walk = Walk { number, slots, heat: HEAT_MAX, stripe: 0, found };
-        for at in self.stripes_of(&slots) {
-            for slot in self.stripes[at].lock().iter_mut() {
-                if self.is_met(&slots, slot.user) {
-                    slot.set_walked(number, false);
+        Some(Walk { number, slots, heat: HEAT_MAX, stripe: 0, found })
+    }
+
+    /// Counts some of the users, and makes them ones that this walk has not met: an earlier one may have had its number. False
+    /// once all are counted. Who comes later into a stripe that is counted already is met all the same.
+    pub fn count_on(&self, walk: &mut Walk) -> bool {
+        let mut looked_at = 0;
+        while walk.stripe < self.stripes.len() {
+            if looked_at >= ENTRIES_PER_STEP {
+                return true;
+            }
+            let at = walk.stripe;
+            walk.stripe += 1;
+            if !self.has_slot(&walk.slots, at) {
+                continue;
+            }
+            let mut stripe = self.stripes[at].lock();
+            looked_at += STRIPE_COST + stripe.len();
+            for slot in stripe.iter_mut() {
+                if self.is_met(&walk.slots, slot.user) {
+                    slot.set_walked(walk.number, false);
                     walk.found[usize::from(slot.heat())] += 1;
                 }
             }
         }
-        Some(walk)
+        walk.stripe = 0;
+        false
     }
 
-    /// Adds some users that the walk had not met, with their heat. False once it has met all.
+    /// Adds some users that the walk had not met, with their heat; perhaps none, though there are more. False once it has
+    /// met all.
     pub fn walk_on(&self, walk: &mut Walk, users: &mut Vec<(UserId, u8)>) -> bool {
-        let enough = users.len() + 1;
-        for _ in 0..STRIPES_MAX {
+        let before = users.len();
+        let mut looked_at = 0;
+        while looked_at < ENTRIES_PER_STEP && users.len() == before {
             if walk.stripe == self.stripes.len() {
                 if walk.heat == 0 {
                     return false;
@@ -79,15 +101,14 @@ impl Rules {
             if !self.has_slot(&walk.slots, at) {
                 continue;
             }
-            for slot in self.stripes[at].lock().iter_mut() {
+            let mut stripe = self.stripes[at].lock();
+            looked_at += STRIPE_COST + stripe.len();
+            for slot in stripe.iter_mut() {
                 let wanted = slot.heat() >= walk.heat && !slot.is_walked(walk.number);
                 if wanted && self.is_met(&walk.slots, slot.user) {
                     slot.set_walked(walk.number, true);
                     users.push((slot.user, slot.heat()));
                 }
-            }
-            if users.len() >= enough {
-                break;
             }
         }
         true
@@ -117,13 +138,8 @@ impl Rules {
     /// How long ago the feed proved itself fresh, of the partition that waits longest, in microseconds; `None` until
     /// every partition has said where it begins.
     pub fn feed_lag_us(&self, now: Tick) -> Option<u64> {
-        let lag =
-            |lane: &super::lane::Lane| lane.following().then(|| now.since_us(lane.fresh_at()));
-        self.lanes.values().map(lag).try_fold(0, |longest, lag| Some(longest.max(lag?)))
-    }
-
-    fn stripes_of(&self, slots: &SlotSet) -> impl Iterator<Item = usize> {
-        (0..self.stripes.len()).filter(|at| self.has_slot(slots, *at))
+        let mut wanted = self.lanes.values().filter(|lane| lane.wanted());
+        wanted.try_fold(0, |longest, lane| Some(longest.max(lane.lag_us(now)?)))
     }
 
     /// True if users of these slots may lie in this stripe.

@@ -55,6 +55,9 @@ impl Replica {
         let mut problems = Vec::new();
         for namespace in &self.namespaces {
             for lane in namespace.rules.lanes(now) {
+                if !lane.wanted {
+                    continue;
+                }
                 if !lane.following {
                     problems.push(format!("{}: the change feed has not begun", lane.feed));
                 } else if lane.quiet_us > self.limits.feed_stale_us_max {
@@ -185,6 +188,11 @@ impl Replica {
         allowed: Duration,
     ) -> Result<v1::RebuildUserResponse, ApiError> {
         let namespace = self.named(&call.namespace)?;
+        if !self.owns(call.user) {
+            // Rule R7: what it does not follow it must not keep.
+            let what = "the user belongs to another replica of the cluster; ask that one";
+            return Err(ApiError::new(ErrorKind::InvalidArgument, what));
+        }
         let began = Instant::now();
         let rows_before = self.metrics.rows_reread.total();
         let before = self.namespaces[namespace].rules.entry(call.user, None).generation;

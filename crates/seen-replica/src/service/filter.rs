@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use seen_api::Span;
 use seen_filter::history::{Answers, Question};
 use seen_filter::packed::PackedIds;
 use seen_filter::verdicts::Verdicts;
@@ -16,6 +17,7 @@ use seen_proto::wire::{FilterCall, encode_filter_response};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::traced::{checking, describe, ended};
 use super::{Handled, joint_rate, sound};
 use crate::metrics::Call;
 use crate::replica::Replica;
@@ -29,6 +31,9 @@ impl Candidates for FilterCall<'_> {
         }
     }
 }
+
+/// What a Filter's answer rests on: the attribute of a span.
+const PATH: &str = "seen.path";
 
 /// How a Filter is to be answered, where it did not come the ordinary way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,30 +86,20 @@ struct Waiting {
 }
 
 impl Replica {
-    /// Answers a Filter. The reply's bytes are appended to `out` where memory alone can answer.
+    /// Answers a Filter in this mode, for a call with this span. The reply's bytes are appended to `out` where memory alone
+    /// can answer.
     ///
     /// # Errors
     /// [`ApiError`]: unknown namespace, a token that is none, a deadline already past.
-    pub fn filter(
-        self: &Arc<Self>,
-        call: &FilterCall<'_>,
-        deadline: Tick,
-        out: &mut Vec<u8>,
-    ) -> Result<Handled, ApiError> {
-        self.filter_in(ReadMode::default(), call, deadline, out)
-    }
-
-    /// The same in another mode.
-    ///
-    /// # Errors
-    /// As [`Self::filter`].
     pub fn filter_in(
         self: &Arc<Self>,
         mode: ReadMode,
         call: &FilterCall<'_>,
         deadline: Tick,
+        span: &Span,
         out: &mut Vec<u8>,
     ) -> Result<Handled, ApiError> {
+        describe(span, mode, call);
         let now = self.ticker.now();
         if deadline <= now {
             // Row 36: nobody waits for this any more.
@@ -115,8 +110,9 @@ impl Replica {
         let mut claims = self.claims(call.token)?;
         claims.extend(mode.moved.map(Moved::claim));
         let build = !mode.emergency && self.owns(call.user);
-        let mut waiting = self.ask_memory(now, call, &namespaces, (&claims, build));
+        let mut waiting = self.ask_memory(now, call, &namespaces, (&claims, build), span);
         if waiting.open.is_empty() {
+            span.note(PATH, || "memory");
             self.metrics.hits.increment(1);
             let quality = sound(waiting.rate);
             encode_filter_response(out, waiting.seen.zeros(waiting.candidates), &quality, &[]);
@@ -125,11 +121,12 @@ impl Replica {
             return Ok(Handled::Written);
         }
         self.metrics.misses.increment(1);
+        span.note(PATH, || "storage");
         waiting.collect_items(call);
         let answer_by = self.answer_by(now, deadline);
-        let replica = Arc::clone(self);
+        let (replica, span) = (Arc::clone(self), span.clone());
         Ok(Handled::Pending(Box::pin(async move {
-            Ok(replica.ask_storage(waiting, namespaces, answer_by).await)
+            Ok(replica.ask_storage(waiting, namespaces, answer_by, span).await)
         })))
     }
 
@@ -151,6 +148,7 @@ impl Replica {
         call: &FilterCall<'_>,
         namespaces: &[usize],
         (claims, build): (&[Claim], bool),
+        span: &Span,
     ) -> Waiting {
         let mut waiting = Waiting {
             user: call.user,
@@ -165,9 +163,8 @@ impl Replica {
         for &namespace in namespaces {
             let (user, confirm) = (call.user, call.confirm);
             let read = Read { user, claims, candidates: call, confirm, build };
-            let Outcome::Answer(answer) = self.step(namespace, now, Input::Read(read)) else {
-                continue;
-            };
+            let outcome = self.step_for(span, namespace, now, Input::Read(read));
+            let Outcome::Answer(answer) = outcome else { continue };
             let ReadAnswer { seen, ask, doubt, exact, rate, late_from, .. } = answer;
             waiting.seen.or_with(&seen);
             let all_asked = ask.count() == answer.candidates && answer.candidates > 0;
@@ -195,15 +192,18 @@ impl Replica {
         mut waiting: Waiting,
         namespaces: SmallVec<[usize; 2]>,
         answer_by: Tick,
+        span: Span,
     ) -> Bytes {
         let mut degraded: Option<DegradedReason> = None;
         let mut unknown = Verdicts::new();
         let mut replies = SmallVec::<[_; 1]>::new();
         let open = std::mem::take(&mut waiting.open);
         for open in &open {
-            replies.push(self.send_check(open, waiting.user, answer_by));
+            let asks = checking(&span, Some(open.doubt), open.items.len());
+            let reply = self.send_check(open, waiting.user, answer_by, asks.clone());
+            replies.push((asks, reply));
         }
-        for (open, reply) in open.iter().zip(replies) {
+        for (open, (asks, reply)) in open.iter().zip(replies) {
             let result = match reply {
                 Ok(reply) => self.within(answer_by, reply).await,
                 Err(error) => Err(error),
@@ -212,6 +212,7 @@ impl Replica {
                 Ok(_) => None,
                 Err(error) => Some(reason_of(error, open.doubt)),
             };
+            ended(&asks, result.as_ref().err());
             let (seen, contested) = self.decide(open, waiting.user, result.as_ref().ok());
             waiting.seen.or_with(&seen);
             if reason.is_some() {
@@ -231,8 +232,8 @@ impl Replica {
                 Quality::Degraded { rate: waiting.rate, reason, unknown: unknown.count() as u32 }
             }
         };
-        if degraded.is_some() {
-            self.metrics.degraded.increment(1);
+        if let Some(reason) = degraded {
+            span.note("seen.degraded", || reason.as_str_name());
         }
         let mut out = Vec::new();
         encode_filter_response(&mut out, waiting.seen.zeros(waiting.candidates), &quality, &[]);
@@ -245,11 +246,12 @@ impl Replica {
         open: &Open,
         user: UserId,
         deadline: Tick,
+        span: Span,
     ) -> Result<oneshot::Receiver<Result<Answers, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let questions = vec![Question { user, items: open.items.clone() }];
         let (namespace, may_be_late) = (open.namespace, open.late_from.is_some());
-        let job = CheckJob { namespace, questions, may_be_late, deadline, reply };
+        let job = CheckJob { namespace, questions, may_be_late, deadline, span, reply };
         match self.queues.checks.try_send(self.shard_of(open.namespace, user), job) {
             Ok(()) => Ok(answer),
             Err(error) => Err(queue_error(&error, "point checks")),

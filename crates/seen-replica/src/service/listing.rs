@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use seen_api::Span;
+use seen_api::trace::NAMESPACE;
 use seen_filter::history::{Page, PageRequest, Question, RecentRequest, Row};
 use seen_filter::packed::PackedIds;
 use seen_filter::state::{BLOOM_PROBES, LayerForm, LayerInfo};
 use seen_filter::{
-    CommitStamp, Item, Kind, NamespaceId, SnapshotId, StoreError, Tick, UnixMillis, UserId,
+    CommitStamp, Kind, NamespaceId, SnapshotId, StoreError, Tick, UnixMillis, UserId,
 };
 use seen_proto::model::{ExplainCall, HistoryCall, HistoryOrder, PageCursor, Quality};
 use seen_proto::status::{ApiError, ErrorKind};
@@ -14,6 +16,7 @@ use seen_proto::v1::{self, DegradedReason};
 use tokio::sync::oneshot;
 
 use super::filter::reason_of;
+use super::traced::{checking, ended};
 use super::{sound, write_error};
 use crate::metrics::Call;
 use crate::replica::Replica;
@@ -48,7 +51,9 @@ impl Replica {
         self: &Arc<Self>,
         call: HistoryCall,
         deadline: Tick,
+        span: &Span,
     ) -> Result<v1::HistoryResponse, ApiError> {
+        span.note(NAMESPACE, || call.namespace.clone());
         let namespace = NamespaceId::new(self.named(&call.namespace)? as u16);
         let began = self.ticker.now();
         let answer_by = self.answer_by(began, deadline);
@@ -59,7 +64,10 @@ impl Replica {
             _ => call.rows_max,
         };
         let request = list_request(namespace, &call, rows_max);
-        let page = self.list(request, answer_by).await.map_err(write_error)?;
+        let waits = span.child("storage.list");
+        let page = self.list(request, answer_by).await;
+        ended(&waits, page.as_ref().err());
+        let page = page.map_err(write_error)?;
         self.metrics.answered(Call::History, self.ticker.now().since_us(began));
         Ok(listed(&call, &page))
     }
@@ -81,7 +89,9 @@ impl Replica {
         self: &Arc<Self>,
         call: ExplainCall,
         deadline: Tick,
+        span: &Span,
     ) -> Result<v1::ExplainResponse, ApiError> {
+        span.note(NAMESPACE, || call.namespace.clone());
         let namespace = self.named(&call.namespace)?;
         let claims = self.claims(&call.token)?;
         let began = self.ticker.now();
@@ -97,7 +107,10 @@ impl Replica {
         let Outcome::Answer(answer) = self.step(namespace, began, Input::Read(read)) else {
             return Err(ApiError::new(ErrorKind::Internal, "a read was not answered; report this"));
         };
-        let stored = self.stored(namespace, call.user, call.item, answer_by).await;
+        let waits = checking(span, answer.doubt, 1);
+        let question = Question { user: call.user, items: vec![call.item] };
+        let stored = self.stored(namespace, question, answer_by, &waits).await;
+        ended(&waits, stored.as_ref().err());
         let (would_show, quality) = self.verdict(namespace, &call, &answer, &stored);
         let rules = &self.namespaces[namespace].rules;
         let view = rules.entry(call.user, Some(call.item));
@@ -116,16 +129,16 @@ impl Replica {
     async fn stored(
         &self,
         namespace: usize,
-        user: UserId,
-        item: Item,
-        answer_by: Tick,
+        question: Question,
+        deadline: Tick,
+        waits: &Span,
     ) -> Result<(bool, SnapshotId), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let questions = vec![Question { user, items: vec![item] }];
-        let job = CheckJob { namespace, questions, may_be_late: false, deadline: answer_by, reply };
+        let (user, questions, span) = (question.user, vec![question], waits.clone());
+        let job = CheckJob { namespace, questions, may_be_late: false, deadline, span, reply };
         let sent = self.queues.checks.try_send(self.shard_of(namespace, user), job);
         sent.map_err(|error| queue_error(&error, "point checks"))?;
-        let answers = self.within(answer_by, answer).await?;
+        let answers = self.within(deadline, answer).await?;
         let found = answers.found.first().and_then(|found| found.first()).copied();
         Ok((found.unwrap_or(false), answers.snapshot))
     }

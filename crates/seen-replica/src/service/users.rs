@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use seen_api::Span;
+use seen_api::trace::NAMESPACE;
 use seen_filter::history::{Answers, Question};
 use seen_filter::packed::PackedIds;
 use seen_filter::verdicts::Verdicts;
@@ -15,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::filter::Moved;
 use super::filter::{reason_of, worse};
+use super::traced::{ITEMS, checking, ended};
 use super::{joint_rate, sound};
 use crate::metrics::Call;
 use crate::replica::Replica;
@@ -78,10 +81,11 @@ struct Asked {
 struct Sent {
     asked: Vec<Asked>,
     reply: Result<oneshot::Receiver<Result<Answers, StoreError>>, StoreError>,
+    waits: Span,
 }
 
 impl Replica {
-    /// Answers one message of FilterUsers, in part where the time does not suffice.
+    /// Answers one message of FilterUsers for a call with this span, in part where the time does not suffice.
     ///
     /// # Errors
     /// [`ApiError`]: unknown namespace, or a token that is none.
@@ -89,12 +93,16 @@ impl Replica {
         self: &Arc<Self>,
         call: PushCall,
         moved: Option<Moved>,
+        span: &Span,
     ) -> Result<v1::FilterUsersResult, ApiError> {
         let began = self.ticker.now();
         let deadline = began.plus_us(u64::from(call.timeout_ms) * 1_000);
         let answer_by = self.answer_by(began, deadline);
         let mut claims = self.claims(&call.token)?;
         claims.extend(moved.map(Moved::claim));
+        span.note(NAMESPACE, || call.namespaces.join(","));
+        span.note(ITEMS, || call.items.len() as i64);
+        span.note("seen.users", || call.users.len() as i64);
         let mut namespaces = Vec::new();
         for name in &call.namespaces {
             let at = self.named(name)?;
@@ -112,7 +120,7 @@ impl Replica {
             let sent = self
                 .ask_memory_about(*namespace, &call, &items, &claims, (&mut rows, &mut reached))
                 .await;
-            let sent = self.send(*namespace, sent, answer_by);
+            let sent = self.send(*namespace, sent, answer_by, span);
             let failed = self.settle(*namespace, sent, &mut rows, answer_by).await;
             reason = worse(reason, failed);
         }
@@ -170,7 +178,7 @@ impl Replica {
 
     /// Puts all questions into their shards' queues, cut into jobs of bounded size. Those that may be
     /// answered late have jobs of their own.
-    fn send(&self, namespace: usize, asked: Vec<Asked>, deadline: Tick) -> Vec<Sent> {
+    fn send(&self, namespace: usize, asked: Vec<Asked>, deadline: Tick, span: &Span) -> Vec<Sent> {
         let mut jobs: Vec<((Shard, bool), Vec<Asked>)> = Vec::new();
         // Of each shard and kind the job that is being filled, and the items that it holds.
         let mut filling: BTreeMap<(Shard, bool), (usize, usize)> = BTreeMap::new();
@@ -191,11 +199,13 @@ impl Replica {
         }
         let send = |((shard, may_be_late), asked): ((Shard, bool), Vec<Asked>)| {
             let (reply, answer) = oneshot::channel();
-            let questions = asked.iter().map(|one| one.question.clone()).collect();
-            let job = CheckJob { namespace, questions, may_be_late, deadline, reply };
+            let questions: Vec<Question> = asked.iter().map(|one| one.question.clone()).collect();
+            let waits = checking(span, None, questions.iter().map(|one| one.items.len()).sum());
+            let span = waits.clone();
+            let job = CheckJob { namespace, questions, may_be_late, deadline, span, reply };
             let sent = self.queues.checks.try_send(shard, job);
             let reply = sent.map(|()| answer).map_err(|e| queue_error(&e, "point checks"));
-            Sent { asked, reply }
+            Sent { asked, reply, waits }
         };
         jobs.into_iter().map(send).collect()
     }
@@ -209,11 +219,12 @@ impl Replica {
         answer_by: Tick,
     ) -> Option<DegradedReason> {
         let mut reason = None;
-        for Sent { asked, reply } in sent {
+        for Sent { asked, reply, waits } in sent {
             let answers = match reply {
                 Ok(reply) => self.within(answer_by, reply).await,
                 Err(error) => Err(error),
             };
+            ended(&waits, answers.as_ref().err());
             for (index, one) in asked.iter().enumerate() {
                 match &answers {
                     Ok(answers) => {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use seen_api::Span;
+use seen_api::trace::NAMESPACE;
 use seen_filter::history::WriteOp;
 use seen_filter::{Item, StoreError, Tick, TimeRule, UnixMillis, UserId};
 use seen_proto::model::{ForgetCall, ForgetScope, UnmarkCall};
@@ -12,6 +14,7 @@ use seen_proto::v1;
 use seen_proto::wire::{MarkCall, encode_mark_response};
 use tokio::sync::oneshot;
 
+use super::traced::ITEMS;
 use super::{Handled, write_error};
 use crate::metrics::Call;
 use crate::replica::Replica;
@@ -20,9 +23,11 @@ use crate::storage::{ForgetJob, WriteJob, queue_error};
 
 /// Items with their times.
 type MarkedItems = Vec<(Item, Option<UnixMillis>)>;
+/// What becomes of a write.
+type Acknowledgement = oneshot::Receiver<Result<Claim, StoreError>>;
 
 impl Replica {
-    /// Marks items. The reply's bytes are appended to `out` at once only where nothing is written.
+    /// Marks items, for a call with this span. The reply's bytes are appended to `out` at once only where nothing is written.
     ///
     /// # Errors
     /// [`ApiError`]; `OutcomeUnknown` if the caller's time ran out before the commit was confirmed.
@@ -30,8 +35,10 @@ impl Replica {
         self: &Arc<Self>,
         call: &MarkCall<'_>,
         deadline: Tick,
+        span: &Span,
         out: &mut Vec<u8>,
     ) -> Result<Handled, ApiError> {
+        span.note(NAMESPACE, || call.namespace.to_owned());
         let namespace = self.named(call.namespace)?;
         let session = self.session(call.token)?;
         let mut items: MarkedItems = call.items().collect();
@@ -48,10 +55,11 @@ impl Replica {
         let began = self.ticker.now();
         let answer_by = self.answer_by(began, deadline);
         let rows = items.len() as u64;
-        let reply = self.send_write(namespace, call.user, WriteOp::Append, items, answer_by)?;
+        let write = (WriteOp::Append, items);
+        let (waits, reply) = self.send_write(namespace, call.user, write, answer_by, span)?;
         let replica = Arc::clone(self);
         Ok(Handled::Pending(Box::pin(async move {
-            let claim = replica.acknowledged(answer_by, reply).await?;
+            let claim = replica.acknowledged(answer_by, reply, &waits).await?;
             replica.metrics.marked.increment(rows);
             replica.metrics.answered(Call::Mark, replica.ticker.now().since_us(began));
             let mut out = Vec::new();
@@ -68,7 +76,9 @@ impl Replica {
         self: &Arc<Self>,
         call: UnmarkCall,
         deadline: Tick,
+        span: &Span,
     ) -> Result<v1::UnmarkResponse, ApiError> {
+        span.note(NAMESPACE, || call.namespace.clone());
         let namespace = self.named(&call.namespace)?;
         let session = self.session(&call.token)?;
         let mut items = call.items;
@@ -80,8 +90,9 @@ impl Replica {
         let began = self.ticker.now();
         let answer_by = self.answer_by(began, deadline);
         let items = items.into_iter().map(|item| (item, None)).collect();
-        let reply = self.send_write(namespace, call.user, WriteOp::Remove, items, answer_by)?;
-        let claim = self.acknowledged(answer_by, reply).await?;
+        let write = (WriteOp::Remove, items);
+        let (waits, reply) = self.send_write(namespace, call.user, write, answer_by, span)?;
+        let claim = self.acknowledged(answer_by, reply, &waits).await?;
         self.metrics.answered(Call::Unmark, self.ticker.now().since_us(began));
         Ok(v1::UnmarkResponse { token: self.token_with(session, &[claim]) })
     }
@@ -94,6 +105,7 @@ impl Replica {
         self: &Arc<Self>,
         call: ForgetCall,
         deadline: Tick,
+        span: &Span,
     ) -> Result<v1::ForgetResponse, ApiError> {
         let session = self.session(&call.token)?;
         let namespaces: Vec<usize> = match &call.scope {
@@ -107,7 +119,7 @@ impl Replica {
         let mut first_error = None;
         for namespace in namespaces {
             let name = self.namespaces[namespace].name.clone();
-            match self.forget_one(namespace, call.user, answer_by).await {
+            match self.forget_one(namespace, call.user, answer_by, span).await {
                 Ok((forgotten, claim)) => {
                     claims.push(claim);
                     rows.push(v1::ForgottenNamespace {
@@ -143,32 +155,42 @@ impl Replica {
         namespace: usize,
         user: UserId,
         answer_by: Tick,
+        span: &Span,
     ) -> Result<(seen_filter::Forgotten, Claim), ApiError> {
         let (reply, answer) = oneshot::channel();
         let job = ForgetJob { namespace, user, deadline: answer_by, reply };
         if let Err(error) = self.queues.forgets.try_send(self.shard_of(namespace, user), job) {
             return Err(write_error(queue_error(&error, "forgets")));
         }
-        self.acknowledged(answer_by, answer).await
+        let waits = span.child("storage.forget");
+        waits.note(NAMESPACE, || self.namespaces[namespace].name.clone());
+        self.acknowledged(answer_by, answer, &waits).await
     }
 
     fn send_write(
         &self,
         namespace: usize,
         user: UserId,
-        op: WriteOp,
-        items: MarkedItems,
+        (op, items): (WriteOp, MarkedItems),
         deadline: Tick,
-    ) -> Result<oneshot::Receiver<Result<Claim, StoreError>>, ApiError> {
+        span: &Span,
+    ) -> Result<(Span, Acknowledgement), ApiError> {
         if deadline <= self.ticker.now() {
             let what = "the deadline had passed before the write was begun; nothing was written";
             return Err(ApiError::new(ErrorKind::DeadlineExceeded, what));
         }
         let (reply, answer) = oneshot::channel();
-        let job = WriteJob { namespace, user, op, items, deadline, reply };
+        let waits = span.child("storage.write");
+        waits.note(ITEMS, || items.len() as i64);
+        let span = waits.clone();
+        let job = WriteJob { namespace, user, op, items, deadline, span, reply };
         match self.queues.writes.try_send(self.shard_of(namespace, user), job) {
-            Ok(()) => Ok(answer),
-            Err(error) => Err(write_error(queue_error(&error, "writes"))),
+            Ok(()) => Ok((waits, answer)),
+            Err(error) => {
+                let error = write_error(queue_error(&error, "writes"));
+                waits.outcome(Some(&error));
+                Err(error)
+            }
         }
     }
 
@@ -177,9 +199,10 @@ impl Replica {
         &self,
         answer_by: Tick,
         reply: oneshot::Receiver<Result<T, StoreError>>,
+        waits: &Span,
     ) -> Result<T, ApiError> {
         let waited = tokio::time::timeout_at(self.ticker.instant(answer_by), reply).await;
-        match waited {
+        let answer = match waited {
             // An error of the store's own says itself whether anything was written.
             Ok(Ok(done)) => done.map_err(write_error),
             Ok(Err(_)) => {
@@ -192,7 +215,10 @@ impl Replica {
                     "the time allowed ran out before the commit was confirmed; repeat the call";
                 Err(ApiError::new(ErrorKind::OutcomeUnknown, what))
             }
-        }
+        };
+        waits.outcome(answer.as_ref().err());
+        waits.end();
+        answer
     }
 
     pub(crate) fn named(&self, name: &str) -> Result<usize, ApiError> {

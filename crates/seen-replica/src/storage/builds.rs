@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use seen_api::trace::OUTCOME;
 use seen_filter::build::Builder;
 use seen_filter::history::PageRequest;
 use seen_filter::{Item, NamespaceId, SnapshotId, StoreError, UserEpoch};
@@ -60,11 +61,13 @@ struct Whole {
 }
 
 async fn run(replica: &Replica, job: BuildJob, limits: StorageLimits) {
+    let span = job.cause.child("storage.build");
     let began = Instant::now();
     let metrics = &replica.metrics;
     match read_pages(replica, &job, limits).await {
         Ok(whole) => {
             metrics.rows_reread.increment(whole.rows);
+            span.note("seen.rows", || whole.rows as i64);
             let state = whole.builder.finish();
             let install = Install {
                 user: job.user,
@@ -76,13 +79,17 @@ async fn run(replica: &Replica, job: BuildJob, limits: StorageLimits) {
             };
             let input = Input::Install(install);
             match replica.step(job.namespace, replica.ticker.now(), input) {
-                Outcome::Refused(refusal) => refused(replica, &job, refusal),
+                Outcome::Refused(refusal) => {
+                    span.note(OUTCOME, || refusal.label());
+                    refused(replica, &job, refusal);
+                }
                 _ => metrics.builds.increment(1),
             }
             metrics.build_seconds.record(began.elapsed().as_secs_f64());
         }
         Err(error) => {
             metrics.build_failures.increment(1);
+            span.failed("failed", "storage could not be read");
             tracing::debug!(error = %error, "a build could not read storage");
             sleep(FAILURE_PAUSE).await;
             replica.build_failed(&job);

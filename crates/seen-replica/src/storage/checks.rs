@@ -7,7 +7,7 @@ use seen_filter::history::Answers;
 use seen_filter::{NamespaceId, Question, StoreError};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{CheckJob, StorageLimits, expired};
+use super::{BEGUN, CheckJob, JOBS, StorageLimits, expired};
 use crate::replica::Replica;
 
 /// Most jobs of one round at storage.
@@ -80,7 +80,10 @@ async fn ask(replica: &Replica, mut round: Vec<CheckJob>) {
     let may_be_late = first.may_be_late;
     let mut questions: Vec<Question> = Vec::new();
     let mut counts = Vec::with_capacity(round.len());
+    let jobs = round.len();
     for job in &mut round {
+        job.span.event(BEGUN);
+        job.span.note(JOBS, || jobs as i64);
         counts.push(job.questions.len());
         questions.append(&mut job.questions);
     }

@@ -13,8 +13,23 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// First pause.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 
-/// Follows `feed` until it is dropped.
+/// Follows `feed` for as long as users of it may be kept here, until it is dropped.
 pub(super) async fn follow(replica: Arc<Replica>, feed: FeedId) {
+    let mut changes = replica.wants.follow();
+    // The sender lives as long as the replica, which is held here.
+    while changes.wait_for(|_| replica.wants(feed)).await.is_ok() {
+        tokio::select! {
+            biased;
+            () = open_and_read(&replica, feed) => {}
+            _ = changes.wait_for(|_| !replica.wants(feed)) => {}
+        }
+        // The reader is gone by now: nothing comes by after this.
+        let namespace = usize::from(feed.namespace.get());
+        replica.step(namespace, replica.ticker.now(), Input::Unfollowed { feed });
+    }
+}
+
+async fn open_and_read(replica: &Replica, feed: FeedId) {
     let mut pause = PAUSE_MIN;
     let mut reader = loop {
         match replica.feed.open(feed, FeedStart::Head).await {
@@ -27,7 +42,7 @@ pub(super) async fn follow(replica: Arc<Replica>, feed: FeedId) {
             }
         }
     };
-    read(&replica, feed, reader.as_mut()).await;
+    read(replica, feed, reader.as_mut()).await;
 }
 
 async fn read(replica: &Replica, feed: FeedId, reader: &mut dyn FeedReader) {

@@ -6,7 +6,7 @@ use seen_filter::history::{Write, WriteOp};
 use seen_filter::{CommitStamp, Item, NamespaceId, StoreError, StoreErrorKind};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::{ForgetJob, WriteJob, expired};
+use super::{BEGUN, ForgetJob, JOBS, WriteJob, expired};
 use crate::replica::Replica;
 use crate::rules::{Claim, Input, Outcome, WriteId};
 
@@ -106,6 +106,10 @@ async fn commit(replica: &Replica, jobs: Vec<WriteJob>) {
 async fn commit_all(replica: &Replica, writes: Vec<Write>, begun: Vec<Begun>) {
     if begun.is_empty() {
         return;
+    }
+    for one in &begun {
+        one.job.span.event(BEGUN);
+        one.job.span.note(JOBS, || begun.len() as i64);
     }
     let each = if begun.len() > 1 { writes.clone() } else { Vec::new() };
     let result = replica.history.write(writes).await;

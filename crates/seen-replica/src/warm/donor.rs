@@ -14,13 +14,15 @@ use super::error::TransferFailure;
 use super::frame::{FrameKind, FrameSink};
 use super::lines;
 use super::turns::{DonorLimits, Turn, Turns};
-use super::wire::{Ask, End, EndKind, Header};
+use super::wire::{Ask, End, EndKind, Header, STREAM_VERSIONS};
 use super::writer::{EntryWriter, header_frame};
 use crate::replica::Replica;
 use crate::rules::{Input, Outcome, Walk};
 
 /// Users between two looks at the clock.
 const USERS_PER_LOOK: usize = 32;
+/// Looks at the clock in one turn, at most: whatever the clock says, others get theirs.
+const LOOKS_PER_TURN: usize = 8;
 
 /// Gives a replica's entries to others.
 pub struct Donor {
@@ -68,10 +70,14 @@ impl Donor {
             decline(sink, EndKind::Busy).await?;
             return Err(TransferFailure::Declined(EndKind::Busy));
         };
-        let header = stream.header(&namespaces);
+        while self.work(&mut stream, Stream::count).await {
+            yield_now().await;
+        }
+        stream.announce(ask.share_permille);
+        let header = stream.header(ask, &namespaces);
         sink.send(FrameKind::Entry, header_frame(&header)).await?;
         loop {
-            let more = self.work(&mut stream).await;
+            let more = self.work(&mut stream, Stream::fill).await;
             while let Some(frame) = stream.writer.pop() {
                 self.replica.metrics.given_bytes.increment(frame.len() as u64);
                 sink.send(FrameKind::Entry, frame).await?;
@@ -88,7 +94,7 @@ impl Donor {
     }
 
     /// One stretch of work, when it is this stream's turn. False at the end.
-    async fn work(&self, stream: &mut Stream) -> bool {
+    async fn work(&self, stream: &mut Stream, part: fn(&mut Stream, Tick) -> bool) -> bool {
         let ticker = self.replica.ticker;
         let mut turns = self.turns.lock().await;
         let us = loop {
@@ -98,7 +104,7 @@ impl Donor {
             }
         };
         let began = ticker.now();
-        let more = stream.fill(began.plus_us(us));
+        let more = part(stream, began.plus_us(us));
         turns.worked(ticker.now().since_us(began));
         more
     }
@@ -139,6 +145,8 @@ struct Stream {
     replica: Arc<Replica>,
     /// The walks, by namespace. None where the users are named.
     walks: VecDeque<(usize, Walk)>,
+    /// How many of them have counted their users.
+    counted: usize,
     /// Users met and not given yet, hottest first.
     met: VecDeque<(usize, UserId, u8)>,
     found: Vec<(UserId, u8)>,
@@ -157,6 +165,7 @@ impl Stream {
         let mut stream = Self {
             replica: Arc::clone(replica),
             walks: VecDeque::new(),
+            counted: 0,
             met: VecDeque::new(),
             found: Vec::new(),
             users: 0,
@@ -170,33 +179,58 @@ impl Stream {
             for &at in namespaces {
                 stream.met.extend(ask.users.iter().map(|user| (at, *user, 1)));
             }
-            (stream.users, stream.hot_users) = (stream.met.len() as u64, 0);
+            stream.users = stream.met.len() as u64;
             return Some(stream);
         }
-        let share = |of: u64| of.saturating_mul(u64::from(ask.share_permille.min(1_000))) / 1_000;
         for &at in namespaces {
-            let rules = &replica.namespaces[at].rules;
-            let walk = rules.begin_walk(ask.slots)?;
-            stream.users += walk.users();
-            stream.hot_users += walk.hot_users();
-            let totals = rules.totals();
-            stream.bytes += totals.bytes * walk.users() / totals.users.max(1);
+            let walk = replica.namespaces[at].rules.begin_walk(ask.slots)?;
             stream.walks.push_back((at, walk));
-        }
-        if ask.share_permille == 0 {
-            // A look at what there is.
-            stream.left = 0;
-        } else if ask.share_permille < 1_000 {
-            stream.left = share(stream.users);
-            (stream.users, stream.bytes) = (stream.left, share(stream.bytes));
-            stream.hot_users = stream.hot_users.min(stream.left);
         }
         Some(stream)
     }
 
-    fn header(&self, namespaces: &[usize]) -> Header {
+    /// Counts on. False once all walks have counted.
+    fn count(&mut self, until: Tick) -> bool {
+        for _ in 0..LOOKS_PER_TURN {
+            let Some((at, walk)) = self.walks.get_mut(self.counted) else { return false };
+            if !self.replica.namespaces[*at].rules.count_on(walk) {
+                self.counted += 1;
+            }
+            if self.replica.ticker.now() >= until {
+                break;
+            }
+        }
+        true
+    }
+
+    /// What was counted, and how much of it is wanted.
+    fn announce(&mut self, share_permille: u16) {
+        for (at, walk) in &self.walks {
+            self.users += walk.users();
+            self.hot_users += walk.hot_users();
+            let totals = self.replica.namespaces[*at].rules.totals();
+            self.bytes += totals.bytes * walk.users() / totals.users.max(1);
+        }
+        if self.walks.is_empty() {
+            // The users are named.
+            return;
+        }
+        let share = |of: u64| of.saturating_mul(u64::from(share_permille)) / 1_000;
+        if share_permille == 0 {
+            // A look at what there is.
+            self.left = 0;
+        } else if share_permille < 1_000 {
+            self.left = share(self.users);
+            (self.users, self.bytes) = (self.left, share(self.bytes));
+            self.hot_users = self.hot_users.min(self.left);
+        }
+    }
+
+    fn header(&self, ask: &Ask, namespaces: &[usize]) -> Header {
         let own = lines(&self.replica);
         Header {
+            // There is one: others are no asks.
+            version: STREAM_VERSIONS.common(ask.versions).unwrap_or(STREAM_VERSIONS.oldest),
             dialect: super::dialect(&self.replica),
             donor: self.replica.incarnation,
             users: self.users,
@@ -211,34 +245,33 @@ impl Stream {
 
     /// Fills frames until one is ready or the time is up. False once everything is in frames.
     fn fill(&mut self, until: Tick) -> bool {
-        loop {
+        for _ in 0..LOOKS_PER_TURN {
             for _ in 0..USERS_PER_LOOK {
                 if self.left == 0 || (self.met.is_empty() && !self.meet()) {
                     self.writer.flush();
                     return false;
                 }
-                if let Some((namespace, user, heat)) = self.met.pop_front() {
-                    self.left -= 1;
-                    self.give(namespace, user, heat);
-                }
+                // One step that met nobody took as long as some that did.
+                let Some((namespace, user, heat)) = self.met.pop_front() else { break };
+                self.left -= 1;
+                self.give(namespace, user, heat);
             }
             if self.writer.has_ready() || self.replica.ticker.now() >= until {
-                return true;
+                break;
             }
         }
+        true
     }
 
-    /// Walks on, the namespaces in turns. False at the end of all walks.
+    /// One step of the walks, the namespaces in turns. False at the end of all walks.
     fn meet(&mut self) -> bool {
-        while self.met.is_empty() {
-            let Some((at, mut walk)) = self.walks.pop_front() else { return false };
-            let rules = &self.replica.namespaces[at].rules;
-            let more = rules.walk_on(&mut walk, &mut self.found);
-            self.met.extend(self.found.drain(..).map(|(user, heat)| (at, user, heat)));
-            match more {
-                true => self.walks.push_back((at, walk)),
-                false => rules.end_walk(&walk),
-            }
+        let Some((at, mut walk)) = self.walks.pop_front() else { return false };
+        let rules = &self.replica.namespaces[at].rules;
+        let more = rules.walk_on(&mut walk, &mut self.found);
+        self.met.extend(self.found.drain(..).map(|(user, heat)| (at, user, heat)));
+        match more {
+            true => self.walks.push_back((at, walk)),
+            false => rules.end_walk(&walk),
         }
         true
     }

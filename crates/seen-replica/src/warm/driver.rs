@@ -2,24 +2,29 @@
 //! which ones were bound to it meanwhile, so that one peer is not enough.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::yield_now;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::error::TransferFailure;
 use super::frame::{FrameKind, FrameSink, FrameSource};
 use super::progress::{Progress, ProgressView};
 use super::receiver::{Receiver, Took};
-use super::wire::{Ask, End, EndKind};
+use super::wire::{Ask, End, EndKind, STREAM_VERSIONS};
 use super::{dialect, lines};
 use crate::replica::Replica;
 use crate::rules::SlotSet;
 
-/// Attempts at one donor.
+/// Attempts at one donor. To be told that it is busy is none.
 const ATTEMPTS_MAX: u32 = 3;
+/// Pause before a busy donor is asked again; doubled each time, and half of it differs between replicas.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause of that kind.
+const BUSY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Pause before a donor is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How often the own feed, and then the peers, are looked at until they are there.
@@ -55,6 +60,10 @@ pub struct WarmupOptions {
     pub feed_wait_max: Duration,
     /// How long to wait for a first live peer: whoever starts has to find out first who is there.
     pub donors_wait_max: Duration,
+    /// How long to ask on while all donors that are left are busy with others, before it starts cold.
+    pub busy_wait_max: Duration,
+    /// The longest pause before the first ask: replicas that start together do not ask at the same moment (coherence row 33).
+    pub start_jitter_max: Duration,
 }
 
 impl WarmupOptions {
@@ -67,6 +76,8 @@ impl WarmupOptions {
             silence_max: seconds(5),
             feed_wait_max: seconds(30),
             donors_wait_max: seconds(2),
+            busy_wait_max: seconds(30),
+            start_jitter_max: Duration::from_millis(200),
         }
     }
 }
@@ -78,6 +89,8 @@ pub struct Summary {
     pub progress: ProgressView,
     /// Donors that gave all they had.
     pub donors: u32,
+    /// How often a donor was busy with others.
+    pub busy: u64,
     /// Streams that were given up, by [`TransferFailure::label`].
     pub failures: BTreeMap<&'static str, u64>,
     /// What became of the entries, by [`super::Taken::label`].
@@ -86,8 +99,80 @@ pub struct Summary {
     pub full: bool,
 }
 
+/// What was tried at the donors of a warm-up.
+struct Tried {
+    donors: BTreeMap<String, Attempts>,
+    /// When a donor was busy first.
+    busy_since: Option<Instant>,
+    /// Tells the pauses of replicas apart.
+    seed: u64,
+    pauses: u64,
+}
+
+/// What was tried at one donor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Attempts {
+    /// It has given all, or is given up.
+    done: bool,
+    /// How often it was busy: whoever is not comes first.
+    busy: u32,
+    failed: u32,
+}
+
+impl Tried {
+    fn new(replica: &Replica) -> Self {
+        let (donors, seed) = (BTreeMap::new(), replica.incarnation.get());
+        Self { donors, busy_since: None, seed, pauses: 0 }
+    }
+
+    fn of(&mut self, name: &str) -> &mut Attempts {
+        self.donors.entry(name.to_owned()).or_default()
+    }
+
+    /// Whom to ask next: whoever was tried least, then the best.
+    fn next<'a>(&self, live: &'a [String]) -> Option<(&'a String, Attempts)> {
+        let tried = |name: &String| self.donors.get(name).copied().unwrap_or_default();
+        let left = live.iter().map(|name| (name, tried(name))).filter(|(_, tried)| !tried.done);
+        left.min_by_key(|(_, tried)| *tried)
+    }
+
+    fn failed(&mut self, name: &str, lasting: bool) {
+        let tried = self.of(name);
+        tried.failed += 1;
+        tried.done |= lasting || tried.failed >= ATTEMPTS_MAX;
+    }
+
+    /// A donor is busy. False if it was waited for long enough.
+    fn busy(&mut self, name: &str, wait_max: Duration) -> bool {
+        let since = *self.busy_since.get_or_insert_with(Instant::now);
+        let tried = self.of(name);
+        tried.busy += 1;
+        tried.done = since.elapsed() >= wait_max;
+        !tried.done
+    }
+
+    /// Waits between half of `pause` and all of it.
+    async fn pause(&mut self, pause: Duration) {
+        self.pauses += 1;
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let share = (hasher.hash_one((self.seed, self.pauses)) % 1_024) as u32;
+        sleep(pause / 2 + pause / 2 * share / 1_024).await;
+    }
+
+    /// Waits before a donor at which this was tried is asked again.
+    async fn before(&mut self, tried: Attempts) {
+        if tried.busy > 0 {
+            let doubled = BUSY_PAUSE * (1 << (tried.busy - 1).min(8));
+            self.pause(doubled.min(BUSY_PAUSE_MAX)).await;
+        } else if tried.failed > 0 {
+            self.pause(RETRY_PAUSE).await;
+        }
+    }
+}
+
 /// Takes users from the live peers until each has given all, or memory is full. A stream that breaks is begun again with
-/// the next peer: what it had brought stays. Without a live peer it ends soon: the replica starts cold.
+/// the next peer: what it had brought stays. A peer that is busy is asked again after the others, for a while. Without a live peer
+/// it ends soon: the replica starts cold.
 pub async fn warm_up<D: Donors>(
     replica: &Arc<Replica>,
     donors: &D,
@@ -99,22 +184,14 @@ pub async fn warm_up<D: Donors>(
     let over = Over(progress);
     let _ = timeout(options.feed_wait_max, until(|| replica.tried_all())).await;
     let _ = timeout(options.donors_wait_max, until(|| !donors.live().is_empty())).await;
-    let mut attempts: BTreeMap<String, u32> = BTreeMap::new();
-    let mut done: Vec<String> = Vec::new();
+    let mut tried = Tried::new(replica);
+    tried.pause(options.start_jitter_max).await;
+    let mut done = 0;
     loop {
         let live = donors.live();
-        let left = live.iter().filter(|name| !done.contains(name));
-        let left = left.filter(|name| attempts.get(*name).is_none_or(|n| *n < ATTEMPTS_MAX));
-        // Whoever was tried least comes first, then the best.
-        let Some(name) = left.min_by_key(|name| attempts.get(*name).copied().unwrap_or(0)) else {
-            break;
-        };
-        let tried = attempts.entry(name.clone()).or_default();
-        *tried += 1;
-        if *tried > 1 {
-            sleep(RETRY_PAUSE).await;
-        }
-        progress.set_donors(done.len(), done.len().max(live.len()));
+        let Some((name, before)) = tried.next(&live) else { break };
+        tried.before(before).await;
+        progress.set_donors(done, done.max(live.len()));
         let mut receiver = Receiver::new(Arc::clone(replica), Arc::clone(progress));
         let result = take_from(donors, name, options, &mut receiver).await;
         for (outcome, count) in receiver.outcomes() {
@@ -125,15 +202,20 @@ pub async fn warm_up<D: Donors>(
                 tracing::info!(donor = name, ?took, "warmed by a peer");
                 summary.donors += 1;
                 summary.full |= took == Took::Full;
-                done.push(name.clone());
+                done += 1;
+                tried.of(name).done = true;
+            }
+            Err(TransferFailure::Declined(EndKind::Busy))
+                if tried.busy(name, options.busy_wait_max) =>
+            {
+                tracing::debug!(donor = name, "busy with others; it is asked again");
+                summary.busy += 1;
             }
             Err(failure) => {
                 replica.metrics.transfer_failed(&failure);
                 tracing::warn!(donor = name, error = %failure, "a warm-up stream was given up");
                 *summary.failures.entry(failure.label()).or_default() += 1;
-                if failure.is_lasting() {
-                    attempts.insert(name.clone(), ATTEMPTS_MAX);
-                }
+                tried.failed(name, failure.is_lasting());
             }
         }
         if summary.full {
@@ -163,6 +245,7 @@ async fn until(holds: impl Fn() -> bool) {
 /// What this replica asks donors for.
 pub fn ask(replica: &Replica, slots: SlotSet, share_permille: u16) -> Ask {
     Ask {
+        versions: STREAM_VERSIONS,
         dialect: dialect(replica),
         receiver: replica.incarnation,
         slots,

@@ -12,12 +12,12 @@ pub enum TransferFailure {
     Torn,
     /// Made by another version of the program.
     #[error(
-        "the stream has version {found}, this program reads {}; use the same program at both ends",
-        super::wire::STREAM_VERSION
+        "the other end speaks versions {} to {} of the stream, this program {} to {}; upgrade the older one",
+        .found.oldest, .found.newest, super::wire::STREAM_VERSIONS.oldest, super::wire::STREAM_VERSIONS.newest
     )]
     Version {
         /// The other end's.
-        found: u16,
+        found: super::wire::Versions,
     },
     /// The two ends hash in different ways, as during a rolling upgrade, or are of different clusters.
     #[error(

@@ -51,7 +51,8 @@ pub async fn build_listed(
         // Entered as a transfer is: the same as a build that a reader causes, but for its urgency.
         match replica.step(at, replica.ticker.now(), Input::BeginTransfer { user }) {
             Outcome::Building(generation) => {
-                let job = BuildJob { namespace: at, user, generation, urgent: false };
+                let cause = Default::default();
+                let job = BuildJob { namespace: at, user, generation, urgent: false, cause };
                 Entered { replica, job: Some(job) }.queue().await;
                 listed.begun += 1;
             }

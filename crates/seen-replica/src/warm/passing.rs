@@ -5,6 +5,7 @@ use seen_filter::{NamespaceId, UserId};
 use super::error::TransferFailure;
 use super::frame::FrameKind;
 use super::reader::Reader;
+use super::receiver::declined;
 use super::wire::{End, Header};
 use super::writer::{ENTRY_HEAD_BYTES, tag};
 
@@ -98,7 +99,7 @@ impl Passing {
     fn take_end(&self, payload: &[u8]) -> Result<Passed, TransferFailure> {
         let end = End::decode(payload)?;
         if self.header.is_none() {
-            return Err(TransferFailure::Declined(end.kind));
+            return Err(declined(&end));
         }
         let whole = self.piece_bytes == 0
             && end.checksum == self.checksum.clone().finalize()
@@ -148,7 +149,7 @@ fn for_each(
 mod tests {
     use seen_filter::Incarnation;
 
-    use super::super::wire::{Dialect, EndKind};
+    use super::super::wire::{Dialect, EndKind, STREAM_VERSIONS};
     use super::super::writer::{EntryWriter, header_frame};
     use super::*;
 
@@ -156,8 +157,9 @@ mod tests {
     fn stream() -> Vec<(FrameKind, Vec<u8>)> {
         let dialect = Dialect::own(1, 2);
         let donor = Incarnation::new(3);
+        let (version, namespaces) = (STREAM_VERSIONS.newest, Vec::new());
         let header =
-            Header { dialect, donor, users: 3, hot_users: 0, bytes: 9, namespaces: Vec::new() };
+            Header { version, dialect, donor, users: 3, hot_users: 0, bytes: 9, namespaces };
         let mut writer = EntryWriter::new();
         writer.push((NamespaceId::new(0), UserId::new(1)), 1, b"one");
         writer.push((NamespaceId::new(1), UserId::new(2)), 1, b"second");

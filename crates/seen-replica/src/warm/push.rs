@@ -47,7 +47,9 @@ pub async fn take<S: FrameSink>(
         replica.metrics.transfer_failed(&failure);
         return decline(sink, failure).await;
     }
-    let answer = receiver.answer(EndKind::Complete);
+    // Memory that is full takes no more: who sends on would only have others evicted for it.
+    let kind = if receiver.is_full() { EndKind::Stopped } else { EndKind::Complete };
+    let answer = receiver.answer(kind);
     sink.send(FrameKind::End, Bytes::from(answer.encode())).await?;
     Ok(answer)
 }

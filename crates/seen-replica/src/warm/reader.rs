@@ -41,9 +41,4 @@ impl<'a> Reader<'a> {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    /// Nothing may follow.
-    pub fn end(&self) -> Result<(), TransferFailure> {
-        if self.is_empty() { Ok(()) } else { Err(TransferFailure::Torn) }
-    }
 }

@@ -11,7 +11,7 @@ use super::error::TransferFailure;
 use super::frame::FrameKind;
 use super::progress::{Progress, Taken};
 use super::reader::Reader;
-use super::wire::{End, EndKind, Header};
+use super::wire::{End, EndKind, Header, STREAM_VERSIONS};
 use super::writer::{ENTRY_HEAD_BYTES, tag};
 use super::{lines, same_dialect};
 use crate::replica::Replica;
@@ -81,7 +81,7 @@ impl Receiver {
     /// What to tell whoever sent the stream.
     pub fn answer(&self, kind: EndKind) -> End {
         let (users, bytes) = (self.installed, self.installed_bytes);
-        End { kind, users, bytes, left_out: self.users - self.installed, checksum: 0 }
+        End { users, bytes, left_out: self.users - self.installed, ..End::empty(kind) }
     }
 
     /// Takes a frame. Takes as long as it takes to install what is in it: some hundred microseconds.
@@ -134,7 +134,7 @@ impl Receiver {
     fn take_end(&mut self, payload: &[u8]) -> Result<Took, TransferFailure> {
         let end = End::decode(payload)?;
         if self.header.is_none() {
-            return Err(TransferFailure::Declined(end.kind));
+            return Err(declined(&end));
         }
         let whole = self.pieces.is_empty()
             && end.checksum == self.checksum.clone().finalize()
@@ -200,8 +200,17 @@ impl Receiver {
         }
     }
 
-    fn is_full(&self) -> bool {
+    /// True if nothing more is wanted.
+    pub(super) fn is_full(&self) -> bool {
         // The namespaces share one bound.
         self.replica.namespaces.first().is_some_and(|n| n.rules.settings().cache.exceeded())
+    }
+}
+
+/// Why a donor gives nothing.
+pub(super) fn declined(end: &End) -> TransferFailure {
+    match STREAM_VERSIONS.common(end.versions) {
+        Some(_) => TransferFailure::Declined(end.kind),
+        None => TransferFailure::Version { found: end.versions },
     }
 }

@@ -1,6 +1,9 @@
 //! What the frames of a stream say, byte by byte: little-endian, each of them with a checksum of its own but for the entries,
 //! which have one apiece and one over all in the [`End`].
 //!
+//! Whoever asks says which versions it reads, and the donor gives the newest one that both know. Fields that a newer program
+//! adds behind the others are left out by an older one.
+//!
 //! | frame | payload |
 //! |---|---|
 //! | ask | [`Ask`] |
@@ -17,8 +20,9 @@ use super::error::TransferFailure;
 use super::reader::Reader;
 use crate::rules::SlotSet;
 
-/// The version of these layouts. Raised by every change; others are refused.
-pub const STREAM_VERSION: u16 = 1;
+/// The oldest and the newest version of these layouts that this program speaks. A new one is needed for what an older program
+/// may not leave out.
+pub const STREAM_VERSIONS: Versions = Versions { oldest: 1, newest: 1 };
 /// Most users that one ask names.
 pub const ASK_USERS_MAX: usize = 4_096;
 /// Most namespaces that a stream names.
@@ -47,6 +51,32 @@ impl Dialect {
     }
 }
 
+/// Versions of the stream's layouts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The first of them.
+    pub oldest: u16,
+    /// The last one.
+    pub newest: u16,
+}
+
+impl Versions {
+    /// The newest one that is in both.
+    pub const fn common(self, other: Self) -> Option<u16> {
+        let newest = if self.newest < other.newest { self.newest } else { other.newest };
+        if newest >= self.oldest && newest >= other.oldest { Some(newest) } else { None }
+    }
+
+    fn encode(self, out: &mut Vec<u8>) {
+        out.extend(self.oldest.to_le_bytes());
+        out.extend(self.newest.to_le_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, TransferFailure> {
+        Ok(Self { oldest: reader.u16()?, newest: reader.u16()? })
+    }
+}
+
 /// A namespace as one end knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceLine {
@@ -61,6 +91,8 @@ pub struct NamespaceLine {
 /// What a receiver wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
+    /// What the receiver reads.
+    pub versions: Versions,
     /// How the receiver hashes.
     pub dialect: Dialect,
     /// This life of the receiver: a donor gives it one stream at a time.
@@ -78,6 +110,8 @@ pub struct Ask {
 /// What a donor gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The version of what follows.
+    pub version: u16,
     /// How the donor hashes.
     pub dialect: Dialect,
     /// This life of the donor.
@@ -119,12 +153,14 @@ pub struct End {
     pub left_out: u64,
     /// Over the payloads of all entry frames but the first one.
     pub checksum: u32,
+    /// What the sender of this speaks: why the other end is of no use to it, perhaps.
+    pub versions: Versions,
 }
 
 impl Ask {
     /// The payload of its frame.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = begin(self.dialect);
+        let mut out = begin(self.versions, self.dialect);
         out.extend(self.receiver.get().to_le_bytes());
         out.extend(self.share_permille.to_le_bytes());
         out.extend(self.slots.to_bytes());
@@ -140,7 +176,7 @@ impl Ask {
     /// # Errors
     /// [`TransferFailure`].
     pub fn decode(payload: &[u8]) -> Result<Self, TransferFailure> {
-        let (mut reader, dialect) = open(payload)?;
+        let (mut reader, versions, dialect) = open(payload)?;
         let receiver = Incarnation::new(reader.u64()?);
         let share_permille = reader.u16()?;
         let slots = SlotSet::from_bytes(reader.take(512)?).ok_or(TransferFailure::Torn)?;
@@ -151,15 +187,15 @@ impl Ask {
         }
         let users: Result<Vec<_>, _> = (0..count).map(|_| reader.u64().map(UserId::new)).collect();
         let users = users?;
-        reader.end()?;
-        Ok(Self { dialect, receiver, slots, share_permille, namespaces, users })
+        Ok(Self { versions, dialect, receiver, slots, share_permille, namespaces, users })
     }
 }
 
 impl Header {
     /// What follows the tag in its frame.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = begin(self.dialect);
+        let version = Versions { oldest: self.version, newest: self.version };
+        let mut out = begin(version, self.dialect);
         out.extend(self.donor.get().to_le_bytes());
         for count in [self.users, self.hot_users, self.bytes] {
             out.extend(count.to_le_bytes());
@@ -173,19 +209,20 @@ impl Header {
     /// # Errors
     /// [`TransferFailure`].
     pub fn decode(payload: &[u8]) -> Result<Self, TransferFailure> {
-        let (mut reader, dialect) = open(payload)?;
+        let (mut reader, versions, dialect) = open(payload)?;
         let donor = Incarnation::new(reader.u64()?);
         let (users, hot_users, bytes) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let namespaces = decode_namespaces(&mut reader)?;
-        reader.end()?;
-        Ok(Self { dialect, donor, users, hot_users, bytes, namespaces })
+        let version = versions.newest;
+        Ok(Self { version, dialect, donor, users, hot_users, bytes, namespaces })
     }
 }
 
 impl End {
     /// An end without entries.
     pub const fn empty(kind: EndKind) -> Self {
-        Self { kind, users: 0, bytes: 0, left_out: 0, checksum: 0 }
+        let versions = STREAM_VERSIONS;
+        Self { kind, users: 0, bytes: 0, left_out: 0, checksum: 0, versions }
     }
 
     /// The payload of its frame.
@@ -195,6 +232,7 @@ impl End {
             out.extend(count.to_le_bytes());
         }
         out.extend(self.checksum.to_le_bytes());
+        self.versions.encode(&mut out);
         seal(out)
     }
 
@@ -207,20 +245,20 @@ impl End {
         let kind = match reader.u8()? {
             0 => EndKind::Complete,
             1 => EndKind::Busy,
-            2 => EndKind::Stopped,
             3 => EndKind::Incompatible,
-            _ => return Err(TransferFailure::Torn),
+            // What a newer program may say: in any case nothing more will come.
+            _ => EndKind::Stopped,
         };
         let (users, bytes, left_out) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let checksum = reader.u32()?;
-        reader.end()?;
-        Ok(Self { kind, users, bytes, left_out, checksum })
+        let versions = Versions::decode(&mut reader)?;
+        Ok(Self { kind, users, bytes, left_out, checksum, versions })
     }
 }
 
-fn begin(dialect: Dialect) -> Vec<u8> {
+fn begin(versions: Versions, dialect: Dialect) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    out.extend(STREAM_VERSION.to_le_bytes());
+    versions.encode(&mut out);
     out.extend(dialect.algorithm.to_le_bytes());
     out.extend(dialect.hash_version.to_le_bytes());
     out.extend(dialect.key_id.to_le_bytes());
@@ -243,21 +281,21 @@ fn unseal(payload: &[u8]) -> Result<Reader<'_>, TransferFailure> {
     Ok(Reader::new(covered))
 }
 
-/// Magic and version come before the checksum: whatever another version has there, it is named as such.
-fn open(payload: &[u8]) -> Result<(Reader<'_>, Dialect), TransferFailure> {
+/// Magic and versions come before the checksum: whatever another version has there, it is named as such.
+fn open(payload: &[u8]) -> Result<(Reader<'_>, Versions, Dialect), TransferFailure> {
     let mut head = Reader::new(payload);
     if head.take(MAGIC.len())? != MAGIC {
         return Err(TransferFailure::Torn);
     }
-    let found = head.u16()?;
-    if found != STREAM_VERSION {
+    let found = Versions::decode(&mut head)?;
+    if STREAM_VERSIONS.common(found).is_none() {
         return Err(TransferFailure::Version { found });
     }
     let mut reader = unseal(payload)?;
-    reader.take(MAGIC.len() + 2)?;
+    reader.take(MAGIC.len() + 4)?;
     let (algorithm, hash_version) = (reader.u16()?, reader.u16()?);
     let (key_id, cluster) = (reader.u32()?, reader.u64()?);
-    Ok((reader, Dialect { algorithm, hash_version, key_id, cluster }))
+    Ok((reader, found, Dialect { algorithm, hash_version, key_id, cluster }))
 }
 
 fn encode_namespaces(out: &mut Vec<u8>, namespaces: &[NamespaceLine]) {
@@ -299,6 +337,7 @@ mod tests {
             name: name.to_owned(),
         };
         Ask {
+            versions: STREAM_VERSIONS,
             dialect: Dialect::own(3, 5),
             receiver: Incarnation::new(9),
             slots: SlotSet::ALL,
@@ -310,8 +349,8 @@ mod tests {
 
     fn header() -> Header {
         let Ask { dialect, namespaces, .. } = ask();
-        let donor = Incarnation::new(2);
-        Header { dialect, donor, users: 10, hot_users: 4, bytes: 2_000, namespaces }
+        let (version, donor) = (STREAM_VERSIONS.newest, Incarnation::new(2));
+        Header { version, dialect, donor, users: 10, hot_users: 4, bytes: 2_000, namespaces }
     }
 
     #[test]
@@ -343,9 +382,32 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_named() {
+    fn versions_too_far_away_are_named() {
         let mut bytes = ask().encode();
-        bytes[4] = 9;
-        assert_eq!(Ask::decode(&bytes), Err(TransferFailure::Version { found: 9 }));
+        (bytes[4], bytes[6]) = (8, 9);
+        let found = Versions { oldest: 8, newest: 9 };
+        let failure = TransferFailure::Version { found };
+        assert_eq!(Ask::decode(&bytes), Err(failure.clone()));
+        let text = failure.to_string();
+        assert!(text.contains("8 to 9") && text.contains("1 to 1"), "{text}");
+    }
+
+    #[test]
+    fn neighbours_speak_the_older_ones_newest_version() {
+        let versions = |oldest, newest| Versions { oldest, newest };
+        let (old, new, newest) = (versions(1, 1), versions(1, 2), versions(2, 3));
+        for (one, other, version) in [
+            (old, new, Some(1)),
+            (new, new, Some(2)),
+            (new, newest, Some(2)),
+            (old, newest, None),
+            (new, versions(3, 2), None),
+        ] {
+            assert_eq!(
+                (one.common(other), other.common(one)),
+                (version, version),
+                "{one:?} {other:?}"
+            );
+        }
     }
 }

@@ -50,18 +50,14 @@ impl EntryWriter {
             self.filling.reserve_exact(ENTRIES_BYTES_MAX);
             self.filling.push(tag::ENTRIES);
         }
-        let large = 1 + whole > ENTRIES_BYTES_MAX;
-        let head_at = self.filling.len();
-        self.filling.extend(namespace.get().to_le_bytes());
-        self.filling.extend(user.get().to_le_bytes());
-        self.filling.push(heat);
         // An entry has at most 64 MiB.
-        self.filling.extend((entry.len() as u32).to_le_bytes());
+        let head = entry_head(namespace, user, heat, entry.len() as u32);
+        let large = 1 + whole > ENTRIES_BYTES_MAX;
         if !large {
-            self.filling.extend(entry);
+            self.filling.extend_from_slice(&head);
+            self.filling.extend_from_slice(entry);
             return;
         }
-        let head = self.filling.split_off(head_at);
         self.filling.clear();
         let all = [&head[..], entry].concat();
         let mut pieces = all.chunks(PAYLOAD_BYTES_MAX - 1).peekable();
@@ -92,8 +88,23 @@ impl EntryWriter {
     /// The stream's end, once all frames are flushed.
     pub fn end(&self, kind: EndKind, left_out: u64) -> End {
         let checksum = self.checksum.clone().finalize();
-        End { kind, users: self.users, bytes: self.bytes, left_out, checksum }
+        End { users: self.users, bytes: self.bytes, left_out, checksum, ..End::empty(kind) }
     }
+}
+
+/// What goes before an entry's bytes.
+fn entry_head(
+    namespace: NamespaceId,
+    user: UserId,
+    heat: u8,
+    entry_bytes: u32,
+) -> [u8; ENTRY_HEAD_BYTES] {
+    let mut head = [0; ENTRY_HEAD_BYTES];
+    head[..2].copy_from_slice(&namespace.get().to_le_bytes());
+    head[2..10].copy_from_slice(&user.get().to_le_bytes());
+    head[10] = heat;
+    head[11..].copy_from_slice(&entry_bytes.to_le_bytes());
+    head
 }
 
 /// The first frame of a stream.

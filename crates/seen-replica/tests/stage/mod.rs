@@ -5,6 +5,7 @@ pub mod pipe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use seen_api::Span;
 use seen_filter::{
     FeedId, Incarnation, NamespaceId, NamespaceSettings, Partition, Shard, UnixMillis,
 };
@@ -104,7 +105,8 @@ impl Node {
         let call = FilterCall::parse(&bytes).expect("a request");
         let mut out = Vec::new();
         let deadline = self.replica.ticker().now().plus_us(PATIENCE_US);
-        match self.replica.filter_in(mode, &call, deadline, &mut out).expect("handled") {
+        match self.replica.filter_in(mode, &call, deadline, &Span::OFF, &mut out).expect("handled")
+        {
             Handled::Written => (decode(Bytes::from(out)).expect("a response"), true),
             Handled::Pending(answer) => {
                 (decode(answer.await.expect("answered")).expect("a response"), false)
@@ -132,7 +134,8 @@ impl Node {
         let bytes = encode(&request);
         let call = MarkCall::parse(&bytes).expect("a request");
         let deadline = self.replica.ticker().now().plus_us(PATIENCE_US);
-        let handled = self.replica.mark(&call, deadline, &mut Vec::new()).expect("handled");
+        let handled = self.replica.mark(&call, deadline, &Span::OFF, &mut Vec::new());
+        let handled = handled.expect("handled");
         let Handled::Pending(answer) = handled else { panic!("something is written") };
         let response: v1::MarkResponse = decode(answer.await.expect("marked")).expect("a response");
         response.token

@@ -46,8 +46,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub fn with(mut self, name: &str, donor: Donor) -> Self {
-        self.donors.push((name.to_owned(), Arc::new(donor)));
+    pub fn with(mut self, name: &str, donor: impl Into<Arc<Donor>>) -> Self {
+        self.donors.push((name.to_owned(), donor.into()));
         self
     }
 

@@ -165,7 +165,7 @@ impl Server {
 }
 
 /// Asks about one user, and returns how many unread candidates were called read.
-async fn verified(client: &Client, user: u64) -> Result<usize, BenchError> {
+pub(super) async fn verified(client: &Client, user: u64) -> Result<usize, BenchError> {
     let ids = candidates(user % HISTORIES, 0, ITEMS);
     let call = FilterCall::new(NAMESPACE).items(KIND, ids).timeout(Duration::from_secs(1));
     let answer = client

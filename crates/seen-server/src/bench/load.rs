@@ -2,6 +2,7 @@
 //! request bytes made beforehand. Light, since on one machine it takes its share of what it measures.
 
 mod lane;
+mod lean;
 mod link;
 mod tally;
 
@@ -18,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{BenchError, system};
 use lane::Lane;
+pub(super) use lean::{LeanTarget, Writer, run_lean};
 pub(super) use tally::Tally;
 
 /// How often an open loop looks at what is due. A request is sent up to this much after its time,
@@ -41,6 +43,8 @@ pub(super) struct Target {
 pub(super) const FILTER: &str = "/seen.v1.SeenService/Filter";
 /// The path of Mark.
 pub(super) const MARK: &str = "/seen.v1.SeenService/Mark";
+/// The path of FilterUsers.
+pub(super) const FILTER_USERS: &str = "/seen.v1.SeenService/FilterUsers";
 
 /// How requests follow each other.
 #[derive(Clone, Copy, Debug)]

@@ -213,7 +213,11 @@ fn commits(http: SocketAddr) -> String {
     format!("{} commits of {} rows and {ms:.1} ms in the mean", number(commits), number(rows))
 }
 
-fn metrics(http: SocketAddr) -> std::io::Result<String> {
+/// The metrics of a part.
+///
+/// # Errors
+/// Its port does not answer.
+pub(super) fn metrics(http: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(http)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: seen\r\nconnection: close\r\n\r\n")?;

@@ -1,4 +1,5 @@
-//! The part that is measured: a whole node, with users put into its memory beforehand.
+//! The part that is measured: a whole node, with users put into its memory beforehand; where a link is given, as the
+//! replica of a slot.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use seen_replica::Replica;
 use seen_replica::preload::PreloadError;
 use seen_replica::rules::Refusal;
 
+use super::certificates;
+use super::hop::many::{self, Placed, placed};
 use super::synthetic::{HISTORIES, NAMESPACE, state};
 use crate::cli::{CliError, ConfigSources};
 use crate::config::Config;
@@ -43,6 +46,15 @@ pub struct ServeSpec {
     /// Whose storage is used instead of the embedded store with its defaults
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Serves links as well, as in feed/0=127.0.0.1:7430; of several each is a replica of its own to whoever connects
+    #[arg(long, value_parser = placed)]
+    link: Vec<Placed>,
+    /// The map of slots, where there are links
+    #[arg(long)]
+    map: Option<PathBuf>,
+    /// Folder with certificates for links; none = without TLS
+    #[arg(long)]
+    tls: Option<PathBuf>,
 }
 
 impl ServeSpec {
@@ -61,6 +73,15 @@ impl ServeSpec {
         config.storage.data_dir.clone_from(&self.data_dir);
         config.cache.memory = CACHE_BYTES;
         config.log.level = "warn".to_owned();
+        config.cluster.map.clone_from(&self.map);
+        if let [one] = &*self.link {
+            config.cluster.pool.clone_from(&one.pool);
+            config.cluster.slot = one.slot;
+            config.cluster.link_listen = one.address()?;
+        }
+        if let Some(folder) = &self.tls {
+            certificates::link(&mut config.tls, folder);
+        }
         Ok(config)
     }
 }
@@ -77,9 +98,13 @@ pub fn run(spec: &ServeSpec) -> Result<(), CliError> {
     let stop = Stop::default();
     stop_at_end_of_input(stop.clone())?;
     runtime::control()?.block_on(async {
-        let options = NodeOptions { config, ephemeral: false, linked: false };
-        let node = Node::start_with(options, metrics, stop, &[]).await?;
+        let linked = spec.link.len() == 1;
+        let options = NodeOptions { config, ephemeral: false, linked };
+        let node = Node::start_with(options, metrics, stop.clone(), &[]).await?;
         node.ready().await;
+        if let (Some(map), false) = (&spec.map, linked) {
+            many::links(node.replica(), map, &spec.link, &stop).await?;
+        }
         builds_are_admitted(node.replica()).await?;
         preload(node.replica(), spec.users, spec.items)?;
         let at = node.addresses();

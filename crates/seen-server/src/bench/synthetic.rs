@@ -1,7 +1,7 @@
 //! Users and requests that nobody has to store: which items a user has read follows from the user's
 //! number, so that both sides of a connection know it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use seen_filter::build::Builder;
 use seen_filter::state::UserState;
 use seen_filter::{Item, UnixMillis};
@@ -86,14 +86,21 @@ impl Filters {
 
     /// The next request, its gRPC prefix included.
     pub fn next(&mut self) -> Bytes {
+        let mut out = Vec::with_capacity(self.bodies.first().map_or(0, Vec::len));
+        self.put(&mut out);
+        out.into()
+    }
+
+    /// Appends the next request.
+    pub fn put(&mut self, out: &mut Vec<u8>) {
         let user = self.random.below(self.users);
         let page = self.random.below(PAGES);
         let body = &self.bodies[((user % HISTORIES) * PAGES + page) as usize];
-        let mut out = BytesMut::with_capacity(body.len());
-        out.put_slice(body);
         // The user is the first field: a key of one byte, then eight bytes.
-        out[PREFIX_BYTES + 1..PREFIX_BYTES + 9].copy_from_slice(&user.to_le_bytes());
-        out.freeze()
+        let (head, rest) = body.split_at(PREFIX_BYTES + 1);
+        out.extend_from_slice(head);
+        out.extend_from_slice(&user.to_le_bytes());
+        out.extend_from_slice(&rest[8..]);
     }
 }
 
@@ -107,6 +114,41 @@ fn filter_body(ids: &[u64]) -> Vec<u8> {
     put_varint(&mut message, group.len() as u64);
     message.extend_from_slice(&group);
     with_prefix(&message)
+}
+
+/// FilterUsers messages: a few items for many pseudo-random users.
+#[derive(Debug)]
+pub(super) struct Pushes {
+    users: u64,
+    random: Random,
+}
+
+/// Users of one message, and items.
+pub(super) const PUSH_USERS: u64 = 1_000;
+pub(super) const PUSH_ITEMS: u64 = 10;
+
+impl Pushes {
+    /// About users 0 to `users`.
+    pub fn new(users: u64, seed: u64) -> Self {
+        Self { users: users.max(1), random: Random::new(seed) }
+    }
+
+    /// Appends the next message, its gRPC prefix included.
+    pub fn put(&mut self, out: &mut Vec<u8>) {
+        let mut group = vec![0x08, KIND, 0x12];
+        put_varint(&mut group, PUSH_ITEMS * 8);
+        (0..PUSH_ITEMS).for_each(|n| group.extend_from_slice(&(UNREAD_FROM + n).to_le_bytes()));
+        let mut message = user_and_namespace(self.random.next());
+        message.push(0x1a);
+        put_varint(&mut message, group.len() as u64);
+        message.extend_from_slice(&group);
+        message.push(0x22);
+        put_varint(&mut message, PUSH_USERS * 8);
+        for _ in 0..PUSH_USERS {
+            message.extend_from_slice(&self.random.below(self.users).to_le_bytes());
+        }
+        out.extend(with_prefix(&message));
+    }
 }
 
 /// Marks of items that nobody has marked before.
@@ -171,6 +213,9 @@ fn with_prefix(message: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use seen_proto::message::decode;
+    use seen_proto::model::PushCall;
+    use seen_proto::v1;
     use seen_proto::wire::{FilterCall, MarkCall};
 
     use super::*;
@@ -182,6 +227,12 @@ mod tests {
         let call = FilterCall::parse(&request[PREFIX_BYTES..]).expect("a filter");
         assert_eq!((call.candidates, call.namespaces.as_slice()), (CANDIDATES, &[NAMESPACE][..]));
         assert!(call.user.get() < 1_000);
+        let mut push = Vec::new();
+        Pushes::new(1_000, 1).put(&mut push);
+        let push: v1::FilterUsersRequest =
+            decode(Bytes::from(push).slice(PREFIX_BYTES..)).expect("a push");
+        let call = PushCall::try_from(push).expect("a push within the bounds");
+        assert_eq!((call.users.len(), call.items.len()), (1_000, 10));
         let mut marks = Marks::new(1_000, 10, 1);
         let (first, second) = (marks.next(), marks.next());
         let ids = |raw: &Bytes| -> Vec<u64> {

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::{CliError, print};
 use crate::bench::{
-    self, EchoSpec, Effort, FootprintSpec, Group, Outcome, Plan, Progress, ServeSpec,
+    self, EchoSpec, Effort, FootprintSpec, Group, Outcome, Plan, Progress, ProxySpec, ServeSpec,
 };
 use crate::runtime;
 use crate::shutdown::Stop;
@@ -16,7 +17,7 @@ use crate::shutdown::Stop;
 /// Arguments of `seen bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Less of everything: under a minute in all
+    /// Less of everything, and the hop_* only if named: under a minute in all
     #[arg(long)]
     quick: bool,
     /// A million users where memory is measured, which takes about 12 GB of it and half an hour
@@ -35,6 +36,9 @@ pub struct BenchArgs {
     /// Users whose memory is measured [default: 200000; 20000 with --quick, 1000000 with --full]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     memory_users: Option<u64>,
+    /// How long hop_push pushes beside feed [default: 30s; 3m with --full]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    push_lasting: Option<Duration>,
     /// Compare with the RedisBloom at this address, too; keys seen-bench:* are made and removed
     #[arg(long, value_name = "ADDRESS")]
     redisbloom: Option<SocketAddr>,
@@ -62,6 +66,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode, CliError> {
         effort,
         only: args.only,
         memory_users: args.memory_users,
+        push_lasting: args.push_lasting,
         redisbloom: args.redisbloom,
         dir: args.dir,
         config: args.config,
@@ -109,6 +114,8 @@ pub struct PartArgs {
 enum Part {
     /// A node with users in memory
     Serve(ServeSpec),
+    /// A proxy
+    Proxy(ProxySpec),
     /// A bare tonic service
     Echo(EchoSpec),
     /// A table of users
@@ -122,6 +129,7 @@ enum Part {
 pub fn run_part(args: &PartArgs) -> Result<ExitCode, CliError> {
     match &args.part {
         Part::Serve(spec) => bench::run_serve(spec)?,
+        Part::Proxy(spec) => bench::run_proxy(spec)?,
         Part::Echo(spec) => bench::run_echo(spec)?,
         Part::Footprint(spec) => bench::run_footprint(spec)?,
     }

@@ -17,7 +17,7 @@ use super::{CliError, ConfigSources, print};
 use crate::config::{Config, StorageKind};
 use crate::runtime;
 use crate::shutdown::{Stop, stop_with_stdin};
-pub(crate) use cluster::DevCluster;
+pub(crate) use cluster::{DevCluster, counted, is_ready};
 pub(crate) use layout::Part;
 use layout::Role;
 use running::Launch;
@@ -54,10 +54,6 @@ pub struct DevClusterArgs {
 /// # Errors
 /// What keeps it from starting.
 pub fn run(args: DevClusterArgs) -> Result<ExitCode, CliError> {
-    if args.port_base == 0 || args.port_base > u16::MAX - layout::port_count() {
-        let most = u16::MAX - layout::port_count();
-        return Err(format!("--port-base {}: 1 to {most}", args.port_base).into());
-    }
     let control = runtime::control()?;
     let ended = control.block_on(async {
         let stop = Stop::on_signals()?;
@@ -90,14 +86,19 @@ pub(crate) async fn started(
     dir: Option<&Path>,
     port_base: u16,
     stop: &Stop,
-    tell: impl Fn(&News) + Clone + Send + Sync + 'static,
+    tell: impl Fn(&News) + Send + Sync + 'static,
 ) -> Result<DevCluster, CliError> {
+    let most = u16::MAX - layout::port_count() - layout::spare_port_count();
+    if port_base == 0 || port_base > most {
+        return Err(format!("--port-base {port_base}: 1 to {most}").into());
+    }
     let config = sources.clone().load()?.config;
     let (folder, temporary) = folder(dir)?;
     let launch = launch(sources, &config, &folder)?;
     let parts = layout::parts(port_base);
     write_map(&config, &launch, &parts).await?;
-    Ok(DevCluster::start(parts, launch, temporary, stop, tell))
+    let spare = layout::spare_parts(port_base);
+    Ok(DevCluster::start((parts, spare), launch, temporary, stop, tell))
 }
 
 fn folder(dir: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), CliError> {

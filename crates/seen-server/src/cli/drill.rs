@@ -9,12 +9,14 @@ use clap::Args;
 use super::calls::NAMESPACE_DEFAULT;
 use super::dev_cluster::{News, started};
 use super::{CliError, ConfigSources, print};
-use crate::drill::{self, DrillError, DrillOptions};
+use crate::drill::{self, DrillError, DrillOptions, Fault};
 use crate::runtime;
 use crate::shutdown::Stop;
 
 /// How long the cluster may take to start.
 const START_MAX: Duration = Duration::from_secs(120);
+/// Warm-ups are made slow, so that they last for long enough to be torn.
+const SLOW_WARM_UP: &str = "cluster.warm_cpu_share=0.01";
 /// Users that the callers ask about.
 const USERS: u64 = 400;
 
@@ -33,6 +35,9 @@ pub struct DrillArgs {
     /// How long: each fault once, and then random ones until this has passed
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     time: Duration,
+    /// Only this happens; may be given several times [default: everything]
+    #[arg(long, value_name = "FAULT", value_enum)]
+    fault: Vec<Fault>,
     /// How long nothing happens between two faults
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     pause: Duration,
@@ -64,14 +69,17 @@ pub fn run(args: DrillArgs) -> Result<ExitCode, CliError> {
     ended
 }
 
-async fn drilled(args: DrillArgs) -> Result<ExitCode, CliError> {
+async fn drilled(mut args: DrillArgs) -> Result<ExitCode, CliError> {
     let asked_to_stop = Stop::on_signals()?;
     // The parts end after the drill, not with the signal.
     let stop = Stop::default();
     let seed = args.seed.unwrap_or_else(|| rand::random::<u64>() >> 1);
     eprintln!("seen: drill with --seed {seed}");
+    // First, so that what is set by hand comes after it.
+    args.sources.set.insert(0, SLOW_WARM_UP.to_owned());
     let cluster = started(&args.sources, args.dir.as_deref(), args.port_base, &stop, note).await?;
     let options = DrillOptions {
+        faults: args.fault,
         time: args.time,
         pause: args.pause,
         namespace: args.namespace,

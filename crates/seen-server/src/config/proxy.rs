@@ -12,7 +12,7 @@ use super::units::span;
 /// What `[proxy]` is about.
 pub const SECTION: SectionInfo = SectionInfo {
     name: "proxy",
-    help: "How seen proxy spreads, repeats and refuses requests.",
+    help: "How a proxy spreads, repeats and refuses requests: seen proxy, and seen serve within its process.",
     options: OPTIONS,
 };
 

@@ -3,24 +3,24 @@
 use std::fmt;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
-use super::DrillError;
+use super::load::Load;
+use super::{DrillError, change, donor};
 use crate::cli::dev_cluster::{DevCluster, Part};
 
 /// How long a part is frozen.
 const FROZEN_FOR: Duration = Duration::from_secs(3);
 /// How long a part may take to come back.
-const BACK_WITHIN: Duration = Duration::from_secs(120);
+pub(super) const BACK_WITHIN: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long after its start a replica is fed by its donor, which is then killed.
-const DONOR_AT_WORK: Duration = Duration::from_millis(400);
 
 /// Something that happens to a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
     /// Nothing: what the others are compared with.
     Calm,
     /// SIGKILL of a replica.
@@ -33,15 +33,17 @@ pub(super) enum Fault {
     FreezeProxy,
     /// SIGKILL of all replicas of a slot.
     KillSlot,
-    /// SIGKILL of a replica, and of the peer that warms it up again.
+    /// SIGKILL of a replica, and then of the peer that warms it up again, while it does.
     KillDonor,
+    /// One slot more in the map, and one less again.
+    ChangeMap,
     /// SIGTERM of each part in turn, the next one when it is back.
     RollingRestart,
 }
 
 impl Fault {
     /// What is done, once each.
-    pub(super) const ALL: [Fault; 8] = [
+    pub(super) const ALL: [Fault; 9] = [
         Self::Calm,
         Self::KillReplica,
         Self::FreezeReplica,
@@ -49,6 +51,7 @@ impl Fault {
         Self::FreezeProxy,
         Self::KillSlot,
         Self::KillDonor,
+        Self::ChangeMap,
         Self::RollingRestart,
     ];
 
@@ -73,25 +76,28 @@ impl fmt::Display for Fault {
             Self::FreezeProxy => "freeze a proxy",
             Self::KillSlot => "kill a slot",
             Self::KillDonor => "kill a donor",
+            Self::ChangeMap => "2 to 3 slots and back",
             Self::RollingRestart => "rolling restart",
         })
     }
 }
 
-/// Does it, and returns when the cluster is whole again.
+/// Does it, and returns when the cluster is whole again; with the number of warm-ups that were torn, where it is about them.
 ///
 /// # Errors
 /// The cluster does not come back.
 pub(super) async fn inject(
     fault: Fault,
     cluster: &DevCluster,
+    load: &Load,
     draw: &mut impl FnMut(usize) -> usize,
-) -> Result<(), DrillError> {
+) -> Result<Option<u64>, DrillError> {
+    let mut cut = None;
     let slot = draw(2);
     let slot_parts = parts(cluster, &format!("feed-{slot}-"));
     let proxies = parts(cluster, "proxy-");
-    let replica = &slot_parts[draw(slot_parts.len())];
-    let proxy = &proxies[draw(proxies.len())];
+    let replica = slot_parts[draw(slot_parts.len())];
+    let proxy = proxies[draw(proxies.len())];
     match fault {
         Fault::Calm => {}
         Fault::KillReplica => signal(cluster, replica, Signal::KILL)?,
@@ -104,46 +110,51 @@ pub(super) async fn inject(
             }
         }
         Fault::KillDonor => {
-            let donor = slot_parts.iter().find(|part| *part != replica);
-            let before = cluster.pid(replica);
-            signal(cluster, replica, Signal::KILL)?;
-            restarted(cluster, replica, before).await?;
-            sleep(DONOR_AT_WORK).await;
-            if let Some(donor) = donor {
-                signal(cluster, donor, Signal::KILL)?;
-            }
+            let donor = slot_parts.iter().copied().find(|part| *part != replica);
+            let donor = donor.unwrap_or(replica);
+            cut = Some(donor::killed_at_work(cluster, load, donor, replica).await?);
         }
+        Fault::ChangeMap => change::there_and_back(cluster).await?,
         Fault::RollingRestart => {
-            for part in cluster.parts.iter().map(|part| part.name.clone()) {
-                let before = cluster.pid(&part);
-                signal(cluster, &part, Signal::TERM)?;
-                restarted(cluster, &part, before).await?;
+            for part in &cluster.parts {
+                let before = cluster.pid(&part.name);
+                signal(cluster, part, Signal::TERM)?;
+                restarted(cluster, part, before).await?;
                 whole(cluster).await?;
             }
         }
     }
     // The parts that were killed are noticed before they are waited for.
     sleep(LOOK_EVERY * 4).await;
-    whole(cluster).await
+    whole(cluster).await?;
+    Ok(cut)
 }
 
-fn parts(cluster: &DevCluster, prefix: &str) -> Vec<String> {
-    let named = cluster.parts.iter().filter(|part: &&Part| part.name.starts_with(prefix));
-    named.map(|part| part.name.clone()).collect()
+fn parts<'a>(cluster: &'a DevCluster, prefix: &str) -> Vec<&'a Part> {
+    cluster.parts.iter().filter(|part| part.name.starts_with(prefix)).collect()
 }
 
-async fn whole(cluster: &DevCluster) -> Result<(), DrillError> {
+/// Waits until all parts are ready.
+///
+/// # Errors
+/// They are not, for long.
+pub(super) async fn whole(cluster: &DevCluster) -> Result<(), DrillError> {
     match cluster.ready_within(BACK_WITHIN).await {
         true => Ok(()),
         false => Err(DrillError::NotBack { after_s: BACK_WITHIN.as_secs() }),
     }
 }
 
-async fn restarted(
+/// Waits until a part has another process than before.
+///
+/// # Errors
+/// It has not, for long.
+pub(super) async fn restarted(
     cluster: &DevCluster,
-    part: &str,
+    part: &Part,
     before: Option<u32>,
 ) -> Result<(), DrillError> {
+    let part = &part.name;
     let looked = async {
         while cluster.pid(part).is_none() || cluster.pid(part) == before {
             sleep(LOOK_EVERY).await;
@@ -153,17 +164,22 @@ async fn restarted(
     in_time.map_err(|_| DrillError::NotBack { after_s: BACK_WITHIN.as_secs() })
 }
 
-async fn freeze(cluster: &DevCluster, part: &str) -> Result<(), DrillError> {
+async fn freeze(cluster: &DevCluster, part: &Part) -> Result<(), DrillError> {
     signal(cluster, part, Signal::STOP)?;
     sleep(FROZEN_FOR).await;
     signal(cluster, part, Signal::CONT)
 }
 
-fn signal(cluster: &DevCluster, part: &str, signal: Signal) -> Result<(), DrillError> {
+/// Signals a part's process.
+///
+/// # Errors
+/// It has none, or the signal is refused.
+pub(super) fn signal(cluster: &DevCluster, part: &Part, signal: Signal) -> Result<(), DrillError> {
+    let part = &part.name;
     let pid = cluster.pid(part).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let Some(pid) = pid else {
-        return Err(DrillError::NotRunning { part: part.to_owned() });
+        return Err(DrillError::NotRunning { part: part.clone() });
     };
     kill_process(pid, signal)
-        .map_err(|error| DrillError::Signal { part: part.to_owned(), error: error.to_string() })
+        .map_err(|error| DrillError::Signal { part: part.clone(), error: error.to_string() })
 }

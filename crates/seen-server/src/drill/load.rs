@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seen_client::{Client, ClientOptions, FilterCall, MarkCall, OptionsError, Session, WhenAway};
-use seen_proto::model::OnUnknown;
+use seen_client::{
+    Client, ClientOptions, FilterAnswer, FilterCall, MarkCall, OptionsError, Session, WhenAway,
+};
+use seen_proto::model::{OnUnknown, Quality};
 use seen_proto::status::{ApiError, ErrorKind};
+use seen_proto::v1::DegradedReason;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -16,14 +19,19 @@ use crate::shutdown::Stop;
 
 /// When callers give up.
 const GIVE_UP: Duration = Duration::from_millis(90);
-/// How long a caller waits for one proxy before it asks another one, as callers with several proxies do.
-const FIRST_PROXY: Duration = Duration::from_millis(45);
+/// How long a caller waits for one proxy before it asks another one as well, as callers with several proxies do.
+const SECOND_PROXY_AFTER: Duration = Duration::from_millis(45);
 /// How much later than that an answer may be seen by a caller whose own timers are late.
 const TIMER_SLACK: Duration = Duration::from_millis(10);
 /// Of so many Filters one is asked without a token.
 const TOKENLESS_EVERY: u64 = 4;
 /// The kind of all items.
 const KIND: u8 = 1;
+/// Users who are asked about for no other reason than that replicas hold them, and how many at once.
+const BYSTANDERS: u64 = 3_000;
+const BYSTANDERS_AT_ONCE: usize = 16;
+/// An item that nobody marks.
+const NEVER: u64 = 1 << 50;
 /// Items that one call of the last look asks about.
 const LOOK_ITEMS: usize = 1_000;
 /// How often the last look repeats a question that storage could not answer.
@@ -58,6 +66,20 @@ pub(super) struct Load {
 /// True if a write that ended so was not done, and will not be.
 fn is_certainly_undone(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unavailable | ErrorKind::Draining | ErrorKind::Overloaded)
+}
+
+/// A short name of why an answer is flagged.
+fn reason_label(reason: DegradedReason) -> &'static str {
+    match reason {
+        DegradedReason::Unspecified => "unspecified",
+        DegradedReason::StorageUnavailable => "storage unavailable",
+        DegradedReason::Deadline => "deadline",
+        DegradedReason::Overloaded => "overloaded",
+        DegradedReason::TokenNotCovered => "token not covered",
+        DegradedReason::FeedStale => "feed stale",
+        DegradedReason::Contested => "contested",
+        DegradedReason::ReplicaUnreachable => "replica unreachable",
+    }
 }
 
 /// Random numbers that come again with the same seed (splitmix64).
@@ -150,12 +172,7 @@ impl Load {
         let stranger = Session::new(user.stranger);
         let session = if with_token { &user.session } else { &stranger };
         let began = Instant::now();
-        let first = call.clone().when_away(WhenAway::Error).timeout(FIRST_PROXY);
-        let mut answer = self.clients[client].filter(session, first).await;
-        if answer.is_err() {
-            let left = GIVE_UP.saturating_sub(began.elapsed());
-            answer = self.other(client).filter(session, call.timeout(left)).await;
-        }
+        let answer = self.asked(client, session, call).await;
         let ended = Instant::now();
         let starved = self.watchdog.starved_between(began, ended);
         self.tally.count(|counts| {
@@ -167,10 +184,18 @@ impl Load {
                     false => counts.late += 1,
                 }
             }
+            if let Ok(FilterAnswer {
+                quality: Quality::Degraded { reason, .. }, fallback, ..
+            }) = &answer
+            {
+                let of = if fallback.is_some() { &mut counts.made_up } else { &mut counts.flagged };
+                *of += 1;
+                *counts.flagged_why.entry(reason_label(*reason)).or_default() += 1;
+                counts.flagged_starved += u64::from(starved);
+            }
             match answer {
                 Err(error) => *counts.refused.entry(error.kind.label()).or_default() += 1,
-                Ok(answer) if answer.fallback.is_some() => counts.made_up += 1,
-                Ok(answer) if answer.is_flagged() => counts.flagged += 1,
+                Ok(answer) if answer.is_flagged() => {}
                 Ok(answer) => {
                     let (missed, wrongly_seen) = question.wrong(&answer.unseen);
                     match with_token {
@@ -184,9 +209,52 @@ impl Load {
         });
     }
 
+    /// Asks one proxy, and another one as well where the first fails or takes long. The first answer counts.
+    async fn asked(
+        &self,
+        client: usize,
+        session: &Session,
+        call: FilterCall,
+    ) -> Result<FilterAnswer, ApiError> {
+        let began = Instant::now();
+        let strict = call.clone().when_away(WhenAway::Error).timeout(GIVE_UP);
+        let first = self.clients[client].filter(session, strict);
+        tokio::pin!(first);
+        let soon = tokio::time::timeout(SECOND_PROXY_AFTER, &mut first).await;
+        if let Ok(Ok(answer)) = soon {
+            return Ok(answer);
+        }
+        let left = GIVE_UP.saturating_sub(began.elapsed());
+        let second = self.other(client).filter(session, call.timeout(left));
+        if soon.is_ok() {
+            return second.await;
+        }
+        tokio::pin!(second);
+        tokio::select! {
+            Ok(answer) = &mut first => Ok(answer),
+            answer = &mut second => answer,
+        }
+    }
+
     /// Another proxy than this one.
     fn other(&self, client: usize) -> &Client {
         &self.clients[(client + 1) % self.clients.len()]
+    }
+
+    /// Has users asked about of whom nobody looks at the answers, so that replicas hold many.
+    pub(super) async fn bystanders(&self) {
+        let first = self.options.seed.wrapping_add(self.options.users);
+        let mut asked = JoinSet::new();
+        for number in 0..BYSTANDERS {
+            if asked.len() >= BYSTANDERS_AT_ONCE {
+                asked.join_next().await;
+            }
+            let client = self.clients[number as usize % self.clients.len()].clone();
+            let call = FilterCall::new(&self.options.namespace).items(KIND, [NEVER]);
+            let session = Session::new(first.wrapping_add(number));
+            asked.spawn(async move { client.filter(&session, call).await });
+        }
+        while asked.join_next().await.is_some() {}
     }
 
     /// Asks storage itself about every acknowledged mark. How many there were, and how many are not there.

@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub(super) whole_after: Duration,
     /// How long was looked.
     pub(super) lasted: Duration,
+    /// Warm-ups that were torn by it, where it is about them.
+    pub(super) cut: Option<u64>,
     /// What was seen.
     pub(super) counts: Counts,
 }
@@ -40,17 +42,19 @@ impl Row {
     pub(crate) fn line(&self) -> String {
         let counts = &self.counts;
         format!(
-            "{}: whole after {:.1} s, {} filters, {:.2} % flagged, {} late, {} false negatives",
+            "{}: whole after {:.1} s, {} filters, {:.2} % flagged [{}], {} late, {} false negatives{}",
             self.fault,
             self.whole_after.as_secs_f64(),
             grouped(counts.filters),
             counts.flagged_share() * 100.0,
+            counts.why(),
             counts.late,
             counts.false_negatives + counts.false_negatives_tokenless,
+            self.cut.map_or_else(String::new, |cut| format!(", {cut} transfers cut")),
         )
     }
 
-    fn cells(&self) -> [String; 13] {
+    fn cells(&self) -> [String; 14] {
         let counts = &self.counts;
         let ms = |quantile| format!("{:.1}", counts.time(quantile).as_secs_f64() * 1_000.0);
         let all =
@@ -69,6 +73,7 @@ impl Row {
             (counts.false_negatives + counts.false_negatives_tokenless).to_string(),
             grouped(counts.marks),
             all(&counts.marks_failed).to_string(),
+            counts.why(),
         ]
     }
 
@@ -83,6 +88,9 @@ impl Row {
             "p99_us": counts.time(0.99).as_micros() as u64,
             "flagged": counts.flagged,
             "made_up": counts.made_up,
+            "flagged_why": counts.flagged_why,
+            "flagged_starved": counts.flagged_starved,
+            "transfers_cut": self.cut,
             "flagged_share_aim": self.fault.flagged_share_aim(),
             "refused": counts.refused,
             "late": counts.late,
@@ -126,12 +134,16 @@ impl Report {
             "false negatives",
             "marks",
             "marks failed",
+            "why flagged",
         ]);
         for row in &self.rows {
             table.row(row.cells());
         }
         let total = self.total();
         let mut sums = Table::of_pairs();
+        if let Some(cut) = self.rows.iter().filter_map(|row| row.cut).reduce(|a, b| a + b) {
+            sums.pair("warm-ups torn by a donor's death", cut);
+        }
         sums.pair("acknowledged marks", grouped(self.acknowledged));
         sums.pair("of those not in storage", self.missing);
         sums.pair("false negatives with the token", total.false_negatives);

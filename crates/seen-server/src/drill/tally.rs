@@ -17,6 +17,10 @@ pub(super) struct Counts {
     pub flagged: u64,
     /// Of those, answered by the caller's own library, because no proxy did.
     pub made_up: u64,
+    /// Of both, asked while the processor was not had.
+    pub flagged_starved: u64,
+    /// Both, by reason.
+    pub flagged_why: BTreeMap<&'static str, u64>,
     /// Refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// Answered too late, the processor had.
@@ -45,6 +49,19 @@ impl Counts {
         share(self.flagged + self.made_up, self.filters)
     }
 
+    /// Why answers were flagged, the most frequent reason first.
+    pub(super) fn why(&self) -> String {
+        let mut reasons: Vec<(&str, u64)> =
+            self.flagged_why.iter().map(|(reason, count)| (*reason, *count)).collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let mut parts: Vec<String> =
+            reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        if self.flagged_starved > 0 {
+            parts.push(format!("(processor not had {})", self.flagged_starved));
+        }
+        parts.join(", ")
+    }
+
     /// A quantile of the times.
     pub(super) fn time(&self, quantile: f64) -> Duration {
         let all: u64 = self.times.values().sum();
@@ -67,6 +84,7 @@ impl Counts {
         self.filters += other.filters;
         self.flagged += other.flagged;
         self.made_up += other.made_up;
+        self.flagged_starved += other.flagged_starved;
         self.late += other.late;
         self.set_aside += other.set_aside;
         self.false_negatives += other.false_negatives;
@@ -74,9 +92,11 @@ impl Counts {
         self.never += other.never;
         self.false_positives += other.false_positives;
         self.marks += other.marks;
-        for (to, from) in
-            [(&mut self.refused, &other.refused), (&mut self.marks_failed, &other.marks_failed)]
-        {
+        for (to, from) in [
+            (&mut self.refused, &other.refused),
+            (&mut self.marks_failed, &other.marks_failed),
+            (&mut self.flagged_why, &other.flagged_why),
+        ] {
             for (reason, count) in from {
                 *to.entry(reason).or_default() += count;
             }
@@ -104,5 +124,23 @@ impl Tally {
     /// What was counted since the last time.
     pub(super) fn take(&self) -> Counts {
         std::mem::take(&mut *self.0.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_frequent_reason_is_named_first() {
+        let mut counts = Counts { flagged: 4, filters: 1_000, ..Counts::default() };
+        assert_eq!(counts.why(), "");
+        counts.flagged_why = BTreeMap::from([("contested", 1), ("deadline", 3)]);
+        assert_eq!(counts.why(), "deadline 3, contested 1");
+        let starved = Counts { flagged_starved: 2, ..counts.clone() };
+        assert_eq!(starved.why(), "deadline 3, contested 1, (processor not had 2)");
+        counts.add(&starved);
+        assert_eq!((counts.flagged_why["deadline"], counts.flagged_starved), (6, 2));
+        assert_eq!(counts.flagged_share(), 0.004);
     }
 }

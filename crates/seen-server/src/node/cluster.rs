@@ -5,6 +5,7 @@ mod peers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use seen_api::Tracer;
 use seen_cluster::link::ServerOptions;
 use seen_cluster::map::{
     MapHandle, MapSource, ResolvedMap, Slot, SlotMap, SlotNumber, SourceOptions, VirtualSet,
@@ -55,13 +56,15 @@ impl ClusterSide {
         listener: TcpListener,
         readiness: Readiness,
         stop: &Stop,
+        tracer: Tracer,
     ) -> Result<Self, NodeError> {
         let cluster = &config.cluster;
         let path = cluster.map.as_ref().ok_or_else(super::map_is_unset)?;
         let (map, watching) = MapSource::start(SourceOptions::new(path)).await?;
         let tls = tls::link(&config.tls)?;
         let standing = Arc::new(Standing::new(Arc::clone(replica)));
-        let link = Arc::new(ReplicaLink::new(Arc::clone(&standing), role(cluster)));
+        let link = ReplicaLink::new(Arc::clone(&standing), role(cluster)).traced(tracer);
+        let link = Arc::new(link);
         let identity = link.identity().clone();
         check(&map.current().map, &identity)?;
         let server_tls = tls.as_ref().map(|tls| tls.server.clone());
@@ -152,6 +155,7 @@ fn limits(config: &Config) -> ReadinessLimits {
         pause_us_max: us(config.cluster.pause_max),
         warm_share_min: config.cluster.warm_share,
         warm_us_max: us(config.cluster.warm_timeout),
+        blind_us: super::store::snapshot_lag_us(config),
         ..ReadinessLimits::default()
     }
 }

@@ -211,17 +211,21 @@ fn incarnation() -> Incarnation {
     Incarnation::new(RandomState::new().hash_one(std::process::id()))
 }
 
+/// S of rule R2: how far a snapshot may be behind what the feed has told.
+pub(super) fn snapshot_lag_us(config: &Config) -> u64 {
+    match config.storage.kind {
+        StorageKind::Sqlite => 0,
+        StorageKind::MySql => config.mysql.snapshot_lag.as_micros() as u64,
+    }
+}
+
 fn replica_limits(config: &Config) -> ReplicaLimits {
     let (cache, feed, limits) = (&config.cache, &config.feed, &config.limits);
-    let snapshot_lag = match config.storage.kind {
-        StorageKind::Sqlite => std::time::Duration::ZERO,
-        StorageKind::MySql => config.mysql.snapshot_lag,
-    };
     ReplicaLimits {
         cache_bytes_max: cache.memory,
         ring_bytes_max: usize::try_from(feed.ring_bytes).unwrap_or(usize::MAX),
         journal_bytes_max: cache.journal_items_max as usize * JOURNAL_ROW_BYTES,
-        snapshot_lag_us_max: snapshot_lag.as_micros() as u64,
+        snapshot_lag_us_max: snapshot_lag_us(config),
         feed_stale_us_max: feed.stale_after.as_micros() as u64,
         pending_events_max: cache.pending_items_max as usize,
         fence_interval_us_min: feed.fence_interval.as_micros() as u64,

@@ -1,11 +1,10 @@
 //! One connection: what the supervisor knows of it, its bytes, and its life on its thread.
 
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -13,8 +12,9 @@ use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use metrics::counter;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::gather::Gathering;
 use super::keepalive::Keepalive;
 use super::options::ServingOptions;
 use super::{Served, hot, others};
@@ -170,10 +170,7 @@ pub(super) async fn serve<S, I>(
     S: Served,
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let io = Metered {
-        stream: BufReader::with_capacity(options.read_buffer_bytes, stream),
-        state: Arc::clone(&state),
-    };
+    let io = Gathering::new(stream, options.read_buffer_bytes, Arc::clone(&state));
     let mut http2 = h2::server::Builder::new();
     http2
         .max_concurrent_streams(options.streams_per_connection_max)
@@ -183,10 +180,10 @@ pub(super) async fn serve<S, I>(
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
         .max_pending_accept_reset_streams(options.resets_pending_max)
         .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));
-    let ended = match state.unless_cut(http2.handshake(io)).await {
+    let ended = match state.unless_cut(http2.handshake(io.clone())).await {
         None => return,
         Some(Ok(http2)) => {
-            let mut driver = Driver::new(http2, service, state, options);
+            let mut driver = Driver::new(http2, io, service, state, options);
             poll_fn(|cx| driver.poll(cx)).await
         }
         Some(Err(error)) => Err(error),
@@ -199,7 +196,8 @@ pub(super) async fn serve<S, I>(
 
 /// A connection whose requests are taken up.
 struct Driver<S, I> {
-    http2: Connection<Metered<I>, Bytes>,
+    http2: Connection<Gathering<I>, Bytes>,
+    io: Gathering<I>,
     service: S,
     state: Arc<ConnectionState>,
     keepalive: Option<Keepalive>,
@@ -211,7 +209,8 @@ struct Driver<S, I> {
 
 impl<S: Served, I: AsyncRead + AsyncWrite + Unpin> Driver<S, I> {
     fn new(
-        mut http2: Connection<Metered<I>, Bytes>,
+        mut http2: Connection<Gathering<I>, Bytes>,
+        io: Gathering<I>,
         service: S,
         state: Arc<ConnectionState>,
         options: &ServingOptions,
@@ -219,10 +218,23 @@ impl<S: Served, I: AsyncRead + AsyncWrite + Unpin> Driver<S, I> {
         let keepalive = http2.ping_pong().map(|pings| {
             Keepalive::new(pings, options.keepalive_interval, options.keepalive_timeout)
         });
-        Self { http2, service, state, keepalive, taken: Vec::new(), closing: false }
+        io.begin();
+        Self { http2, io, service, state, keepalive, taken: Vec::new(), closing: false }
     }
 
+    /// One turn, and the write of all that it brought.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let turn = self.turn(cx);
+        if turn.is_pending()
+            && let Poll::Ready(Err(error)) = self.io.write_out(cx)
+        {
+            tracing::debug!(%error, "connection lost");
+            return Poll::Ready(Ok(()));
+        }
+        turn
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         let mut turn = 0;
         loop {
             match self.http2.poll_accept(cx) {
@@ -239,7 +251,7 @@ impl<S: Served, I: AsyncRead + AsyncWrite + Unpin> Driver<S, I> {
                 },
             }
             if turn >= REQUESTS_PER_TURN && self.taken.is_empty() {
-                // The next poll begins with a write of what was answered.
+                // The next turn begins with what was answered.
                 cx.waker().wake_by_ref();
                 return self.verdict(cx).unwrap_or(Poll::Pending);
             }
@@ -285,54 +297,5 @@ impl<S: Served, I: AsyncRead + AsyncWrite + Unpin> Driver<S, I> {
             return Some(Poll::Ready(Ok(())));
         }
         Some(Poll::Pending)
-    }
-}
-
-/// Counts what is read.
-struct Metered<I> {
-    stream: BufReader<I>,
-    state: Arc<ConnectionState>,
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.state.read(u64::try_from(buffer.filled().len() - before).unwrap_or(0));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

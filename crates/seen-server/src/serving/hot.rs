@@ -194,7 +194,10 @@ impl Reply for HotReply {
 
 impl Drop for HotReply {
     fn drop(&mut self) {
-        self.tell(Err(Status::from(unanswered())));
+        // What it would say is made only where it is needed: nearly all are answered by now.
+        if self.respond.is_some() {
+            self.tell(Err(Status::from(unanswered())));
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! A replica over a store in memory that can be made silent, slow or broken, on paused time: the
-//! calls go through the gRPC service without a socket.
+//! calls go through the gRPC service without a socket, and through a proxy, as in `seen serve`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,10 @@ use seen_proto::v1;
 use seen_proto::v1::admin_service_client::AdminServiceClient;
 use seen_proto::v1::admin_service_server::AdminServiceServer;
 use seen_proto::v1::seen_service_client::SeenServiceClient;
+use seen_proxy::{Proxy, ProxyOptions};
 use seen_replica::grpc::AdminGrpc;
-use seen_replica::{
-    Replica, ReplicaCalls, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits,
-};
+use seen_replica::{Replica, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
+use seen_server::node::{Alone, AloneCalls};
 use seen_store::memory::MemoryOptions;
 use seen_store::{MemoryStore, StorageClock};
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ const PARTITIONS: u16 = 4;
 const NOW: UnixMillis = UnixMillis::new(1_000_000);
 
 /// A caller without a socket.
-pub type Direct = Caller<SeenGrpc<ReplicaCalls>>;
+pub type Direct = Caller<SeenGrpc<AloneCalls>>;
 
 /// A running replica.
 pub struct Blocked {
@@ -40,6 +40,8 @@ pub struct Blocked {
     /// The other shards.
     pub others: Vec<MemoryStore>,
     pub api: Direct,
+    /// What the calls go through.
+    pub proxy: Proxy,
     pub admin: AdminServiceClient<AdminServiceServer<AdminGrpc>>,
     pub replica: Arc<Replica>,
     /// Pages that builds and listings have begun to read.
@@ -132,12 +134,15 @@ impl Blocked {
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(work.run(Arc::clone(&replica), stopped));
         until(|| replica.following_all()).await;
-        let calls = ReplicaCalls::new(Arc::clone(&replica));
+        let slot_key = stores[0].hash_key().slot_key();
+        let alone = Alone::new(&replica, slot_key, "feed", ProxyOptions::new(0));
+        let calls = alone.expect("a tag").calls();
+        let proxy = calls.proxy().clone();
         let api = Caller(SeenServiceClient::new(SeenGrpc::new(calls)));
         let admin = AdminGrpc::new(Arc::clone(&replica), "test", Arc::new(|_| ()));
         let admin = AdminServiceClient::new(AdminServiceServer::new(admin));
         let store = stores.remove(0);
-        Self { store, others: stores, api, admin, replica, pages, _stop: stop }
+        Self { store, others: stores, api, proxy, admin, replica, pages, _stop: stop }
     }
 
     /// Marks items and has the user's entry built.

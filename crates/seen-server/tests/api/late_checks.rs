@@ -15,9 +15,9 @@ use seen_filter::{
 };
 use seen_proto::v1;
 use seen_proto::v1::seen_service_client::SeenServiceClient;
-use seen_replica::{
-    Replica, ReplicaCalls, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits,
-};
+use seen_proxy::ProxyOptions;
+use seen_replica::{Replica, ReplicaLimits, ReplicaOptions, SampleLimits, StorageLimits};
+use seen_server::node::Alone;
 use seen_store::MemoryStore;
 use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
@@ -126,12 +126,14 @@ async fn stage() -> (Direct, Arc<Late>, watch::Sender<bool>) {
         limits: ReplicaLimits { samples, ..ReplicaLimits::default() },
         storage: StorageLimits::default(),
     };
+    let slot_key = options.key.slot_key();
     let (replica, work) = Replica::new(options).expect("in range");
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(work.run(Arc::clone(&replica), stopped));
     until(|| replica.following_all()).await;
     sleep(LAG * 2).await;
-    let api = SeenServiceClient::new(SeenGrpc::new(ReplicaCalls::new(replica)));
+    let alone = Alone::new(&replica, slot_key, "feed", ProxyOptions::new(0));
+    let api = SeenServiceClient::new(SeenGrpc::new(alone.expect("a tag").calls()));
     (Caller(api), late, stop)
 }
 

@@ -2,6 +2,7 @@
 //! on paused time over a store that can be made to fail, deadlines, cancellation and overload.
 
 mod admin;
+mod alone;
 mod ask;
 mod blocked;
 mod blocked_writes;

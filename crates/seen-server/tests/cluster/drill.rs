@@ -21,7 +21,11 @@ fn no_fault_makes_an_answer_wrong() {
     let json = String::from_utf8_lossy(&output.stdout);
     let report: Value = serde_json::from_str(&json).unwrap_or_else(|_| panic!("{told}\n{json}"));
     let rows = report["rows"].as_array().expect("rows");
-    assert_eq!(rows.len(), 8, "{report:#}");
+    assert_eq!(rows.len(), 9, "{report:#}");
+    let row = |fault: &str| rows.iter().find(|row| row["fault"] == fault).expect("such a row");
+    assert!(row("kill a donor")["transfers_cut"].as_u64() > Some(0), "{report:#}");
+    let map = std::fs::read_to_string(folder.path().join("cluster.toml")).expect("a map");
+    assert!(map.starts_with("epoch = 7\n"), "three epochs there and three back: {map}");
     for row in rows {
         assert_eq!(row["false_negatives"], 0, "{row:#}");
         assert_eq!(row["false_negatives_tokenless"], 0, "{row:#}");

@@ -13,3 +13,4 @@ mod process;
 mod servers;
 mod shards;
 mod start;
+mod warm;

@@ -30,7 +30,8 @@ pub fn mysql() -> Option<Place> {
     SERVER.get_or_init(|| or_skip(Mysql::start())).as_deref().map(on)
 }
 
-fn on(server: &'static Server) -> Place {
+/// On this server.
+pub fn on(server: &'static Server) -> Place {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let database = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     server.sql(&format!("CREATE DATABASE {database}")).expect("a database");

@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// Which crates of the workspace each may depend on. Server, then roles, then proto, then filter; the
 /// replica sees two traits, and neither SQL nor the store.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("seen-filter", &[]),
     ("seen-dialect", &["seen-filter"]),
     ("seen-kafka", &["seen-filter", "seen-dialect"]),
@@ -15,6 +15,20 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("seen-api", &["seen-proto"]),
     ("seen-cluster", &["seen-filter", "seen-proto"]),
     ("seen-replica", &["seen-filter", "seen-proto", "seen-api", "seen-cluster"]),
+    // Not in the binary: it tries the rules of the replica.
+    ("seen-models", &["seen-filter", "seen-replica"]),
+    (
+        "seen-sim",
+        &[
+            "seen-filter",
+            "seen-proto",
+            "seen-store",
+            "seen-replica",
+            "seen-api",
+            "seen-cluster",
+            "seen-proxy",
+        ],
+    ),
     ("seen-proxy", &["seen-filter", "seen-proto", "seen-api", "seen-cluster"]),
     ("seen-client", &["seen-filter", "seen-proto"]),
     (
@@ -52,14 +66,17 @@ const MAY_USE: [(&str, &[&str]); 13] = [
 const BENCHES: &str = "seen-benches";
 
 /// Outside crates that only some of ours may know.
-const KNOWN_ONLY_TO: [(&str, &[&str]); 8] = [
+const KNOWN_ONLY_TO: [(&str, &[&str]); 11] = [
     ("prost", &["seen-proto"]),
     ("prost-types", &["seen-proto"]),
     ("tonic-prost", &["seen-proto", "seen-replica", "seen-api"]),
     ("sqlx", &["seen-store"]),
     ("rdkafka", &["seen-kafka"]),
+    ("opentelemetry", &["seen-api", "seen-client", "seen-server"]),
+    ("opentelemetry_sdk", &["seen-server"]),
+    ("opentelemetry-otlp", &["seen-server"]),
     ("tonic", &["seen-proto", "seen-api", "seen-replica", "seen-client", "seen-server"]),
-    ("clap", &["seen-server"]),
+    ("clap", &["seen-server", "seen-sim"]),
     (
         "tokio",
         &[
@@ -72,6 +89,7 @@ const KNOWN_ONLY_TO: [(&str, &[&str]); 8] = [
             "seen-replica",
             "seen-client",
             "seen-server",
+            "seen-sim",
         ],
     ),
 ];

@@ -9,7 +9,7 @@ use seen_filter::feed::FeedBatch;
 use seen_filter::history::SeamFuture;
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedCursor, FeedError, FeedEvent, FeedId, FeedReader, FeedStart,
-    GapScope, NamespaceId, Partition, Shard, Timeline, UserId,
+    GapScope, NamespaceId, Partition, Shard, Timeline, UserId, VirtualSlot,
 };
 use tokio::time::Instant;
 
@@ -84,6 +84,10 @@ impl ChangeFeed for MemoryStore {
         self.with(|core| core.state.feed_of(namespace, user))
     }
 
+    fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
+        self.with(|core| slot.range_of(core.state.options.partitions) == feed.partition.get())
+    }
+
     fn open(
         &self,
         feed: FeedId,
@@ -146,7 +150,7 @@ impl MemoryReader {
         let heartbeat_ms = shared.core.lock().state.options.feed_heartbeat_ms;
         let mut heartbeat_at = Instant::now() + Duration::from_millis(heartbeat_ms);
         loop {
-            let mut changed = shared.changed.subscribe();
+            let changed = shared.changed.notified();
             let fault = shared.core.lock().delivery(self.feed).next_fault();
             match fault {
                 Some(FeedFault::Refuse) => {
@@ -154,7 +158,7 @@ impl MemoryReader {
                     return Err(FeedError { message, retry_helps: true });
                 }
                 Some(FeedFault::Silent) => {
-                    let _ = changed.changed().await;
+                    changed.await;
                     heartbeat_at = Instant::now() + Duration::from_millis(heartbeat_ms);
                     continue;
                 }
@@ -167,7 +171,7 @@ impl MemoryReader {
             tokio::select! {
                 // A commit that comes at the same moment as the heartbeat goes first.
                 biased;
-                _ = changed.changed() => {}
+                () = changed => {}
                 () = tokio::time::sleep_until(heartbeat_at) => return Ok(true),
             }
         }

@@ -31,7 +31,7 @@ impl MemoryStore {
         let delays = self.with(|core| core.delays);
         pass(delays.before_read).await;
         let fault = loop {
-            let mut changed = self.changed();
+            let changed = self.changed();
             let fault = self.with(|core| {
                 if Planned::peek(&core.read) == Some(ReadFault::Silent) {
                     return Some(ReadFault::Silent);
@@ -42,7 +42,7 @@ impl MemoryStore {
             if fault != Some(ReadFault::Silent) {
                 break fault;
             }
-            let _ = changed.changed().await;
+            changed.await;
         };
         let answer = self.with(|core| {
             let (at, knows) = match fault {
@@ -71,7 +71,7 @@ impl MemoryStore {
         let delays = self.with(|core| core.delays);
         pass(delays.before_commit).await;
         let fault = loop {
-            let mut changed = self.changed();
+            let changed = self.changed();
             let fault = self.with(|core| {
                 if Planned::peek(&core.write) == Some(WriteFault::Silent) {
                     return Some(WriteFault::Silent);
@@ -82,7 +82,7 @@ impl MemoryStore {
             if fault != Some(WriteFault::Silent) {
                 break fault;
             }
-            let _ = changed.changed().await;
+            changed.await;
         };
         match fault {
             Some(WriteFault::Refuse(kind)) => Err(refused(kind)),

@@ -8,7 +8,7 @@ use seen_filter::history::{
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedError, FeedId, FeedReader, FeedStart, FenceSeq, History,
     Incarnation, NamespaceId, NamespaceSettings, Scan, ScanPage, ScanRequest, Shard,
-    SourcePosition, StoreError, StoreErrorKind, UserId,
+    SourcePosition, StoreError, StoreErrorKind, UserId, VirtualSlot,
 };
 use seen_store::conformance::Fixture;
 use seen_store::{BinlogFeed, MySqlStore, StorageClock};
@@ -104,6 +104,10 @@ impl ChangeFeed for Both {
 
     fn feed_of(&self, namespace: NamespaceId, user: UserId) -> FeedId {
         self.feed.feed_of(namespace, user)
+    }
+
+    fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
+        self.feed.carries(feed, slot)
     }
 
     fn shards(&self) -> u16 {

@@ -1,6 +1,6 @@
 //! The tasks of a [`LinkClient`](super::LinkClient): one connects and reads, one writes.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Connector, Grant, Opened, Phase, Shared, open};
 use crate::link::assembly::{Assembly, Whole};
 use crate::link::frame::{Batch, FrameKind, FrameReader};
-use crate::link::message::{REPLY_BYTES_MAX, ReplyHead, read_credit};
+use crate::link::message::{REPLY_BYTES_MAX, ReplyHead, read_clock, read_credit};
 use crate::link::metrics::{End, OpenMetrics, ended};
 use crate::link::socket::{Socket, read_some, write};
 use crate::link::{Answer, Cut, LinkChange, LinkError, LinkEvents, control, decoder};
@@ -31,7 +31,10 @@ pub(super) async fn run(
     events: Arc<dyn LinkEvents>,
 ) {
     let options = &shared.options;
-    let jitter = RandomState::new();
+    // Differs between processes, and between what one of them connects to.
+    let hello = (options.hello)();
+    let jitter = BuildHasherDefault::<DefaultHasher>::default();
+    let seed = jitter.hash_one((hello.incarnation, hello.lane, &options.address));
     let mut pause = options.backoff_min;
     for attempt in 0_u64.. {
         let begun = Instant::now();
@@ -48,7 +51,7 @@ pub(super) async fn run(
         if begun.elapsed() > options.backoff_max {
             pause = options.backoff_min;
         }
-        let share = (jitter.hash_one(attempt) % 1_024) as u32;
+        let share = (jitter.hash_one((seed, attempt)) % 1_024) as u32;
         sleep(pause / 2 + pause / 2 * share / 1_024).await;
         pause = (pause * 2).min(options.backoff_max);
     }
@@ -69,8 +72,8 @@ async fn serve(shared: &Arc<Shared>, events: &dyn LinkEvents, opened: Opened) ->
     let lane = LinkLane::try_from(hello.lane).unwrap_or(LinkLane::Unspecified);
     let metrics = Arc::new(OpenMetrics::new(End::Client, lane));
     let (from, to) = split(stream);
-    shared.out.clear().extra =
-        Grant { phase: Phase::Open, credit: credit_bytes, granted: credit_bytes, requests: 0 };
+    let (phase, credit, granted) = (Phase::Open, credit_bytes, credit_bytes);
+    shared.out.clear().extra = Grant { phase, credit, granted, ..Grant::default() };
     let mut writer = tokio::spawn(write_all(shared.clone(), to, metrics.clone()));
     let _ends = Ends(writer.abort_handle());
     events.changed(LinkChange::Up { identity, state, credit_bytes });
@@ -84,6 +87,7 @@ async fn serve(shared: &Arc<Shared>, events: &dyn LinkEvents, opened: Opened) ->
         drained: false,
     };
     let (cut, writes) = tokio::select! {
+        biased;
         cut = reading.run(from, &metrics) => (cut, true),
         written = &mut writer => {
             (written.unwrap_or(Cut::Closed("while it was written to")), false)
@@ -194,6 +198,10 @@ impl Reading<'_> {
                     self.events.changed(LinkChange::State(control::state(frame.payload_bytes())?));
                 }
                 FrameKind::Goodbye => draining = true,
+                FrameKind::Clock => {
+                    let us = read_clock(frame.payload)?;
+                    self.shared.out.lock().extra.clock.hear(us, Instant::now());
+                }
                 kind => return Err(LinkError::Unexpected { kind, when: "after the welcome" }),
             }
         }

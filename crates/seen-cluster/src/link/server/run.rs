@@ -12,14 +12,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::replies::Replies;
 use super::{Incoming, LinkService, ServerOptions};
 use crate::link::assembly::Assembly;
+use crate::link::clock::OwnClock;
 use crate::link::frame::{Batch, Frame, FrameKind, FrameReader, put_frame};
-use crate::link::message::{REQUEST_BYTES_MAX, RequestHead};
+use crate::link::message::{REQUEST_BYTES_MAX, RequestHead, put_clock};
 use crate::link::metrics::{End, OpenMetrics};
 use crate::link::socket::{Socket, read_frame, read_some, write};
 use crate::link::{Cut, LinkError, control, transfer};
 
 /// After so many requests what was answered is written, though more came with them.
 const REQUESTS_PER_WRITE: u64 = 16;
+/// How often the clock is told, at least. Between two times it is reckoned on, which makes a request look older than it is by a
+/// thousandth of the time.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// Least credit that is granted: the longest request can be sent, and a few others meanwhile.
 const CREDIT_BYTES_MIN: u64 = 4 * REQUEST_BYTES_MAX as u64;
 /// Most credit that is granted: what is given back at once fits its frame.
@@ -35,10 +39,12 @@ pub(super) async fn run<S: LinkService>(
     let mut reader = FrameReader::default();
     tokio::pin!(shutdown);
     let limit = options.hello_timeout;
+    let clock = OwnClock::begin(Instant::now());
+    let hearing = hear_hello(&mut stream, &mut reader, service, (options, clock));
     let hello = tokio::select! {
         biased;
         () = &mut shutdown => return Cut::Drained,
-        hello = timeout(limit, hear_hello(&mut stream, &mut reader, service, options)) => hello,
+        hello = timeout(limit, hearing) => hello,
     };
     let (lane, credit_bytes) = match hello {
         Err(_) => return Cut::Late { what: "the hello", limit },
@@ -69,6 +75,8 @@ pub(super) async fn run<S: LinkService>(
         buffer: Vec::new(),
         handled: 0,
         wrote: Instant::now(),
+        clock,
+        clock_told: Instant::now(),
         ends: None,
     };
     connection.run(shutdown).await
@@ -79,7 +87,7 @@ async fn hear_hello<S: LinkService>(
     stream: &mut impl Socket,
     reader: &mut FrameReader,
     service: &S,
-    options: &ServerOptions,
+    (options, clock): (&ServerOptions, OwnClock),
 ) -> Result<(LinkLane, u64), Cut> {
     let (kind, payload) = read_frame(stream, reader).await?;
     if kind != FrameKind::Hello {
@@ -96,8 +104,11 @@ async fn hear_hello<S: LinkService>(
             let state = Some(welcome.state.unwrap_or_else(|| service.state()));
             let welcome = v1::LinkWelcome { credit_bytes, state, ..welcome };
             control::put_welcome(&mut out, &welcome);
-            write(stream, &out, options.write_timeout).await?;
             let lane = LinkLane::try_from(hello.lane).unwrap_or(LinkLane::Unspecified);
+            if lane != LinkLane::Transfer {
+                put_clock(&mut out, clock.us(Instant::now()));
+            }
+            write(stream, &out, options.write_timeout).await?;
             Ok((lane, credit_bytes))
         }
         Err(refusal) => {
@@ -127,6 +138,9 @@ struct Connection<'a, T, S> {
     handled: u64,
     /// When anything was written last.
     wrote: Instant,
+    /// What requests say when they were sent by.
+    clock: OwnClock,
+    clock_told: Instant,
     /// When the connection ends, once goodbye was said.
     ends: Option<Instant>,
 }
@@ -239,6 +253,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: LinkService> Connection<'_, T, S> {
             replier.error(ApiError::new(ErrorKind::DeadlineExceeded, message));
             return Ok(());
         }
+        let sent = self.clock.moment(head.sent_us, now);
+        let waits_until = sent.map(|sent| sent + Duration::from_micros(head.timeout_us.into()));
         let incoming = Incoming {
             id: head.id,
             call: head.call,
@@ -249,6 +265,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: LinkService> Connection<'_, T, S> {
             trace: head.trace,
             now,
             deadline,
+            waits_until: waits_until.map_or(deadline, |until| until.min(deadline)),
             body,
         };
         self.service.handle(incoming, replier);
@@ -259,6 +276,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: LinkService> Connection<'_, T, S> {
         let state = self.service.state();
         let mut waiting = self.replies.out.lock();
         control::put_state(&mut waiting.buffer, &state);
+    }
+
+    fn tell_clock(&mut self, now: Instant) {
+        self.clock_told = now;
+        put_clock(&mut self.replies.out.lock().buffer, self.clock.us(now));
     }
 
     fn say_goodbye(&mut self) {
@@ -277,9 +299,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: LinkService> Connection<'_, T, S> {
             return Err(Cut::Late { what: "what was under way at the goodbye", limit });
         }
         let mut due = self.wrote + self.options.life_interval;
-        if due <= now {
+        let silent = due <= now;
+        if silent {
             self.tell_state();
             due = now + self.options.life_interval;
+        }
+        if silent || self.clock_told + CLOCK_INTERVAL <= now {
+            self.tell_clock(now);
         }
         timer.as_mut().reset(self.ends.map_or(due, |ends| due.min(ends)));
         Ok(())

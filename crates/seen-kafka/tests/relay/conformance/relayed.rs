@@ -13,7 +13,7 @@ use seen_filter::history::{
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedError, FeedEvent, FeedId, FeedReader, FeedStart, FenceSeq,
     History, Incarnation, Kind, NamespaceId, NamespaceSettings, Partition, Scan, ScanPage,
-    ScanRequest, Shard, SourcePosition, StoreError, Timeline, UserId,
+    ScanRequest, Shard, SourcePosition, StoreError, Timeline, UserId, VirtualSlot,
 };
 use seen_kafka::relay::{RelayOptions, relay};
 use seen_kafka::{KafkaFeed, KafkaOptions, Partitioner, SchemaOptions, TopicOptions};
@@ -192,6 +192,10 @@ impl ChangeFeed for Relayed {
 
     fn feed_of(&self, namespace: NamespaceId, user: UserId) -> FeedId {
         self.feed.feed_of(namespace, user)
+    }
+
+    fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
+        self.feed.carries(feed, slot)
     }
 
     fn is_source(&self) -> bool {

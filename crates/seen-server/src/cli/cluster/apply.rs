@@ -1,5 +1,6 @@
 //! `seen cluster apply`: carries a change of the map out, step by step, while everything runs.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use indicatif::ProgressBar;
 use seen_cluster::map::apply::{
     ApplyOptions, ClusterState, ClusterView, Progress, ReplicaReport, ReplicaSays, apply,
 };
+use seen_cluster::map::plan::Plan;
 use seen_cluster::map::{MapFile, MapHandle, MapSource, SlotMap, SourceOptions};
 
 use super::ask;
@@ -49,30 +51,48 @@ pub fn run(args: ApplyArgs) -> Result<ExitCode, CliError> {
     let tls = node::link_tls(&config.tls)?;
     let control = runtime::control()?;
     control.block_on(async {
-        let file = MapFile::open(&path)?;
-        let plan = args.wishes.plan(&file.read()?)?;
-        if plan.steps.is_empty() {
-            eprintln!("seen: epoch {} is as wished: nothing to do", plan.from.epoch);
-            return Ok(ExitCode::SUCCESS);
-        }
-        let (map, watching) = MapSource::start(SourceOptions::new(&path)).await?;
-        let watching = tokio::spawn(watching);
-        let view = Asked { map, tls };
         let options = ApplyOptions {
             step_timeout: args.step_timeout,
             silent_replicas_max: args.silent_max,
             ..ApplyOptions::default()
         };
         let bar = ProgressBar::new_spinner();
-        let of = plan.steps.len();
-        let applied =
-            apply(&file, &plan, &view, &options, &mut |progress| show(&bar, of, &progress)).await;
+        let wished = |map: &SlotMap| args.wishes.plan(map);
+        let plan =
+            carried_out(&path, wished, tls, &options, |of, step| show(&bar, of, &step)).await;
         bar.finish_and_clear();
-        watching.abort();
-        applied?;
-        eprintln!("seen: epoch {} is in use: done", plan.goal().epoch);
+        let plan = plan?;
+        let done = if plan.steps.is_empty() { "as wished: nothing to do" } else { "in use: done" };
+        eprintln!("seen: epoch {} is {done}", plan.goal().epoch);
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Carries a change of the map in a file out: what is wished is asked for the map as it is now. `tell` is told how many steps
+/// there are, and how far it is.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn carried_out(
+    path: &Path,
+    wished: impl Fn(&SlotMap) -> Result<Plan, CliError>,
+    tls: Option<LinkTls>,
+    options: &ApplyOptions,
+    tell: impl Fn(usize, Progress<'_>) + Send + Sync,
+) -> Result<Plan, CliError> {
+    let file = MapFile::open(path)?;
+    let plan = wished(&file.read()?)?;
+    if plan.steps.is_empty() {
+        return Ok(plan);
+    }
+    let (map, watching) = MapSource::start(SourceOptions::new(path)).await?;
+    let watching = tokio::spawn(watching);
+    let view = Asked { map, tls };
+    let of = plan.steps.len();
+    let applied = apply(&file, &plan, &view, options, &mut |progress| tell(of, progress)).await;
+    watching.abort();
+    applied?;
+    Ok(plan)
 }
 
 fn show(bar: &ProgressBar, of: usize, progress: &Progress<'_>) {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::layout::Part;
@@ -21,49 +21,103 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long one answer may take.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
+/// Told what becomes of the parts.
+type Tell = Arc<dyn Fn(&News) + Send + Sync>;
+
 /// A cluster that runs.
 pub(crate) struct DevCluster {
     /// Its parts.
     pub(crate) parts: Vec<Part>,
+    /// The replicas of a slot that is not in the map. They do not run.
+    pub(crate) spare: Vec<Part>,
     /// What they were started with.
     pub(crate) launch: Arc<Launch>,
     pids: Arc<Mutex<BTreeMap<String, u32>>>,
     kept: JoinSet<Result<(), CliError>>,
     stop: Stop,
+    tell: Tell,
     _temporary: Option<TempDir>,
+}
+
+/// A part that came later. Ends when it is dropped.
+pub(crate) struct Joined {
+    stop: Stop,
+    kept: JoinHandle<Result<(), CliError>>,
+}
+
+impl Joined {
+    /// Asks it to end, and waits for it.
+    ///
+    /// # Errors
+    /// If it could not be kept running.
+    pub(crate) async fn end(mut self) -> Result<(), CliError> {
+        self.stop.request();
+        (&mut self.kept).await.unwrap_or_else(|panic| Err(panic.to_string().into()))
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.stop.request();
+    }
 }
 
 impl DevCluster {
     /// Starts every part, and keeps it running until `stop`.
     pub(crate) fn start(
-        parts: Vec<Part>,
+        (parts, spare): (Vec<Part>, Vec<Part>),
         launch: Launch,
         temporary: Option<TempDir>,
         stop: &Stop,
-        tell: impl Fn(&News) + Clone + Send + Sync + 'static,
+        tell: impl Fn(&News) + Send + Sync + 'static,
     ) -> Self {
-        let launch = Arc::new(launch);
-        let pids: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
-        let mut kept = JoinSet::new();
-        for part in parts.clone() {
-            let (launch, stop, tell) = (Arc::clone(&launch), stop.clone(), tell.clone());
-            let pids = Arc::clone(&pids);
-            kept.spawn(async move {
-                let note = |news: News| {
-                    match &news {
-                        News::Started { part, pid } => pids.lock().insert(part.name.clone(), *pid),
-                        News::Ended { part, .. } => pids.lock().remove(&part.name),
-                    };
-                    tell(&news);
-                };
-                let ended = running::keep(&launch, &part, &stop, note).await;
+        let mut cluster = Self {
+            parts,
+            spare,
+            launch: Arc::new(launch),
+            pids: Arc::default(),
+            kept: JoinSet::new(),
+            stop: stop.clone(),
+            tell: Arc::new(tell),
+            _temporary: temporary,
+        };
+        for part in cluster.parts.clone() {
+            let (stop, kept) = (stop.clone(), cluster.keep(part, stop.clone()));
+            cluster.kept.spawn(async move {
+                let ended = kept.await;
                 if ended.is_err() {
                     stop.request();
                 }
                 ended
             });
         }
-        Self { parts, launch, pids, kept, stop: stop.clone(), _temporary: temporary }
+        cluster
+    }
+
+    /// Starts one more part. It is none of [`Self::parts`].
+    pub(crate) fn join(&self, part: Part) -> Joined {
+        let stop = Stop::default();
+        let kept = tokio::spawn(self.keep(part, stop.clone()));
+        Joined { stop, kept }
+    }
+
+    fn keep(
+        &self,
+        part: Part,
+        stop: Stop,
+    ) -> impl Future<Output = Result<(), CliError>> + Send + 'static {
+        let (launch, pids) = (Arc::clone(&self.launch), Arc::clone(&self.pids));
+        let tell = Arc::clone(&self.tell);
+        async move {
+            let note = |news: News| {
+                match &news {
+                    News::Started { part, pid } => pids.lock().insert(part.name.clone(), *pid),
+                    News::Ended { part, .. } => pids.lock().remove(&part.name),
+                };
+                tell(&news);
+            };
+            running::keep(&launch, &part, &stop, note).await
+        }
     }
 
     /// A part's process, if it runs.
@@ -108,15 +162,31 @@ impl DevCluster {
     }
 }
 
-/// Asks a part's /readyz.
-async fn is_ready(part: &Part) -> bool {
+/// True if a part says that it is ready.
+pub(crate) async fn is_ready(part: &Part) -> bool {
+    asked(part, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// One of a part's counters, of all lines that have these labels together; `None` where the part does not answer.
+pub(crate) async fn counted(part: &Part, counter: &str, labels: &[&str]) -> Option<u64> {
+    let text = asked(part, "/metrics").await?;
+    let of = |line: &str| {
+        let rest = line.strip_prefix(counter)?;
+        let is_it = rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label));
+        is_it.then(|| rest.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
+    };
+    Some(text.lines().filter_map(of).sum::<f64>() as u64)
+}
+
+/// What a part answers at its HTTP port, head and all.
+async fn asked(part: &Part, path: &str) -> Option<String> {
     let asked = async {
         let mut stream = TcpStream::connect(("127.0.0.1", part.http())).await?;
-        let request = b"GET /readyz HTTP/1.1\r\nHost: seen\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
+        let request = format!("GET {path} HTTP/1.1\r\nHost: seen\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
     };
-    matches!(timeout(LOOK_MAX, asked).await, Ok(Ok(true)))
+    timeout(LOOK_MAX, asked).await.ok()?.ok()
 }

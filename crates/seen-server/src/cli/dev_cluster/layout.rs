@@ -6,6 +6,8 @@ use std::fmt;
 const PROXIES: u16 = 2;
 /// The pools: tag, slots, replicas of each slot.
 const POOLS: [(&str, u16, u16); 2] = [("feed", 2, 2), ("offline", 1, 1)];
+/// A slot that is in no map at first: its pool's tag, its number, its replicas.
+const SPARE: (&str, u16, u16) = ("feed", 2, 2);
 /// Ports that one part may take.
 const PORTS_A_PART: u16 = 10;
 
@@ -54,6 +56,14 @@ impl Part {
         self.first_port + 3
     }
 
+    /// A replica's pool and slot.
+    pub fn slot(&self) -> Option<(&'static str, u16)> {
+        match self.role {
+            Role::Proxy => None,
+            Role::Replica { pool, slot } => Some((pool, slot)),
+        }
+    }
+
     /// The command that it runs.
     pub fn command(&self) -> &'static str {
         match self.role {
@@ -89,10 +99,26 @@ pub(super) fn parts(port_base: u16) -> Vec<Part> {
     parts
 }
 
-/// Ports that all parts together may take.
-pub(crate) fn port_count() -> u16 {
+/// The replicas of a slot that may come, on the ports after all others.
+pub(super) fn spare_parts(port_base: u16) -> Vec<Part> {
+    let (pool, slot, replicas) = SPARE;
+    let part = |number| Part {
+        name: format!("{pool}-{slot}-{number}"),
+        role: Role::Replica { pool, slot },
+        first_port: port_base + port_count() + number * PORTS_A_PART,
+    };
+    (0..replicas).map(part).collect()
+}
+
+/// Ports that all parts together may take, without the spare ones.
+pub(super) fn port_count() -> u16 {
     let replicas: u16 = POOLS.iter().map(|(_, slots, replicas)| slots * replicas).sum();
     (PROXIES + replicas) * PORTS_A_PART
+}
+
+/// Ports that the spare parts may take.
+pub(super) fn spare_port_count() -> u16 {
+    SPARE.2 * PORTS_A_PART
 }
 
 #[cfg(test)]
@@ -103,13 +129,16 @@ mod tests {
 
     #[test]
     fn no_two_parts_share_a_port_or_a_name() {
-        let parts = parts(7_500);
+        let mut parts = parts(7_500);
         assert_eq!(parts.len(), 7);
+        parts.extend(spare_parts(7_500));
+        assert_eq!(parts.len(), 9);
         let names: BTreeSet<&str> = parts.iter().map(|part| part.name.as_str()).collect();
         assert_eq!(names.len(), parts.len());
         let ports = parts.iter().flat_map(|one| [one.api(), one.admin(), one.http(), one.link()]);
         let ports: BTreeSet<u16> = ports.collect();
         assert_eq!(ports.len(), parts.len() * 4);
-        assert!(ports.iter().all(|port| (7_500..7_500 + port_count()).contains(port)));
+        let end = 7_500 + port_count() + spare_port_count();
+        assert!(ports.iter().all(|port| (7_500..end).contains(port)));
     }
 }

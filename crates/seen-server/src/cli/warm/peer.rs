@@ -12,7 +12,7 @@ use seen_filter::{Incarnation, SlotKey, UserId};
 use seen_proto::v1;
 use seen_replica::rules::SlotSet;
 use seen_replica::settings::namespace_digest;
-use seen_replica::warm::{Ask, Dialect, NamespaceLine};
+use seen_replica::warm::{Ask, Dialect, NamespaceLine, STREAM_VERSIONS};
 
 use crate::cli::CliError;
 use crate::config::Config;
@@ -166,6 +166,7 @@ impl Own {
     pub fn ask(&self, meant: &Meant, share_permille: u16) -> Ask {
         let slots = meant.slots.as_ref().map_or(SlotSet::ALL, |slots| slots.iter().collect());
         Ask {
+            versions: STREAM_VERSIONS,
             dialect: self.dialect,
             // Drawn at random: a donor gives each receiver one stream at a time.
             receiver: Incarnation::new(RandomState::new().hash_one("seen")),

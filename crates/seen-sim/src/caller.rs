@@ -1,0 +1,266 @@
+//! Callers: calls to proxies as an application makes them, and what is made of the answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use seen_api::reply::awaited;
+use seen_api::{Call, CallMeta, Calls};
+use seen_proto::message::{decode, encode};
+use seen_proto::model::Quality;
+use seen_proto::status::{ApiError, ErrorKind};
+use seen_proto::token::{ClusterId, Token, WildcardSource};
+use seen_proto::v1;
+use tokio::time::{Instant, timeout};
+
+use crate::cluster::{CLUSTER, Cluster, NAMESPACE};
+use crate::ledger::{Deed, Ledger, OpId, Outcome};
+use crate::proxy::ProxyNode;
+use crate::report::Report;
+
+/// The kind of all items.
+pub const KIND: u32 = 1;
+/// How long a reader waits.
+pub const READ_WITHIN: Duration = Duration::from_millis(90);
+/// How long a writer waits.
+pub const WRITE_WITHIN: Duration = Duration::from_millis(400);
+/// How long one waits who has users forgotten.
+pub const FORGET_WITHIN: Duration = Duration::from_secs(2);
+/// Timers ring up to so much late.
+const GRACE: Duration = Duration::from_millis(2);
+
+/// What every caller knows.
+pub struct Callers {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// The proxies that run, by their number.
+    pub proxies: Mutex<Vec<Option<ProxyNode>>>,
+    /// What was done.
+    pub ledger: Mutex<Ledger>,
+    /// What came of it.
+    pub report: Mutex<Report>,
+    /// Makes tokens small.
+    pub wildcards: WildcardSource,
+}
+
+/// What came of a call.
+pub enum Said {
+    /// An answer in time.
+    Answer(Result<Bytes, ApiError>),
+    /// None, since the proxy was disturbed.
+    Nothing,
+}
+
+/// One user's session.
+pub struct Session {
+    /// Whose.
+    pub user: u64,
+    /// For people.
+    pub name: Arc<str>,
+    /// What it wrote.
+    token: Vec<u8>,
+    /// The marks that its token stands for.
+    held: BTreeSet<OpId>,
+}
+
+impl Session {
+    /// One that wrote nothing.
+    pub fn new(user: u64, device: u64) -> Self {
+        let name = format!("user {user}{}", if device == 0 { "" } else { "'" }).into();
+        Self { user, name, token: Vec::new(), held: BTreeSet::new() }
+    }
+
+    fn absorb(&mut self, answer: &[u8], wildcards: &WildcardSource) {
+        let cluster = ClusterId::new(CLUSTER);
+        let own = Token::decode(&self.token, cluster);
+        if let (Ok(mut token), Ok(more)) = (own, Token::decode(answer, cluster)) {
+            token.merge(&more, || wildcards.fresh());
+            self.token.clear();
+            token.encode(cluster, &mut self.token);
+        }
+    }
+}
+
+impl Callers {
+    /// Calls a proxy.
+    pub async fn call(&self, proxy: usize, call: Call, body: Bytes, within: Duration) -> Said {
+        let Some(node) = self.proxies.lock().get(proxy).cloned().flatten() else {
+            return Said::Nothing;
+        };
+        let disturbed = node.process.disturbed();
+        if !node.process.is_running() {
+            // It lies in the socket; nobody reads it before the caller has gone.
+            tokio::time::sleep(within).await;
+            return Said::Nothing;
+        }
+        let began = Instant::now();
+        let (reply, answer) = awaited();
+        let meta = CallMeta { timeout_us: within.as_micros() as u64, ..CallMeta::default() };
+        node.proxy.call(call, &meta, body, reply);
+        let process = Arc::clone(&node.process);
+        drop(node);
+        let answer = timeout(within + GRACE, answer).await;
+        let took = began.elapsed();
+        if process.disturbed() != disturbed {
+            return Said::Nothing;
+        }
+        let mut report = self.report.lock();
+        report.calls += 1;
+        report.longest = report.longest.max(took);
+        match answer {
+            Ok(answer) if took <= within + GRACE => Said::Answer(answer),
+            _ => {
+                let what = format!("{}: no answer within {within:?}", call.label());
+                drop(report);
+                self.broken(None, 4, what);
+                Said::Nothing
+            }
+        }
+    }
+
+    /// A promise was not kept.
+    pub fn broken(&self, user: Option<u64>, promise: u8, what: String) {
+        let at_us = self.cluster.trace.now_us();
+        self.cluster.trace.tell(&"checker".into(), format!("({promise}) {what}"));
+        self.report.lock().broken(at_us, user, promise, what);
+    }
+
+    /// Asks which of these are unread.
+    pub async fn filter(&self, session: &mut Session, proxy: usize, ids: Vec<u64>) {
+        let request = filter_request(session.user, &session.token, &ids);
+        let must = {
+            let ledger = self.ledger.lock();
+            let must = |id: &&u64| ledger.must_see(session.user, **id, &session.held);
+            ids.iter().filter(must).copied().collect::<BTreeSet<u64>>()
+        };
+        let said = self.call(proxy, Call::Filter, encode(&request), READ_WITHIN).await;
+        let Said::Answer(answer) = said else {
+            return self.tell(session, proxy, "filter: nothing");
+        };
+        let response = answer.and_then(decode::<v1::FilterResponse>);
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                self.report.lock().errors += 1;
+                return self.tell(session, proxy, &format!("filter: {}", error.kind.label()));
+            }
+        };
+        let unseen: BTreeSet<u64> =
+            response.unseen.iter().filter_map(|at| ids.get(*at as usize)).copied().collect();
+        let flagged = flag(&response);
+        let degraded = flagged.is_some();
+        self.report.lock().filtered(flagged);
+        let flag =
+            flagged.map_or_else(String::new, |why| format!(", flagged: {}", why.as_str_name()));
+        let open = ids.len() - unseen.len();
+        let what = format!("filter: {open} of {} read{flag}", ids.len());
+        self.tell(session, proxy, &what);
+        if degraded {
+            return;
+        }
+        // What was undone meanwhile need not be seen.
+        let ledger = self.ledger.lock();
+        let stands = |id: &&u64| ledger.must_see(session.user, **id, &session.held);
+        let missed: Vec<u64> = must.intersection(&unseen).filter(stands).copied().collect();
+        drop(ledger);
+        if !missed.is_empty() {
+            let what = format!("{}: items {missed:?} are unread to who marked them", session.name);
+            self.broken(Some(session.user), 2, what);
+        }
+    }
+
+    /// Marks, unmarks or forgets.
+    pub async fn write(&self, session: &mut Session, proxy: usize, deed: Deed, ids: Vec<u64>) {
+        let (call, body, within) = write_request(session, deed, &ids);
+        let op = self.ledger.lock().begin(session.user, deed, &ids);
+        let verb = call.label();
+        self.tell(session, proxy, &format!("{verb} {ids:?} begins"));
+        let said = self.call(proxy, call, body, within).await;
+        let (outcome, token, what) = match said {
+            Said::Nothing => (Outcome::Unknown, None, "nothing".to_owned()),
+            Said::Answer(Err(error)) => {
+                self.report.lock().errors += 1;
+                (outcome_of(error.kind), None, error.kind.label().to_owned())
+            }
+            Said::Answer(Ok(bytes)) => acknowledged(call, bytes),
+        };
+        self.ledger.lock().end(op, outcome);
+        self.tell(session, proxy, &format!("{verb} {ids:?}: {what}"));
+        if let Some(token) = token {
+            session.absorb(&token, &self.wildcards);
+            session.held.insert(op);
+        }
+    }
+
+    fn tell(&self, session: &Session, proxy: usize, what: &str) {
+        self.cluster.trace.tell(&session.name, format!("at proxy {proxy}: {what}"));
+    }
+}
+
+/// A Filter's message.
+pub fn filter_request(user: u64, token: &[u8], ids: &[u64]) -> v1::FilterRequest {
+    v1::FilterRequest {
+        user,
+        namespaces: vec![NAMESPACE.to_owned()],
+        candidates: vec![v1::ItemGroup { kind: KIND, ids: ids.to_vec() }],
+        token: token.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// Why an answer is flagged, if it is.
+pub fn flag(response: &v1::FilterResponse) -> Option<v1::DegradedReason> {
+    match Quality::from(&response.quality.unwrap_or_default()) {
+        Quality::Degraded { reason, .. } => Some(reason),
+        Quality::Exact | Quality::Filtered { .. } => None,
+    }
+}
+
+fn write_request(session: &Session, deed: Deed, ids: &[u64]) -> (Call, Bytes, Duration) {
+    let (user, token, namespace) = (session.user, session.token.clone(), NAMESPACE.to_owned());
+    match deed {
+        Deed::Mark => {
+            let item = |id: &u64| v1::MarkItem { kind: KIND, id: *id, marked_at_ms: None };
+            let items = ids.iter().map(item).collect();
+            let request = v1::MarkRequest { user, namespace, items, token };
+            (Call::Mark, encode(&request), WRITE_WITHIN)
+        }
+        Deed::Unmark => {
+            let items = vec![v1::ItemGroup { kind: KIND, ids: ids.to_vec() }];
+            let request = v1::UnmarkRequest { user, namespace, items, token };
+            (Call::Unmark, encode(&request), WRITE_WITHIN)
+        }
+        Deed::Forget => {
+            let scope = Some(v1::forget_request::Scope::Namespace(namespace));
+            (Call::Forget, encode(&v1::ForgetRequest { user, token, scope }), FORGET_WITHIN)
+        }
+    }
+}
+
+/// What came of a write that failed so.
+fn outcome_of(kind: ErrorKind) -> Outcome {
+    match kind {
+        ErrorKind::OutcomeUnknown | ErrorKind::Internal => Outcome::Unknown,
+        _ => Outcome::Refused,
+    }
+}
+
+fn acknowledged(call: Call, bytes: Bytes) -> (Outcome, Option<Vec<u8>>, String) {
+    let token = match call {
+        Call::Mark => decode::<v1::MarkResponse>(bytes).map(|response| response.token),
+        Call::Unmark => decode::<v1::UnmarkResponse>(bytes).map(|response| response.token),
+        _ => decode::<v1::ForgetResponse>(bytes).and_then(|response| {
+            match response.namespaces.iter().find_map(|one| one.error.clone()) {
+                // It may have been begun.
+                Some(error) => Err(ApiError::new(ErrorKind::OutcomeUnknown, error.message)),
+                None => Ok(response.token),
+            }
+        }),
+    };
+    match token {
+        Ok(token) => (Outcome::Acknowledged(Instant::now()), Some(token), "done".to_owned()),
+        Err(error) => (Outcome::Unknown, None, error.kind.label().to_owned()),
+    }
+}

@@ -1,0 +1,192 @@
+//! What must hold once all is well again.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use seen_api::{Call, Span};
+use seen_filter::{History, Item, NamespaceId, Question, UserId};
+use seen_proto::message::{decode, encode};
+use seen_proto::v1::{self, DegradedReason};
+use seen_proto::wire::FilterCall;
+use seen_replica::service::Handled;
+use seen_replica::service::filter::ReadMode;
+
+use crate::caller::{KIND, READ_WITHIN, Said, filter_request, flag};
+use crate::ledger::Holds;
+use crate::replica::ReplicaNode;
+use crate::workload;
+use crate::world::World;
+
+/// Items that nobody ever marked, asked about for each user.
+const STRANGERS: u64 = 40;
+/// The number of the first of them.
+const STRANGER: u64 = 1_000_000;
+/// Unread items that may be called read, beside this share.
+const FALSE_POSITIVES_FREE: u64 = 3;
+/// Three times the rate of the namespace, in thousandths: a seed asks about few.
+const FALSE_POSITIVES_PER_MILLE: u64 = 30;
+
+/// What storage holds of a user.
+struct Stored {
+    user: u64,
+    /// All that was ever touched, and some that never was.
+    ids: Vec<u64>,
+    there: BTreeSet<u64>,
+}
+
+/// Checks what must hold in the end.
+///
+/// # Errors
+/// The store in memory cannot be read: a fault of the simulation.
+pub async fn check(world: &World, faultless: bool) -> Result<(), String> {
+    for user in workload::users() {
+        let stored = stored(world, user).await?;
+        check_storage(world, &stored);
+        world.each_replica(|node| check_replica(world, node, &stored));
+        let proxies = world.callers.proxies.lock().len();
+        for proxy in 0..proxies {
+            check_answer(world, proxy, &stored).await;
+        }
+    }
+    let report = world.callers.report.lock().clone();
+    let allowed = FALSE_POSITIVES_FREE + report.unread * FALSE_POSITIVES_PER_MILLE / 1_000;
+    if report.false_positives > allowed {
+        let (wrong, of) = (report.false_positives, report.unread);
+        let what = format!("{wrong} of {of} unread items were called read; at most {allowed} may");
+        world.callers.broken(None, 5, what);
+    }
+    let unavoidable = if world.cluster.shape.numbers_commits { 0 } else { report.contested };
+    let (flagged, errors) = (report.flagged - unavoidable, report.errors);
+    if faultless && flagged + errors > 0 {
+        let what = format!("without a fault {flagged} answers were flagged, {errors} errors");
+        world.callers.broken(None, 6, what);
+    }
+    Ok(())
+}
+
+async fn stored(world: &World, user: u64) -> Result<Stored, String> {
+    let mut ids = world.callers.ledger.lock().touched(user);
+    ids.extend((0..STRANGERS).map(|n| STRANGER + n));
+    let mut there = BTreeSet::new();
+    for some in ids.chunks(seen_filter::history::ITEMS_PER_CALL_MAX) {
+        let items = some.iter().map(|id| Item::new(KIND as u8, *id)).collect();
+        let question = Question { user: UserId::new(user), items };
+        let answers = world.cluster.store.check(NamespaceId::new(0), vec![question]).await;
+        let answers = answers.map_err(|error| error.to_string())?;
+        let found = answers.found.into_iter().flatten();
+        there.extend(some.iter().zip(found).filter(|(_, found)| *found).map(|(id, _)| *id));
+    }
+    Ok(Stored { user, ids, there })
+}
+
+/// Promises 1 and 7: what was acknowledged is there, and what was forgotten is not.
+fn check_storage(world: &World, stored: &Stored) {
+    let user = stored.user;
+    let mut wrong = Vec::new();
+    let ledger = world.callers.ledger.lock();
+    for id in &stored.ids {
+        match (ledger.holds(user, *id), stored.there.contains(id)) {
+            (Holds::Yes, false) => {
+                wrong.push((1, format!("item {id}: an acknowledged mark is missing")))
+            }
+            (Holds::No { forgotten: true }, true) => {
+                wrong.push((7, format!("item {id} was forgotten, and is in storage again")));
+            }
+            (Holds::No { forgotten: false }, true) => {
+                wrong.push((1, format!("item {id} is in storage, and should not be")));
+            }
+            _ => {}
+        }
+    }
+    drop(ledger);
+    for (promise, what) in wrong {
+        world.callers.broken(Some(user), promise, format!("user {user}, {what}"));
+    }
+}
+
+/// Promise 3: what memory alone answers covers storage.
+fn check_replica(world: &World, node: &ReplicaNode, stored: &Stored) {
+    let ids: Vec<u64> = stored.there.iter().copied().collect();
+    let body = encode(&filter_request(stored.user, &[], &ids));
+    let Ok(call) = FilterCall::parse(&body) else { return };
+    let deadline = node.replica.ticker().now().plus_us(READ_WITHIN.as_micros() as u64);
+    let mut out = Vec::new();
+    let mode = ReadMode::default();
+    let handled = node.replica.filter_in(mode, &call, deadline, &Span::OFF, &mut out);
+    // Whatever storage is asked about is right.
+    let Ok(Handled::Written) = handled else { return };
+    let Ok(response) = decode::<v1::FilterResponse>(Bytes::from(out)) else { return };
+    if flag(&response).is_none() && !response.unseen.is_empty() {
+        let missed: Vec<&u64> =
+            response.unseen.iter().filter_map(|at| ids.get(*at as usize)).collect();
+        let (name, user) = (&node.process.name, stored.user);
+        let what = format!("{name}: its memory of user {user} lacks {missed:?}");
+        world.callers.broken(Some(user), 3, what);
+    }
+}
+
+/// Promises 2, 5, 6 and 7 for a reader without a token.
+async fn check_answer(world: &World, proxy: usize, stored: &Stored) {
+    let user = stored.user;
+    for ids in stored.ids.chunks(1_000) {
+        let body = encode(&filter_request(user, &[], ids));
+        let said = world.callers.call(proxy, Call::Filter, body, READ_WITHIN).await;
+        let response = match said {
+            Said::Answer(answer) => answer.and_then(decode::<v1::FilterResponse>),
+            Said::Nothing => continue,
+        };
+        let response = match response {
+            Ok(response) => match flag(&response) {
+                None => response,
+                // See [`crate::Report::contested`].
+                Some(DegradedReason::Contested) if !world.cluster.shape.numbers_commits => continue,
+                Some(why) => {
+                    let why = why.as_str_name();
+                    let what = format!("user {user} at proxy {proxy}: flagged in the end, {why}");
+                    world.callers.broken(Some(user), 6, what);
+                    continue;
+                }
+            },
+            Err(error) => {
+                let what = format!("user {user} at proxy {proxy}: {error}");
+                world.callers.broken(Some(user), 4, what);
+                continue;
+            }
+        };
+        let unseen: BTreeSet<u64> =
+            response.unseen.iter().filter_map(|at| ids.get(*at as usize)).copied().collect();
+        judge(world, proxy, stored, ids, &unseen);
+    }
+}
+
+fn judge(world: &World, proxy: usize, stored: &Stored, ids: &[u64], unseen: &BTreeSet<u64>) {
+    let user = stored.user;
+    let missed: Vec<u64> = stored.there.intersection(unseen).copied().collect();
+    if !missed.is_empty() {
+        let what = format!("user {user} at proxy {proxy}: {missed:?} are unread, and in storage");
+        world.callers.broken(Some(user), 2, what);
+    }
+    let ledger = world.callers.ledger.lock();
+    let absent = |id: &&u64| !stored.there.contains(id);
+    let (mut unread, mut wrong) = (0, 0);
+    let (mut forgotten, mut back) = (0, Vec::new());
+    for id in ids.iter().filter(absent) {
+        let seen = !unseen.contains(id);
+        unread += 1;
+        wrong += u64::from(seen);
+        if ledger.holds(user, *id) == (Holds::No { forgotten: true }) {
+            forgotten += 1;
+            back.extend(seen.then_some(*id));
+        }
+    }
+    drop(ledger);
+    let mut report = world.callers.report.lock();
+    report.unread += unread;
+    report.false_positives += wrong;
+    drop(report);
+    let allowed = FALSE_POSITIVES_FREE + forgotten * FALSE_POSITIVES_PER_MILLE / 1_000;
+    if back.len() as u64 > allowed {
+        let what = format!("user {user} at proxy {proxy}: {back:?} were forgotten, and are read");
+        world.callers.broken(Some(user), 7, what);
+    }
+}

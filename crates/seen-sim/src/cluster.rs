@@ -1,0 +1,182 @@
+//! What all processes of a simulated cluster share.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use seen_cluster::map::plan::Members;
+use seen_cluster::map::{
+    Epoch, MapDraft, MapError, PoolDraft, ReplicaAddress, ResolvedMap, SlotMap, SlotNumber,
+    WEIGHT_DEFAULT,
+};
+use seen_filter::{NamespaceId, NamespaceSettings, StoreError, UnixMillis};
+use seen_replica::ReplicaLimits;
+use seen_store::memory::MemoryOptions;
+use seen_store::{MemoryStore, StorageClock};
+use tokio::time::Instant;
+
+use crate::dice::Dice;
+use crate::net::Net;
+use crate::process::Host;
+use crate::storage::Weather;
+use crate::trace::Trace;
+
+/// The only namespace.
+pub const NAMESPACE: &str = "feed_read";
+/// The only pool.
+pub const POOL: &str = "feed";
+/// The cluster's number.
+pub const CLUSTER: u64 = 0x5ee_0000_0000_0001;
+/// The port of all replicas.
+const PORT: u16 = 7_430;
+/// Feed partitions.
+const PARTITIONS: u16 = 4;
+/// When the storage's clock begins, in milliseconds since 1970.
+const BEGIN_MS: u64 = 1_700_000_000_000;
+
+/// A replica's place: it outlives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seat {
+    /// Its slot.
+    pub slot: u16,
+    /// Its number within the slot.
+    pub number: u16,
+}
+
+impl Seat {
+    /// Where it is.
+    pub fn address(self) -> SocketAddr {
+        let ip = Ipv4Addr::new(10, 0, self.slot as u8, self.number as u8 + 1);
+        SocketAddr::from((ip, PORT))
+    }
+
+    /// Its machine.
+    pub const fn host(self) -> Host {
+        Host(100 + self.slot * 10 + self.number)
+    }
+
+    /// Its name, for people.
+    pub fn name(self) -> String {
+        format!("replica {}.{}", self.slot, self.number)
+    }
+}
+
+/// What differs between clusters.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Proxies.
+    pub proxies: u16,
+    /// Slots.
+    pub slots: u16,
+    /// Replicas of each slot.
+    pub replicas: u16,
+    /// False for a store that numbers no commits.
+    pub numbers_commits: bool,
+    /// Bytes that a replica may keep of its users.
+    pub cache_bytes_max: u64,
+    /// After how long without anything else a replica says that it lives.
+    pub life_interval: Duration,
+}
+
+impl Shape {
+    /// All seats of the first map.
+    pub fn seats(&self) -> Vec<Seat> {
+        let of = |slot| (0..self.replicas).map(move |number| Seat { slot, number });
+        (0..self.slots).flat_map(of).collect()
+    }
+}
+
+/// What all processes share.
+pub struct Cluster {
+    /// The network.
+    pub net: Arc<Net>,
+    /// Storage.
+    pub store: MemoryStore,
+    /// How storage fares.
+    pub weather: Arc<Weather>,
+    /// What happens.
+    pub trace: Arc<Trace>,
+    /// What differs between clusters.
+    pub shape: Shape,
+}
+
+impl Cluster {
+    /// An empty one, without any process. Call it on the runtime that it is simulated by.
+    ///
+    /// # Errors
+    /// The store refuses its options.
+    pub fn begin(shape: Shape, dice: &mut Dice) -> Result<Arc<Self>, StoreError> {
+        let began = Instant::now();
+        let clock = StorageClock::new(move || {
+            UnixMillis::new(BEGIN_MS + began.elapsed().as_millis() as u64)
+        });
+        let options = MemoryOptions {
+            partitions: PARTITIONS,
+            numbers_commits: shape.numbers_commits,
+            ..MemoryOptions::new(clock, dice.draw())
+        };
+        Ok(Arc::new(Self {
+            net: Net::new(dice.fork()),
+            store: MemoryStore::new(options, vec![namespace()])?,
+            weather: Arc::default(),
+            trace: Arc::new(Trace::begin()),
+            shape,
+        }))
+    }
+
+    /// The map that it begins with.
+    ///
+    /// # Errors
+    /// None, unless the shape has no slot or no replica.
+    pub fn first_map(&self) -> Result<SlotMap, MapError> {
+        let members: Vec<Members> =
+            (0..self.shape.slots).map(|slot| members(slot, self.shape.replicas)).collect();
+        SlotMap::new(MapDraft {
+            epoch: Epoch::new(1),
+            cluster: CLUSTER,
+            slot_key: self.store.hash_key().slot_key(),
+            settings: Vec::new(),
+            namespace_pools: Default::default(),
+            default_pool: POOL.to_owned(),
+            pools: vec![PoolDraft::even(POOL, &members)],
+        })
+    }
+
+    /// The bounds of its replicas. A store that numbers its commits is as the embedded one: what is read is fresh.
+    pub fn limits(&self) -> ReplicaLimits {
+        let numbered = self.shape.numbers_commits;
+        ReplicaLimits {
+            cache_bytes_max: self.shape.cache_bytes_max,
+            ring_bytes_max: 256 << 10,
+            journal_bytes_max: 256 << 10,
+            snapshot_lag_us_max: if numbered { 0 } else { 500_000 },
+            heartbeat_fences: !numbered,
+            ..ReplicaLimits::default()
+        }
+    }
+}
+
+/// The replicas of a slot, as a map states them.
+pub fn members(slot: u16, replicas: u16) -> Members {
+    let replica = |number| ReplicaAddress {
+        address: Seat { slot, number }.address().to_string(),
+        weight: WEIGHT_DEFAULT,
+    };
+    Members { replicas: (0..replicas).map(replica).collect(), ..Members::default() }
+}
+
+/// The only namespace's settings.
+pub fn namespace() -> NamespaceSettings {
+    NamespaceSettings::new(NamespaceId::new(0), NAMESPACE)
+}
+
+/// A map as processes route by it.
+pub fn resolved(map: SlotMap) -> ResolvedMap {
+    let revision = u64::from(map.epoch.get());
+    ResolvedMap { revision, ..ResolvedMap::of_addresses(Arc::new(map)) }
+}
+
+/// The number of a slot.
+pub const fn slot_number(seat: Seat) -> SlotNumber {
+    SlotNumber::new(seat.slot)
+}

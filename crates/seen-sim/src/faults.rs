@@ -1,0 +1,295 @@
+//! What goes wrong: a random combination for each seed, and how each of it is done to the cluster.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seen_filter::{ChangeFeed, GapScope, PrimaryId, Timeline, UserId};
+use tokio::time::sleep;
+
+use crate::cluster::Seat;
+use crate::dice::Dice;
+use crate::process::Host;
+use crate::workload;
+use crate::world::World;
+
+/// At most so many faults in one seed.
+const FAULTS_MAX: u64 = 6;
+/// One of so many seeds has none.
+const FAULTLESS_ONE_IN: u64 = 8;
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// A replica's process ends, and another one is started in its place.
+    CrashReplica(Seat),
+    /// A proxy's does.
+    CrashProxy(u16),
+    /// All replicas end at once, and are started again.
+    CrashAll,
+    /// A replica's process stands still.
+    FreezeReplica(Seat),
+    /// A proxy's does.
+    FreezeProxy(u16),
+    /// Nothing comes from one machine to another.
+    Part(Host, Host, Ways),
+    /// A replica reaches nobody, and nobody it: storage neither.
+    Isolate(Seat),
+    /// A replica reaches everybody but storage.
+    PartFromStorage(Seat),
+    /// All connections of a machine break.
+    Reset(Host),
+    /// Whatever a machine sends and is sent takes so many milliseconds longer.
+    Slow(Host, u64),
+    /// Storage answers nobody.
+    StorageSilent,
+    /// Storage takes so many milliseconds longer.
+    StorageSlow(u64),
+    /// Storage refuses some reads and writes.
+    StorageRefuses,
+    /// Storage commits, or does not, and its answer is lost.
+    StorageLosesAnswers,
+    /// Builds read an old state, or do not learn which.
+    StorageStale,
+    /// Another primary takes over: its positions are not to be compared with those of before.
+    StorageFailover,
+    /// The change feed stands still.
+    FeedSilent,
+    /// The change feed is late by so many milliseconds.
+    FeedLate(u64),
+    /// The change feed stands still, and what it had to bring is lost.
+    FeedLost,
+    /// The change feed brings again what it brought.
+    FeedReplayed,
+    /// An event cannot be read.
+    FeedPoison,
+}
+
+/// Which ways are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ways {
+    /// From the first to the second.
+    There,
+    /// From the second to the first.
+    Back,
+    /// Both.
+    Both,
+}
+
+/// When what goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// When it begins.
+    pub after: Duration,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// What it is.
+    pub mishap: Mishap,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} for {:?}", self.mishap, self.lasts)
+    }
+}
+
+/// What goes wrong in one seed, within this time.
+pub fn draw(dice: &mut Dice, world: &World, within: Duration) -> Vec<Fault> {
+    if dice.below(FAULTLESS_ONE_IN) == 0 {
+        return Vec::new();
+    }
+    let within_ms = within.as_millis() as u64;
+    let count = dice.within(1..=FAULTS_MAX);
+    let mut faults: Vec<Fault> = (0..count)
+        .map(|_| Fault {
+            after: dice.ms(0..=within_ms),
+            lasts: if dice.in_mille(500) { dice.ms(50..=800) } else { dice.ms(800..=4_000) },
+            mishap: one(dice, world),
+        })
+        .collect();
+    faults.sort_by_key(|fault| fault.after);
+    faults
+}
+
+fn one(dice: &mut Dice, world: &World) -> Mishap {
+    let shape = world.cluster.shape;
+    let seats = shape.seats();
+    let seat = seats.get(dice.below(seats.len() as u64) as usize).copied();
+    let seat = seat.unwrap_or(Seat { slot: 0, number: 0 });
+    let proxy = dice.below(shape.proxies.into()) as u16;
+    let host = if dice.in_mille(700) { seat.host() } else { Host(proxy) };
+    let ways = [Ways::There, Ways::Back, Ways::Both];
+    let ways = ways.get(dice.below(3) as usize).copied().unwrap_or(Ways::Both);
+    match dice.below(22) {
+        0 | 1 => Mishap::CrashReplica(seat),
+        2 => Mishap::CrashProxy(proxy),
+        3 => Mishap::CrashAll,
+        4 | 5 => Mishap::FreezeReplica(seat),
+        6 => Mishap::FreezeProxy(proxy),
+        7 | 8 => Mishap::Part(Host(proxy), seat.host(), ways),
+        9 => Mishap::Isolate(seat),
+        10 => Mishap::PartFromStorage(seat),
+        11 => Mishap::Reset(host),
+        12 => Mishap::Slow(host, dice.within(3..=60)),
+        13 => Mishap::StorageSilent,
+        14 => Mishap::StorageSlow(dice.within(3..=60)),
+        15 => Mishap::StorageRefuses,
+        16 => Mishap::StorageLosesAnswers,
+        17 => Mishap::StorageStale,
+        18 => Mishap::StorageFailover,
+        19 => Mishap::FeedSilent,
+        20 => Mishap::FeedLate(dice.within(20..=400)),
+        _ => match dice.below(3) {
+            0 => Mishap::FeedLost,
+            1 => Mishap::FeedReplayed,
+            _ => Mishap::FeedPoison,
+        },
+    }
+}
+
+/// Does it to the cluster, and undoes it after its time.
+pub async fn befall(world: Arc<World>, fault: Fault) {
+    sleep(fault.after).await;
+    let name: Arc<str> = "fault".into();
+    world.cluster.trace.tell(&name, format!("{fault}"));
+    match fault.mishap {
+        Mishap::CrashReplica(seat) => {
+            world.crash_replica(seat);
+            sleep(fault.lasts).await;
+            world.start_replica(seat);
+        }
+        Mishap::CrashProxy(number) => {
+            world.crash_proxy(number);
+            sleep(fault.lasts).await;
+            world.start_proxy(number);
+        }
+        Mishap::CrashAll => {
+            let seats = world.cluster.shape.seats();
+            seats.iter().for_each(|seat| world.crash_replica(*seat));
+            sleep(fault.lasts).await;
+            seats.iter().for_each(|seat| world.start_replica(*seat));
+        }
+        Mishap::FreezeReplica(_) | Mishap::FreezeProxy(_) => freeze(&world, fault).await,
+        _ if fault.mishap.is_of_network() => befall_network(&world, fault).await,
+        _ => befall_storage(&world, fault).await,
+    }
+    world.cluster.trace.tell(&name, format!("{:?} is over", fault.mishap));
+}
+
+impl Mishap {
+    const fn is_of_network(self) -> bool {
+        matches!(
+            self,
+            Self::Part(..)
+                | Self::Isolate(_)
+                | Self::PartFromStorage(_)
+                | Self::Reset(_)
+                | Self::Slow(..)
+        )
+    }
+}
+
+async fn freeze(world: &World, fault: Fault) {
+    let process = match fault.mishap {
+        Mishap::FreezeReplica(seat) => world.replica_process(seat),
+        Mishap::FreezeProxy(number) => world.proxy_process(number),
+        _ => None,
+    };
+    let Some(process) = process else { return };
+    process.freeze();
+    sleep(fault.lasts).await;
+    process.thaw();
+}
+
+async fn befall_network(world: &World, fault: Fault) {
+    let (net, weather) = (&world.cluster.net, &world.cluster.weather);
+    match fault.mishap {
+        Mishap::Part(one, other, ways) => {
+            let closed: Vec<(Host, Host)> = match ways {
+                Ways::There => vec![(one, other)],
+                Ways::Back => vec![(other, one)],
+                Ways::Both => vec![(one, other), (other, one)],
+            };
+            closed.iter().for_each(|(from, to)| net.cut(*from, *to));
+            sleep(fault.lasts).await;
+            closed.iter().for_each(|(from, to)| net.mend(*from, *to));
+        }
+        Mishap::Isolate(seat) => {
+            let others: Vec<Host> = world.hosts().filter(|host| *host != seat.host()).collect();
+            weather.part(seat.host());
+            for other in &others {
+                net.cut(seat.host(), *other);
+                net.cut(*other, seat.host());
+            }
+            sleep(fault.lasts).await;
+            for other in &others {
+                net.mend(seat.host(), *other);
+                net.mend(*other, seat.host());
+            }
+            weather.join(seat.host());
+        }
+        Mishap::PartFromStorage(seat) => {
+            weather.part(seat.host());
+            sleep(fault.lasts).await;
+            weather.join(seat.host());
+        }
+        Mishap::Reset(host) => net.reset(host),
+        Mishap::Slow(host, ms) => {
+            net.slow(host, ms);
+            sleep(fault.lasts).await;
+            net.slow(host, 0);
+        }
+        _ => {}
+    }
+}
+
+async fn befall_storage(world: &World, fault: Fault) {
+    let (weather, store) = (&world.cluster.weather, &world.cluster.store);
+    let numbered = world.cluster.shape.numbers_commits;
+    let before = weather.now();
+    weather.set(|now| match fault.mishap {
+        Mishap::StorageSilent => now.silent = true,
+        Mishap::StorageSlow(ms) => now.slow_ms = ms,
+        Mishap::StorageRefuses => {
+            (now.refuse_reads_per_mille, now.refuse_writes_per_mille) = (200, 300);
+        }
+        Mishap::StorageLosesAnswers => {
+            now.lose_committed_per_mille = 200;
+            now.lose_uncommitted_per_mille = 100;
+            now.stall_per_mille = 100;
+        }
+        Mishap::StorageStale => {
+            // A state of some commits ago is older than S may be where nobody knows which it is.
+            now.stale_builds_per_mille = if numbered { 400 } else { 0 };
+            now.unknown_builds_per_mille = 300;
+        }
+        Mishap::FeedSilent | Mishap::FeedLost => now.feed_silent = true,
+        Mishap::FeedLate(ms) => now.feed_late_ms = ms,
+        _ => {}
+    });
+    match fault.mishap {
+        Mishap::StorageFailover => {
+            let run = world.next_timeline();
+            store.begin_timeline(Timeline::new(run), PrimaryId::new(run));
+        }
+        Mishap::FeedReplayed => {
+            let from = store.head().saturating_sub(20).max(1);
+            store.feeds().into_iter().for_each(|feed| store.replay_feed(feed, from));
+        }
+        Mishap::FeedPoison => {
+            let user = UserId::new(fault.lasts.as_millis() as u64 % workload::LIGHT_USERS);
+            store.feeds().into_iter().for_each(|feed| {
+                store.report_gap(feed, GapScope::User(user), "poison");
+            });
+        }
+        _ => {}
+    }
+    sleep(fault.lasts).await;
+    if fault.mishap == Mishap::FeedLost {
+        store.trim_log(store.head());
+    }
+    if fault.mishap == Mishap::StorageLosesAnswers {
+        store.land_stalled();
+    }
+    weather.set(|now| *now = before);
+}

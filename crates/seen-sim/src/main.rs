@@ -1,0 +1,158 @@
+//! `seen-sim`: plays seeds, many at once, and tells the story of the first one that breaks a promise.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+use seen_sim::{Options, Played, play};
+
+/// The simulated cluster, through many seeds or one.
+#[derive(Debug, Parser)]
+#[command(name = "seen-sim", version)]
+struct Arguments {
+    /// How many seeds to play.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// How many to play at once.
+    #[arg(long, default_value_t = 2)]
+    jobs: u64,
+    /// Plays this seed only.
+    #[arg(long, conflicts_with_all = ["seeds", "start", "jobs"])]
+    seed: Option<u64>,
+    /// Prints everything that happened in it.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+}
+
+/// What all seeds together came to.
+#[derive(Debug, Default)]
+struct Sums {
+    calls: u64,
+    filters: u64,
+    flagged: u64,
+    unread: u64,
+    false_positives: u64,
+    broken: Vec<u64>,
+    story: Option<(u64, String)>,
+}
+
+impl Sums {
+    fn add(&mut self, played: &Played) {
+        let report = &played.report;
+        self.calls += report.calls;
+        self.filters += report.filters;
+        self.flagged += report.flagged;
+        self.unread += report.unread;
+        self.false_positives += report.false_positives;
+        let Some(story) = played.story() else { return };
+        self.broken.push(played.seed);
+        if self.story.as_ref().is_none_or(|(seed, _)| played.seed < *seed) {
+            self.story = Some((played.seed, story));
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.seed {
+        Some(seed) => one(seed, arguments.trace),
+        None => many(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "seen-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays one seed. True if all promises were kept.
+fn one(seed: u64, trace: bool) -> io::Result<bool> {
+    let played = play(seed, Options::default()).map_err(io::Error::other)?;
+    let mut out = io::stdout().lock();
+    if trace {
+        for event in &played.events {
+            writeln!(out, "{event}")?;
+        }
+    }
+    match played.story() {
+        Some(story) => write!(out, "{story}")?,
+        None => writeln!(out, "seed {seed}: all promises were kept")?,
+    }
+    Ok(played.report.broken.is_empty())
+}
+
+/// Plays many. True if all promises were kept in all of them.
+fn many(arguments: &Arguments) -> io::Result<bool> {
+    let bar = ProgressBar::new(arguments.seeds);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds {per_sec} {msg}")
+    {
+        bar.set_style(style);
+    }
+    let began = Instant::now();
+    let sums = Mutex::new(Sums::default());
+    let failure = Mutex::new(None);
+    let (next, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = || {
+        while !over.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= arguments.seeds {
+                return;
+            }
+            match play(arguments.start.wrapping_add(at), Options::default()) {
+                Ok(played) => {
+                    let mut sums = sums.lock();
+                    sums.add(&played);
+                    if let Some((seed, _)) = &sums.story {
+                        bar.set_message(format!("({} broken, first: {seed})", sums.broken.len()));
+                    }
+                    bar.inc(1);
+                }
+                Err(error) => {
+                    failure.lock().get_or_insert(error);
+                    over.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..arguments.jobs.max(1)).for_each(|_| drop(scope.spawn(work)));
+    });
+    bar.finish_and_clear();
+    if let Some(error) = failure.into_inner() {
+        return Err(io::Error::other(error));
+    }
+    let sums = sums.into_inner();
+    tell(arguments, &sums, began.elapsed().as_secs_f64())?;
+    Ok(sums.broken.is_empty())
+}
+
+fn tell(arguments: &Arguments, sums: &Sums, seconds: f64) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let (seeds, start) = (arguments.seeds, arguments.start);
+    let share = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
+    writeln!(
+        out,
+        "{seeds} seeds from {start}: {:.1} a second; {} calls, {:.2} % of the Filters flagged, {:.2} % false positives",
+        seeds as f64 / seconds.max(1e-9),
+        sums.calls,
+        share(sums.flagged, sums.filters),
+        share(sums.false_positives, sums.unread),
+    )?;
+    let Some((_, story)) = &sums.story else {
+        return writeln!(out, "all promises were kept");
+    };
+    let mut broken = sums.broken.clone();
+    broken.sort_unstable();
+    writeln!(out, "{} seeds broke a promise: {broken:?}", broken.len())?;
+    write!(out, "{story}")
+}

@@ -1,0 +1,248 @@
+//! Storage as one process reaches it: the store in memory, behind a way that takes time and fails.
+
+mod weather;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use seen_filter::feed::FeedBatch;
+use seen_filter::history::{
+    Answers, HistorySize, Page, PageRequest, RecentRequest, SeamFuture, Write,
+};
+use seen_filter::{
+    ChangeFeed, CommitStamp, FeedError, FeedId, FeedReader, FeedStart, FenceSeq, Forgotten,
+    History, Incarnation, NamespaceId, Question, StoreError, StoreErrorKind, UserId, VirtualSlot,
+};
+use seen_store::MemoryStore;
+use seen_store::memory::{ReadFault, WriteFault};
+use tokio::time::sleep;
+
+use crate::dice::Dice;
+use crate::process::Process;
+pub use weather::{Conditions, Weather};
+
+/// How many commits a stale read misses at most.
+const STALE_COMMITS_MAX: u64 = 8;
+
+/// Storage, as a process reaches it. Clones are the same way.
+#[derive(Clone)]
+pub struct SimStorage {
+    process: Arc<Process>,
+    store: MemoryStore,
+    weather: Arc<Weather>,
+    dice: Arc<Mutex<Dice>>,
+}
+
+impl SimStorage {
+    /// The way of a process to a store, on which this weather is.
+    pub fn new(
+        process: &Arc<Process>,
+        store: &MemoryStore,
+        weather: &Arc<Weather>,
+        dice: Dice,
+    ) -> Self {
+        Self {
+            process: Arc::clone(process),
+            store: store.clone(),
+            weather: Arc::clone(weather),
+            dice: Arc::new(Mutex::new(dice)),
+        }
+    }
+
+    /// The way there. Whoever is killed meanwhile has asked all the same.
+    async fn there(&self) {
+        self.process.runs().await;
+        self.pass().await;
+        self.weather.answers(self.process.host).await;
+    }
+
+    /// The way back. A process that is frozen hears of it later, and one that is dead never.
+    async fn back(&self) {
+        self.pass().await;
+        self.weather.answers(self.process.host).await;
+        self.process.runs().await;
+    }
+
+    async fn pass(&self) {
+        let slow_ms = self.weather.now().slow_ms;
+        let ms = slow_ms + self.dice.lock().within(0..=2);
+        if ms > 0 {
+            sleep(Duration::from_millis(ms)).await;
+        }
+    }
+
+    /// What the next read suffers. It is done within the same poll, so that it befalls no other.
+    fn spoil_read(&self, is_build: bool) {
+        let conditions = self.weather.now();
+        let mut dice = self.dice.lock();
+        let commits = dice.within(1..=STALE_COMMITS_MAX);
+        let fault = if dice.in_mille(conditions.refuse_reads_per_mille) {
+            Some(ReadFault::Refuse(StoreErrorKind::Unavailable))
+        } else if is_build && dice.in_mille(conditions.stale_builds_per_mille) {
+            Some(ReadFault::Old { commits })
+        } else if is_build && dice.in_mille(conditions.unknown_builds_per_mille) {
+            Some(ReadFault::Unknown)
+        } else {
+            None
+        };
+        if let Some(fault) = fault {
+            self.store.fail_reads(fault, Some(1));
+        }
+    }
+
+    fn spoil_write(&self) {
+        let conditions = self.weather.now();
+        let mut dice = self.dice.lock();
+        let fault = if dice.in_mille(conditions.refuse_writes_per_mille) {
+            Some(WriteFault::Refuse(StoreErrorKind::Unavailable))
+        } else if dice.in_mille(conditions.lose_committed_per_mille) {
+            Some(WriteFault::LoseCommitted)
+        } else if dice.in_mille(conditions.lose_uncommitted_per_mille) {
+            Some(WriteFault::LoseUncommitted)
+        } else if dice.in_mille(conditions.stall_per_mille) {
+            Some(WriteFault::Stall)
+        } else {
+            None
+        };
+        if let Some(fault) = fault {
+            self.store.fail_writes(fault, Some(1));
+        }
+    }
+}
+
+impl History for SimStorage {
+    fn page(&self, request: PageRequest) -> SeamFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            self.there().await;
+            self.spoil_read(true);
+            let page = self.store.page(request).await;
+            self.back().await;
+            page
+        })
+    }
+
+    fn recent(&self, request: RecentRequest) -> SeamFuture<'_, Result<Page, StoreError>> {
+        Box::pin(async move {
+            self.there().await;
+            self.spoil_read(false);
+            let page = self.store.recent(request).await;
+            self.back().await;
+            page
+        })
+    }
+
+    fn check(
+        &self,
+        namespace: NamespaceId,
+        questions: Vec<Question>,
+    ) -> SeamFuture<'_, Result<Answers, StoreError>> {
+        Box::pin(async move {
+            self.there().await;
+            self.spoil_read(false);
+            let answers = self.store.check(namespace, questions).await;
+            self.back().await;
+            answers
+        })
+    }
+
+    fn write(&self, writes: Vec<Write>) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
+        Box::pin(async move {
+            self.there().await;
+            self.spoil_write();
+            let stamp = self.store.write(writes).await;
+            self.back().await;
+            stamp
+        })
+    }
+
+    fn forget(
+        &self,
+        namespace: NamespaceId,
+        user: UserId,
+    ) -> SeamFuture<'_, Result<Forgotten, StoreError>> {
+        Box::pin(async move {
+            self.there().await;
+            self.spoil_write();
+            let forgotten = self.store.forget(namespace, user).await;
+            self.back().await;
+            forgotten
+        })
+    }
+
+    fn fence(
+        &self,
+        feed: FeedId,
+        users: Vec<UserId>,
+        writer: Incarnation,
+        seq: FenceSeq,
+    ) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
+        Box::pin(async move {
+            self.there().await;
+            self.spoil_write();
+            let stamp = self.store.fence(feed, users, writer, seq).await;
+            self.back().await;
+            stamp
+        })
+    }
+
+    fn size(&self, namespace: NamespaceId) -> SeamFuture<'_, Result<HistorySize, StoreError>> {
+        Box::pin(async move {
+            self.there().await;
+            let size = self.store.size(namespace).await;
+            self.back().await;
+            size
+        })
+    }
+}
+
+impl ChangeFeed for SimStorage {
+    fn feeds(&self) -> Vec<FeedId> {
+        self.store.feeds()
+    }
+
+    fn feed_of(&self, namespace: NamespaceId, user: UserId) -> FeedId {
+        self.store.feed_of(namespace, user)
+    }
+
+    fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
+        self.store.carries(feed, slot)
+    }
+
+    fn open(
+        &self,
+        feed: FeedId,
+        start: FeedStart,
+    ) -> SeamFuture<'_, Result<Box<dyn FeedReader>, FeedError>> {
+        Box::pin(async move {
+            self.there().await;
+            let inner = self.store.open(feed, start).await?;
+            self.back().await;
+            Ok(Box::new(SimReader { way: self.clone(), inner }) as Box<dyn FeedReader>)
+        })
+    }
+}
+
+/// A reader of the feed, as a process has it.
+struct SimReader {
+    way: SimStorage,
+    inner: Box<dyn FeedReader>,
+}
+
+impl FeedReader for SimReader {
+    fn next(&mut self, events_max: usize) -> SeamFuture<'_, Result<FeedBatch, FeedError>> {
+        Box::pin(async move {
+            let Self { way, inner } = self;
+            way.process.runs().await;
+            way.weather.feeds(way.process.host).await;
+            let batch = inner.next(events_max).await;
+            let late_ms = way.weather.now().feed_late_ms;
+            if late_ms > 0 {
+                sleep(Duration::from_millis(late_ms)).await;
+            }
+            way.weather.feeds(way.process.host).await;
+            way.process.runs().await;
+            batch
+        })
+    }
+}

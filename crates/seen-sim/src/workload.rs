@@ -1,0 +1,106 @@
+//! What applications do: users in bursts and pauses, over all proxies, with tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seen_api::Call;
+use seen_proto::message::encode;
+use seen_proto::v1;
+use tokio::time::{Instant, sleep};
+
+use crate::caller::{Callers, KIND, Said, Session};
+use crate::cluster::NAMESPACE;
+use crate::dice::Dice;
+use crate::ledger::Deed;
+
+/// Users with few items.
+pub const LIGHT_USERS: u64 = 14;
+/// Users with many.
+pub const HEAVY_USERS: u64 = 2;
+/// Items of a light user.
+const LIGHT_ITEMS: u64 = 40;
+/// Items that a heavy user has from the start.
+pub const HEAVY_ITEMS: u64 = 600;
+/// How long a push waits.
+const PUSH_WITHIN: Duration = Duration::from_secs(1);
+
+/// All users.
+pub fn users() -> impl Iterator<Item = u64> {
+    0..LIGHT_USERS + HEAVY_USERS
+}
+
+/// True if a user has many items.
+pub const fn is_heavy(user: u64) -> bool {
+    user >= LIGHT_USERS
+}
+
+/// How many items there are of a user.
+const fn items_of(user: u64) -> u64 {
+    if is_heavy(user) { HEAVY_ITEMS * 2 } else { LIGHT_ITEMS }
+}
+
+/// One user at one device, until the end.
+pub async fn browse(callers: Arc<Callers>, mut session: Session, mut dice: Dice, until: Instant) {
+    sleep(dice.ms(0..=1_500)).await;
+    while Instant::now() < until {
+        for _ in 0..dice.within(1..=6) {
+            act(&callers, &mut session, &mut dice).await;
+            sleep(dice.ms(0..=60)).await;
+        }
+        sleep(dice.ms(100..=1_500)).await;
+    }
+}
+
+async fn act(callers: &Callers, session: &mut Session, dice: &mut Dice) {
+    let proxies = callers.proxies.lock().len() as u64;
+    let proxy = dice.below(proxies) as usize;
+    let items = items_of(session.user);
+    let mut some = |count: u64| {
+        let mut ids: Vec<u64> = (0..count).map(|_| dice.below(items)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    };
+    let (few, many) = (some(3), some(24));
+    match dice.below(100) {
+        0..58 => callers.filter(session, proxy, many).await,
+        58..88 => {
+            callers.write(session, proxy, Deed::Mark, few.clone()).await;
+            // Whoever marked looks again, mostly elsewhere.
+            let proxy = dice.below(proxies) as usize;
+            callers.filter(session, proxy, few).await;
+        }
+        88..98 => {
+            let one = few.into_iter().take(1).collect();
+            callers.write(session, proxy, Deed::Unmark, one).await;
+        }
+        _ => callers.write(session, proxy, Deed::Forget, Vec::new()).await,
+    }
+}
+
+/// Pushes items to many users at once, now and then.
+pub async fn push(callers: Arc<Callers>, mut dice: Dice, until: Instant) {
+    let name: Arc<str> = "push".into();
+    let mut request_id = 0;
+    while Instant::now() < until {
+        sleep(dice.ms(300..=1_200)).await;
+        request_id += 1;
+        let ids = (0..3).map(|_| dice.below(LIGHT_ITEMS)).collect();
+        let request = v1::FilterUsersRequest {
+            request_id,
+            namespaces: vec![NAMESPACE.to_owned()],
+            items: vec![v1::ItemGroup { kind: KIND, ids }],
+            users: users().collect(),
+            timeout_ms: PUSH_WITHIN.as_millis() as u32,
+            ..Default::default()
+        };
+        let proxy = dice.below(callers.proxies.lock().len() as u64) as usize;
+        let said = callers.call(proxy, Call::FilterUsers, encode(&request), PUSH_WITHIN).await;
+        let what = match said {
+            Said::Answer(Ok(_)) => "answered",
+            Said::Answer(Err(error)) => error.kind.label(),
+            Said::Nothing => "nothing",
+        };
+        callers.cluster.trace.tell(&name, format!("at proxy {proxy}: {what}"));
+    }
+}

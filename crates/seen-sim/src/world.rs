@@ -1,0 +1,289 @@
+//! One simulated cluster from its start to the last check.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use seen_cluster::map::SlotMap;
+use seen_filter::history::{Write, WriteOp};
+use seen_filter::{ChangeFeed, History, Incarnation, Item, NamespaceId, UserId};
+use seen_proto::token::WildcardSource;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::caller::{Callers, KIND, Session};
+use crate::checker;
+use crate::cluster::{Cluster, Seat, Shape, resolved};
+use crate::dice::Dice;
+use crate::faults;
+use crate::ledger::{Deed, Outcome};
+use crate::process::{Host, Process};
+use crate::proxy::ProxyNode;
+use crate::replica::ReplicaNode;
+use crate::report::Played;
+use crate::workload;
+
+/// How long callers call.
+const CALLS_FOR: Duration = Duration::from_secs(12);
+/// Faults begin within this time of the callers' begin.
+const FAULTS_WITHIN: Duration = Duration::from_secs(9);
+/// How long everything may take until it is well again.
+const WELL_WITHIN: Duration = Duration::from_secs(15);
+/// One feed lag, and the rebuilds that follow from it.
+const SETTLES: Duration = Duration::from_millis(3_000);
+/// More commits than a seed has.
+const VANISHING_COMMITS: u64 = 4_000;
+/// How often it is looked whether something is so.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What a run is like, beside its seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// False to leave all faults out.
+    pub faults: bool,
+    /// True to lose every third event and say nothing of it, against which nothing defends: the checks must find it.
+    pub events_vanish: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { faults: true, events_vanish: false }
+    }
+}
+
+/// A simulated cluster.
+pub struct World {
+    /// What all processes share.
+    pub cluster: Arc<Cluster>,
+    /// What all callers share.
+    pub callers: Arc<Callers>,
+    replicas: Mutex<BTreeMap<Seat, ReplicaNode>>,
+    map: Mutex<SlotMap>,
+    dice: Mutex<Dice>,
+    timeline: AtomicU64,
+}
+
+/// Plays a seed to its end.
+///
+/// # Errors
+/// The simulation itself could not be set up.
+pub fn play(seed: u64, options: Options) -> Result<Played, String> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let world = World::begin(seed)?;
+        world.live(options).await?;
+        let report = std::mem::take(&mut *world.callers.report.lock());
+        Ok(Played { seed, report, events: world.cluster.trace.take() })
+    })
+}
+
+impl World {
+    fn begin(seed: u64) -> Result<Arc<Self>, String> {
+        let mut dice = Dice::new(seed);
+        let shape = Shape {
+            proxies: 2,
+            slots: 2,
+            replicas: 2,
+            numbers_commits: dice.in_mille(700),
+            cache_bytes_max: if dice.in_mille(150) { 6_000 } else { 1 << 20 },
+            life_interval: Duration::from_millis(100),
+        };
+        let cluster = Cluster::begin(shape, &mut dice).map_err(|error| error.to_string())?;
+        let map = cluster.first_map().map_err(|error| error.to_string())?;
+        let callers = Arc::new(Callers {
+            cluster: Arc::clone(&cluster),
+            proxies: Mutex::new((0..shape.proxies).map(|_| None).collect()),
+            ledger: Mutex::default(),
+            report: Mutex::default(),
+            wildcards: WildcardSource::new(Incarnation::new(dice.draw() | 1)),
+        });
+        Ok(Arc::new(Self {
+            cluster,
+            callers,
+            replicas: Mutex::default(),
+            map: Mutex::new(map),
+            dice: Mutex::new(dice),
+            timeline: AtomicU64::new(1),
+        }))
+    }
+
+    async fn live(self: &Arc<Self>, options: Options) -> Result<(), String> {
+        self.fill().await.map_err(|error| error.to_string())?;
+        self.cluster.shape.seats().into_iter().for_each(|seat| self.start_replica(seat));
+        (0..self.cluster.shape.proxies).for_each(|number| self.start_proxy(number));
+        if !self.is_well_within(WELL_WITHIN).await {
+            self.callers.broken(None, 4, "the cluster did not start".to_owned());
+            return Ok(());
+        }
+        if options.events_vanish {
+            self.lose_events();
+        }
+        let mut dice = self.dice.lock().fork();
+        let faults = match options.faults {
+            true => faults::draw(&mut dice, self, FAULTS_WITHIN),
+            false => Vec::new(),
+        };
+        self.callers.report.lock().faults = faults.len() as u64;
+        let faultless = faults.is_empty();
+        let until = Instant::now() + CALLS_FOR;
+        let mut tasks = JoinSet::new();
+        for user in workload::users() {
+            // Some have two devices.
+            for device in 0..1 + u64::from(user % 4 == 0) {
+                let (callers, session) = (Arc::clone(&self.callers), Session::new(user, device));
+                tasks.spawn(workload::browse(callers, session, dice.fork(), until));
+            }
+        }
+        tasks.spawn(workload::push(Arc::clone(&self.callers), dice.fork(), until));
+        for fault in faults {
+            tasks.spawn(faults::befall(Arc::clone(self), fault));
+        }
+        while tasks.join_next().await.is_some() {}
+        self.heal();
+        if !self.is_well_within(WELL_WITHIN).await {
+            self.callers.broken(None, 4, "the cluster did not become well again".to_owned());
+        }
+        sleep(SETTLES).await;
+        checker::check(self, faultless).await
+    }
+
+    /// What heavy users read before.
+    async fn fill(&self) -> Result<(), seen_filter::StoreError> {
+        for user in workload::users().filter(|user| workload::is_heavy(*user)) {
+            let ids: Vec<u64> = (0..workload::HEAVY_ITEMS).collect();
+            let items = ids.iter().map(|id| (Item::new(KIND as u8, *id), None)).collect();
+            let write = Write {
+                namespace: NamespaceId::new(0),
+                user: UserId::new(user),
+                op: WriteOp::Append,
+                items,
+            };
+            self.cluster.store.write(vec![write]).await?;
+            let mut ledger = self.callers.ledger.lock();
+            let op = ledger.begin(user, Deed::Mark, &ids);
+            ledger.end(op, Outcome::Acknowledged(Instant::now()));
+        }
+        Ok(())
+    }
+
+    fn lose_events(&self) {
+        let store = &self.cluster.store;
+        let feeds = store.feeds();
+        for position in (1..VANISHING_COMMITS).filter(|position| position % 3 == 0) {
+            feeds.iter().for_each(|feed| store.lose_events(*feed, store.head() + position));
+        }
+    }
+
+    /// Starts a replica, unless it runs.
+    pub fn start_replica(&self, seat: Seat) {
+        let mut replicas = self.replicas.lock();
+        if replicas.get(&seat).is_some_and(|node| !node.process.is_dead()) {
+            return;
+        }
+        let (map, dice) = (resolved(self.map.lock().clone()), self.dice.lock().fork());
+        match ReplicaNode::start(&self.cluster, seat, map, dice) {
+            Ok(node) => drop(replicas.insert(seat, node)),
+            Err(error) => self.callers.broken(None, 4, error.to_string()),
+        }
+    }
+
+    /// Ends a replica at once.
+    pub fn crash_replica(&self, seat: Seat) {
+        let node = self.replicas.lock().remove(&seat);
+        if let Some(node) = node {
+            node.crash();
+        }
+    }
+
+    /// Starts a proxy, unless it runs.
+    pub fn start_proxy(&self, number: u16) {
+        let (map, dice) = (resolved(self.map.lock().clone()), self.dice.lock().fork());
+        let mut proxies = self.callers.proxies.lock();
+        if let Some(place @ None) = proxies.get_mut(usize::from(number)) {
+            *place = Some(ProxyNode::start(&self.cluster, number, map, dice));
+        }
+    }
+
+    /// Ends a proxy at once.
+    pub fn crash_proxy(&self, number: u16) {
+        let mut proxies = self.callers.proxies.lock();
+        let node = proxies.get_mut(usize::from(number)).and_then(Option::take);
+        drop(proxies);
+        if let Some(node) = node {
+            node.crash(&self.cluster);
+        }
+    }
+
+    /// A replica's process.
+    pub fn replica_process(&self, seat: Seat) -> Option<Arc<Process>> {
+        self.replicas.lock().get(&seat).map(|node| Arc::clone(&node.process))
+    }
+
+    /// A proxy's process.
+    pub fn proxy_process(&self, number: u16) -> Option<Arc<Process>> {
+        let proxies = self.callers.proxies.lock();
+        let node = proxies.get(usize::from(number))?.as_ref()?;
+        Some(Arc::clone(&node.process))
+    }
+
+    /// All machines.
+    pub fn hosts(&self) -> impl Iterator<Item = Host> {
+        let seats = self.cluster.shape.seats().into_iter().map(Seat::host);
+        (0..self.cluster.shape.proxies).map(Host).chain(seats)
+    }
+
+    /// The number of another run of storage's numbering.
+    pub fn next_timeline(&self) -> u64 {
+        self.timeline.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Does something with each replica that runs.
+    pub fn each_replica(&self, mut each: impl FnMut(&ReplicaNode)) {
+        self.replicas.lock().values().for_each(&mut each);
+    }
+
+    /// Ends all faults.
+    fn heal(&self) {
+        self.cluster.net.heal();
+        self.cluster.weather.heal();
+        self.cluster.store.heal();
+        self.cluster.store.land_stalled();
+        self.each_replica(|node| node.process.thaw());
+        for number in 0..self.cluster.shape.proxies {
+            if let Some(process) = self.proxy_process(number) {
+                process.thaw();
+            }
+            self.start_proxy(number);
+        }
+        self.cluster.shape.seats().into_iter().for_each(|seat| self.start_replica(seat));
+        self.cluster.trace.tell(&"fault".into(), "all is healed");
+    }
+
+    async fn is_well_within(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while !self.is_well() {
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        true
+    }
+
+    /// True if every replica is ready, and every proxy knows that.
+    fn is_well(&self) -> bool {
+        let replicas = self.replicas.lock();
+        let proxies = self.callers.proxies.lock();
+        let up = |node: &Option<ProxyNode>| {
+            node.as_ref().is_some_and(|node| {
+                let views = node.proxy.replicas();
+                views.len() == replicas.len() && views.iter().all(|view| view.state == "up")
+            })
+        };
+        replicas.values().all(ReplicaNode::is_ready) && proxies.iter().all(up)
+    }
+}
