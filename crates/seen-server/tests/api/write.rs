@@ -74,7 +74,9 @@ async fn unmarked_items_are_unread_with_and_without_the_token() {
         let token = stage.api.unmark(request).await;
         assert!(!token.is_empty());
         for token in [token, Vec::new()] {
-            let ask = v1::FilterRequest { token, ..filter(user, &[READ], 0..items) };
+            // A filter that was built anew meanwhile may call one of the two seen; so few items are held exactly.
+            let confirm = items > 16;
+            let ask = v1::FilterRequest { token, confirm, ..filter(user, &[READ], 0..items) };
             assert_eq!(sound(&stage.api.filter(ask).await), [3, 4]);
         }
         stage.rebuild(user, READ).await;
