@@ -96,6 +96,21 @@ pub enum FeedEvent {
     },
 }
 
+impl FeedEvent {
+    /// The commit that it belongs to, or that it says is complete. None for a doubt.
+    pub const fn stamp(&self) -> Option<CommitStamp> {
+        match *self {
+            Self::Add { stamp, .. }
+            | Self::Remove { stamp, .. }
+            | Self::RemoveAll { stamp, .. }
+            | Self::Forgotten { stamp, .. }
+            | Self::Fence { stamp, .. }
+            | Self::Complete { stamp } => Some(stamp),
+            Self::Gap { .. } => None,
+        }
+    }
+}
+
 /// Some events of one partition.
 #[derive(Clone, Debug)]
 pub struct FeedBatch {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use seen_filter::history::SeamFuture;
-use seen_filter::{FeedBatch, FeedCursor, FeedError, FeedEvent, FeedId, FeedReader, GapScope};
+use seen_filter::{
+    CommitStamp, FeedBatch, FeedCursor, FeedError, FeedEvent, FeedId, FeedReader, GapScope,
+};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -18,6 +20,9 @@ struct Inner {
     events: VecDeque<Queued>,
     /// Where to resume once all events are taken.
     tail: FeedCursor,
+    /// What is complete once all events are taken, as long as that is not told. Nobody waits for it: it goes
+    /// with the last of them, or with the next heartbeat.
+    complete: Option<CommitStamp>,
     /// Nothing followed what is here when the topic's ends were looked at last.
     at_end: bool,
     closed: Option<FeedError>,
@@ -37,8 +42,14 @@ pub(crate) struct ReaderQueue {
 
 impl ReaderQueue {
     pub fn new(feed: FeedId, tail: FeedCursor, events_max: usize) -> Arc<Self> {
-        let inner =
-            Inner { events: VecDeque::new(), tail, at_end: false, closed: None, abandoned: false };
+        let inner = Inner {
+            events: VecDeque::new(),
+            tail,
+            complete: None,
+            at_end: false,
+            closed: None,
+            abandoned: false,
+        };
         Arc::new(Self {
             feed,
             events_max,
@@ -80,9 +91,16 @@ impl ReaderQueue {
         self.filled.notify_one();
     }
 
-    /// All that lies before `tail` has been read.
-    pub fn passed(&self, tail: FeedCursor) {
-        self.inner.lock().tail = tail;
+    /// All that lies before `tail` has been read. `complete` says the same to whoever compares what was applied; `None` where
+    /// places are not what events are numbered by.
+    pub fn passed(&self, tail: FeedCursor, complete: Option<CommitStamp>) {
+        let mut inner = self.inner.lock();
+        (inner.tail, inner.complete) = (tail, complete);
+    }
+
+    /// What was complete says nothing of what comes now.
+    pub fn begin_anew(&self) {
+        self.inner.lock().complete = None;
     }
 
     /// Says whether anything followed when the topic was looked at.
@@ -135,6 +153,9 @@ impl ReaderQueue {
         }
         if inner.events.is_empty() {
             resume = inner.tail;
+            if count < events_max {
+                events.extend(inner.complete.take().map(|stamp| FeedEvent::Complete { stamp }));
+            }
         }
         if inner.events.len() <= self.events_max / 2 {
             self.drained.notify_all();
@@ -143,11 +164,15 @@ impl ReaderQueue {
         Some(Ok(FeedBatch { events, resume, caught_up }))
     }
 
-    /// An empty batch; `None` if something has come meanwhile, which lies before the tail.
+    /// A batch without records; `None` if something has come meanwhile, which lies before the tail.
     fn beat(&self) -> Option<FeedBatch> {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
+        if !inner.events.is_empty() {
+            return None;
+        }
+        let complete = inner.complete.take().map(|stamp| FeedEvent::Complete { stamp });
         let (resume, caught_up) = (inner.tail, inner.at_end);
-        inner.events.is_empty().then(|| FeedBatch { events: Vec::new(), resume, caught_up })
+        Some(FeedBatch { events: complete.into_iter().collect(), resume, caught_up })
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Reader {
     made: u64,
     /// Numbers the events where several partitions are one feed.
     counter: Option<u64>,
+    /// The newest event is numbered by its place: there is nothing else to compare what was read by.
+    is_placed: bool,
     staged: Vec<Queued>,
     /// By writer and number: the partitions that a fence has come through.
     fences: VecDeque<((u64, u64), Vec<u16>)>,
@@ -78,6 +80,7 @@ impl Reader {
             said: 0,
             made: 0,
             counter: is_wide.then_some(0),
+            is_placed: false,
             staged: Vec::new(),
             fences: VecDeque::new(),
             watermarks: BTreeMap::new(),
@@ -163,6 +166,9 @@ impl Reader {
     /// Takes an event of the record at hand.
     pub fn take(&mut self, offset: u64, event: FeedEvent) {
         self.made += 1;
+        if let Some(stamp) = event.stamp() {
+            self.is_placed = stamp.comparable(self.place());
+        }
         if self.skip.is_some_and(|(at, said)| at == offset && self.said <= said) {
             return;
         }
@@ -180,7 +186,7 @@ impl Reader {
             *cursor = through;
         }
         self.queue.push(&mut self.staged);
-        self.queue.passed(through);
+        self.queue.passed(through, self.complete_place());
     }
 
     /// Says something that belongs to no record of its partitions.
@@ -201,6 +207,13 @@ impl Reader {
         }
     }
 
+    /// The same, where it says how far a replica is that has applied what was read: a peer takes nothing from one
+    /// of which that is not known (rule R3). Rows that several partitions bring are numbered as this process
+    /// has read them, which nobody else can compare with.
+    fn complete_place(&self) -> Option<CommitStamp> {
+        (self.is_placed && self.counter.is_none()).then(|| self.place())
+    }
+
     /// Names the head, or wherever reading goes on.
     pub fn say_place(&mut self) {
         let stamp = self.place();
@@ -211,7 +224,7 @@ impl Reader {
     pub fn open_at(&mut self, names_place: bool) {
         let offset = self.next.values().next().copied().unwrap_or(0);
         let said = self.skip.map_or(0, |(_, said)| said);
-        self.queue.passed(self.cursor(offset, said));
+        self.queue.passed(self.cursor(offset, said), None);
         if names_place {
             self.say_place();
         }
@@ -222,6 +235,7 @@ impl Reader {
         self.next.insert(partition, offset);
         (self.timeline, self.skip, self.made, self.said) = (timeline, None, 0, 0);
         (self.last, self.witness) = (None, None);
+        self.queue.begin_anew();
         self.staged.clear();
         self.held.clear();
         self.fences.clear();
@@ -237,6 +251,7 @@ impl Reader {
         self.counter.get_or_insert(0);
         self.timeline = timeline;
         (self.skip, self.witness) = (None, None);
+        self.queue.begin_anew();
         self.held.clear();
         self.fences.clear();
         self.watermarks.clear();
@@ -275,6 +290,8 @@ impl Reader {
         if self.held.len() == FENCES_MAX {
             self.held.pop_front();
         }
+        // It will be numbered by where reading has come to by then.
+        self.is_placed = true;
         self.held.push_back(Held { user, writer, seq, came: Instant::now() });
     }
 

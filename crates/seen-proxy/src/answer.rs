@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use seen_api::Call;
+use seen_cluster::sabotage::defends;
 use seen_proto::limits::CANDIDATES_MAX;
 use seen_proto::model::{OnUnknown, Quality};
 use seen_proto::status::{ApiError, ErrorKind};
@@ -62,7 +63,10 @@ fn flagged(body: &[u8], why: Own) -> Result<Bytes, ApiError> {
         OnUnknown::Show => call.candidates.min(CANDIDATES_MAX),
         OnUnknown::Hide => 0,
     };
-    let quality = Quality::Degraded { rate: 0.0, reason, unknown: call.candidates as u32 };
+    let quality = match defends("proxy.flag") {
+        true => Quality::Degraded { rate: 0.0, reason, unknown: call.candidates as u32 },
+        false => Quality::Exact,
+    };
     let mut out = Vec::with_capacity(2 * shown + 32);
     encode_filter_response(&mut out, 0..shown, &quality, &[]);
     Ok(out.into())

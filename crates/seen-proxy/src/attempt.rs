@@ -6,6 +6,7 @@
 
 use seen_api::Call;
 use seen_cluster::link::{Flags, Moved, NotSent, Outgoing, RequestId};
+use seen_cluster::sabotage::defends;
 use seen_filter::Tick;
 use seen_proto::status::ErrorKind;
 
@@ -274,7 +275,9 @@ pub(crate) fn judge(kind: ErrorKind, is_write: bool) -> (Verdict, End) {
         // Nobody knows whether it wrote.
         ErrorKind::Internal if is_write => (Verdict::Final, End::Faulty),
         ErrorKind::Internal => (Verdict::Elsewhere, End::Faulty),
-        ErrorKind::OutcomeUnknown if !is_write => (Verdict::Elsewhere, answered),
+        ErrorKind::OutcomeUnknown if !is_write || !defends("proxy.unknown_write") => {
+            (Verdict::Elsewhere, answered)
+        }
         ErrorKind::InvalidArgument
         | ErrorKind::UnknownNamespace
         | ErrorKind::TokenGarbage

@@ -3,6 +3,7 @@
 //! Nothing here looks at how quickly a replica answers or how much it has to do: one that fails fast, or flags everything,
 //! gets the users that are bound to it and no more.
 
+use seen_cluster::sabotage::defends;
 use seen_filter::Tick;
 
 use crate::flight::Flight;
@@ -156,7 +157,7 @@ impl Net {
 
     /// The claim that a request must carry to this replica, if any; see [`crate::moved`].
     pub fn claim(&mut self, flight: &Flight, choice: Choice, now: Tick) -> Option<u64> {
-        if flight.has_token || flight.call.writes() {
+        if flight.has_token || flight.call.writes() || !defends("proxy.moved") {
             return None;
         }
         let is_first = flight.attempts.is_empty();
@@ -198,7 +199,7 @@ impl Net {
         }
         let Some(replica) = self.replica(home) else { return true };
         let back = |since: Tick| now.since_us(since) < self.moved_for_us();
-        if replica.back_since.is_some_and(back) {
+        if replica.back_since.is_some_and(back) && defends("proxy.back") {
             return true;
         }
         self.earlier.iter().any(|(map, until)| {

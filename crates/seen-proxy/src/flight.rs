@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use seen_api::{Call, Reply};
 use seen_cluster::link::{Link, Outgoing};
+use seen_cluster::sabotage::defends;
 use seen_filter::Tick;
 use seen_proto::status::ApiError;
 use smallvec::SmallVec;
@@ -104,7 +105,7 @@ impl Flight {
 
     /// Only a Filter may be asked twice at once: it changes nothing, costs little, and somebody waits.
     pub fn hedges(&self) -> bool {
-        self.call == Call::Filter
+        self.call == Call::Filter || (self.call.writes() && !defends("proxy.hedged_write"))
     }
 
     pub fn tried(&self) -> SmallVec<[ReplicaId; 4]> {

@@ -7,6 +7,7 @@ use ::metrics::Histogram;
 use seen_api::Call;
 use seen_cluster::link::Link;
 use seen_cluster::map::{ResolvedMap, SlotNumber};
+use seen_cluster::sabotage::defends;
 use seen_filter::{HASH_VERSION, Tick};
 use seen_proto::v1::{self, LinkLane};
 
@@ -178,7 +179,7 @@ pub(crate) fn mismatch(
     if identity.hash_version != u32::from(HASH_VERSION) {
         return differs("hash", &HASH_VERSION, &identity.hash_version);
     }
-    if identity.slot_key_check != map.key_check() {
+    if identity.slot_key_check != map.key_check() && defends("hash.checked") {
         return differs("hash", &"the map's slot_key", &"another one");
     }
     if !map.settings.is_empty() && !map.settings.contains(&identity.settings) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use seen_api::Call;
 use seen_cluster::link::{Answer, LinkChange, NotSent};
+use seen_cluster::sabotage::defends;
 use seen_filter::Tick;
 use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::wire::is_degraded_filter_response;
@@ -229,6 +230,9 @@ impl State {
         self.net.wrote.insert(place.user_hash, now);
         let home = self.net.home(place);
         if home != Some(replica) {
+            if !defends("proxy.strayed") {
+                return;
+            }
             self.net.strayed.insert(place.user_hash, now);
             if home.and_then(|id| self.net.replica(id)).is_some_and(|home| home.serves) {
                 // Its home is asked already, and may not know of this.
@@ -280,7 +284,7 @@ impl State {
             let Some(attempt) = flight.waiting_at(replica) else { continue };
             attempt.waits = false;
             let (attempt, call) = (*attempt, flight.call);
-            flight.outcome_unknown |= call.writes();
+            flight.outcome_unknown |= call.writes() && defends("proxy.lost_write");
             self.net.settle(now, call, attempt, End::Lost);
             flight.spans.end(replica, End::Lost);
             // Whoever had it works no more: nobody has more to do by asking elsewhere, and no death is told by flags.
@@ -311,7 +315,7 @@ impl State {
             let Some(flight) = self.flights.get_mut(key) else { continue };
             if flight.sink.is_abandoned() {
                 self.drop_flight(now, key);
-            } else if now >= flight.answer_by {
+            } else if now >= flight.answer_by && defends("proxy.deadline") {
                 self.give_up(now, key, Own::Deadline, out);
             } else {
                 if now >= flight.due() {

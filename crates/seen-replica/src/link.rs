@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use seen_api::{Call, Calls, Reply, Span, Tracer};
 use seen_cluster::link::transfer::TransferSink;
 use seen_cluster::link::{Cut, HelloExpectation, Incoming, LinkService, Replier, check_hello};
+use seen_cluster::sabotage::defends;
 use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::v1::{self, LinkLane};
 use seen_proto::wire::{FilterCall, MarkCall};
@@ -189,6 +190,7 @@ impl LinkService for ReplicaLink {
         let deadline = self.replica.ticker.tick(until);
         if call.writes()
             && let Some(what) = self.is_late(&request)
+            && defends("replica.late_write")
         {
             // Rows 36 and 38: its sender may have written it elsewhere long ago.
             self.replica.metrics.late_writes.increment(1);

@@ -151,6 +151,11 @@ impl Replica {
                 now,
             )
             .with_late_checks(options.history.check_lag_us_max());
+            #[cfg(feature = "sabotage")]
+            let rules = match seen_cluster::sabotage::taken().and_then(crate::rules::Rule::named) {
+                Some(rule) => rules.sabotaged(rule),
+                None => rules,
+            };
             let metrics = NamespaceMetrics::new(&settings.name);
             let size = Mutex::default();
             namespaces.push(Namespace { name: settings.name.clone(), rules, metrics, size });

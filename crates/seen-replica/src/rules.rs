@@ -29,6 +29,7 @@ mod ring;
 pub mod sabotage;
 mod side;
 pub mod slots;
+mod sync;
 mod table;
 mod transfer;
 mod view;
@@ -36,9 +37,7 @@ mod walk;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
 use seen_filter::hash::HashKey;
 use seen_filter::sizing::Sizing;
 use seen_filter::{ChangeFeed, FeedId, Tick, UnixMillis, UserId};
@@ -57,6 +56,7 @@ pub use view::{EntryState, EntryView, LaneView, Totals};
 pub use walk::Walk;
 
 use lane::Lane;
+use sync::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use table::{Slot, Stripe};
 
 /// Stripes of the table: one per virtual slot.

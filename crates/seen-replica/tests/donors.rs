@@ -3,8 +3,9 @@
 #[allow(dead_code, reason = "each test uses its part")]
 mod stage;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use seen_filter::UserId;
 use seen_replica::rules::SlotSet;
@@ -12,7 +13,7 @@ use seen_replica::warm::{
     BytesSink, BytesSource, Donor, DonorLimits, Progress, Receiver, Summary, WarmupOptions, ask,
     load, warm_up,
 };
-use tokio::task::yield_now;
+use seen_store::memory::FeedFault;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use stage::pipe::{Peers, pipe};
@@ -37,31 +38,68 @@ async fn a_large_table_is_walked_in_slices() {
     let old = Node::open(&store, 1).await;
     preload(&old, 0..USERS);
     let new = Node::open(&store, 2).await;
-    // From here on somebody always has something to do, and so time stands still.
-    let turns = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&turns);
-    tokio::spawn(async move {
-        loop {
-            counted.fetch_add(1, Ordering::Relaxed);
-            yield_now().await;
-        }
-    });
     let limits = DonorLimits { busy_us_max: 10_000, ..DonorLimits::default() };
     let donor = Donor::new(Arc::clone(&old.replica), limits);
     for share_permille in [0, 1] {
-        turns.store(0, Ordering::Relaxed);
         let mut file = BytesSink(Vec::new());
         let asked = ask(&new.replica, SlotSet::ALL, share_permille);
-        let end = donor.give(&asked, &mut file).await.expect("given");
+        // Time stands still while somebody has something to do: the turns of one instant are those of the walk.
+        let (mut at, mut turns, mut most) = (Instant::now(), 0_u64, 0);
+        let end = {
+            let mut giving = pin!(donor.give(&asked, &mut file));
+            let end = poll_fn(|context| {
+                turns = if Instant::now() == at { turns + 1 } else { 1 };
+                (at, most) = (Instant::now(), most.max(turns));
+                giving.as_mut().poll(context)
+            });
+            end.await.expect("given")
+        };
         assert_eq!(end.users, USERS * u64::from(share_permille) / 1_000);
-        let turns = turns.load(Ordering::Relaxed);
-        assert!(turns >= USERS / SLICE_MAX, "{turns} turns of others, {share_permille} of 1,000");
+        assert!(most >= USERS / SLICE_MAX, "{most} turns of others, {share_permille} of 1,000");
         let mut receiver = Receiver::new(Arc::clone(&new.replica), Arc::new(Progress::new()));
         load(&mut BytesSource(&file.0[..]), &mut receiver).await.expect("whole");
         let header = receiver.header().expect("a head");
         let wanted = if share_permille == 0 { USERS } else { end.users };
         assert_eq!(header.users, wanted);
     }
+}
+
+/// A donor whose share of the processor is so small that neither the count nor a frame is done before whoever waits would give it up.
+#[tokio::test(start_paused = true)]
+async fn a_donor_that_takes_long_is_not_taken_for_a_silent_one() {
+    const USERS: u64 = 20_000;
+    let store = store();
+    let (old, new) = (Node::open(&store, 1).await, Node::open(&store, 2).await);
+    preload(&old, 0..USERS);
+    let options = WarmupOptions::of(SlotSet::ALL);
+    let limits = DonorLimits { busy_us_max: 1, period_us: 2_000_000, streams_max: 1 };
+    let peers = Peers::default().with("old", Donor::new(Arc::clone(&old.replica), limits));
+    let began = Instant::now();
+    let summary = warm(&new, &peers, &options).await;
+    assert!(began.elapsed() > options.silence_max * 10, "{:?}", began.elapsed());
+    assert_eq!((summary.donors, summary.progress.installed), (1, USERS), "{summary:?}");
+    assert!(summary.failures.is_empty(), "{summary:?}");
+}
+
+/// A donor whose own feed has proved nothing since it was asked gives nothing (rule R3, coherence row 20).
+#[tokio::test(start_paused = true)]
+async fn a_donor_that_does_not_know_how_far_its_feed_is_gives_nothing() {
+    let store = store();
+    let (old, new) = (Node::open(&store, 1).await, Node::open(&store, 2).await);
+    preload(&old, 0..10);
+    let peers = || {
+        let donor = Donor::new(Arc::clone(&old.replica), DonorLimits::default());
+        Peers::default().with("old", donor)
+    };
+    stage::feeds().for_each(|feed| store.fail_feed(feed, FeedFault::Silent, None));
+    let options =
+        WarmupOptions { busy_wait_max: Duration::from_secs(10), ..WarmupOptions::of(SlotSet::ALL) };
+    let summary = warm(&new, &peers(), &options).await;
+    assert_eq!((summary.donors, new.replica.users()), (0, 0), "{summary:?}");
+    assert!(summary.busy >= 2, "it is asked again: {summary:?}");
+    store.heal();
+    let summary = warm(&new, &peers(), &options).await;
+    assert_eq!((summary.donors, new.replica.users()), (1, 10), "{summary:?}");
 }
 
 /// A donor that gives to one at a time, and for so long to somebody else.
@@ -151,8 +189,12 @@ async fn replicas_that_start_together_ask_one_after_the_other() {
         let free = Donor::new(Arc::clone(&old.replica), DonorLimits::default());
         let peers = Peers::default().with("old", free);
         let began = Instant::now();
-        warm(&new, &peers, &WarmupOptions::of(SlotSet::ALL)).await;
-        asked_after.push(began.elapsed());
+        let asked = async {
+            stage::until(|| !peers.opened.lock().is_empty()).await;
+            began.elapsed()
+        };
+        let options = WarmupOptions::of(SlotSet::ALL);
+        asked_after.push(tokio::join!(warm(&new, &peers, &options), asked).1);
     }
     asked_after.sort();
     asked_after.dedup();

@@ -217,3 +217,35 @@ fn a_row_on_its_way_is_no_false_negative() {
         }
     }
 }
+
+/// Writes of users whose partition is not read here, in an emergency of their own slot's: their journal fills, and there is nothing
+/// to doubt. Looking through all of it for each one would hold up everybody else's writes.
+#[test]
+fn a_journal_that_nobody_empties_costs_no_look_a_write() {
+    let namespace = namespace();
+    let feed = FeedId { namespace: namespace.id, ..FeedId::default() };
+    for (following, doubts_min, doubts_max) in [(false, 0, 0), (true, 1, 100)] {
+        let cache = Arc::new(CacheBudget::new(u64::MAX));
+        let settings = Settings::embedded(namespace.clone(), Incarnation::new(1), cache);
+        // As few rows as there may be.
+        let settings = Settings { journal_bytes_max: 1, ..settings };
+        let key = HashKey::new(1, [7; 16]);
+        let rules = Rules::new(settings, key, &[feed], Box::new(move |_| feed), NOW);
+        if following {
+            lone::complete(&rules, 1);
+        }
+        let mut doubts = 0;
+        for number in 0..100 {
+            let (items, user) = ([item(number)], UserId::new(number));
+            let begun = rules.step(NOW, Input::BeginWrite { user, items: &items });
+            let (Outcome::Began(write), _) = begun else { panic!("{begun:?}") };
+            // Stamps that the feed does not share: only a fence would release the rows.
+            let input = Input::Committed { write, user, items: &items, stamp: None };
+            let (outcome, effects) = rules.step(NOW, input);
+            assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
+            let is_doubt = |effect: &&Effect| matches!(effect, Effect::Doubted { .. });
+            doubts += effects.iter().filter(is_doubt).count();
+        }
+        assert!((doubts_min..=doubts_max).contains(&doubts), "{following}: {doubts}");
+    }
+}

@@ -158,7 +158,13 @@ fn checked(
     late_from: Option<Tick>,
 ) -> ([bool; 2], bool) {
     let snapshot = SnapshotId { primary: PrimaryId::new(0), lower_bound: None };
-    let checked = Checked { user: USER, items: &[item(1), item(2)], found: &found, snapshot };
+    let checked = Checked {
+        user: USER,
+        items: &[item(1), item(2)],
+        found: &found,
+        snapshot,
+        asked: Tick::new(0),
+    };
     match rules.step(now, checked.answering(late_from)).0 {
         Outcome::Decided { seen, contested } => ([seen.get(0), seen.get(1)], contested),
         other => panic!("{other:?}"),

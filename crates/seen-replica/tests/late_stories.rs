@@ -199,7 +199,13 @@ impl Story {
         let found = self.rows(asked.user, of);
         let items: Vec<Item> = (0..ITEMS).map(item).collect();
         let snapshot = SnapshotId { primary: PrimaryId::new(0), lower_bound: None };
-        let checked = Checked { user: asked.user, items: &items, found: &found, snapshot };
+        let checked = Checked {
+            user: asked.user,
+            items: &items,
+            found: &found,
+            snapshot,
+            asked: Tick::new(0),
+        };
         let input = checked.answering(asked.late_from);
         let Outcome::Decided { seen, contested } = self.rules.step(self.now, input).0 else {
             panic!("a check is decided on")

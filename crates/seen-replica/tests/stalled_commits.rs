@@ -16,8 +16,8 @@ use seen_filter::{
     PrimaryId, SnapshotId, Tick, UnixMillis, UserEpoch, UserId,
 };
 use seen_replica::rules::{
-    CacheBudget, Candidates, Effect, Input, Install, Origin, Outcome, Read, ReadAnswer, Rules,
-    Settings,
+    CacheBudget, Candidates, Checked, Effect, Input, Install, Origin, Outcome, Read, ReadAnswer,
+    Rules, Settings,
 };
 
 use lone::{NOW, item, namespace, stamp};
@@ -155,4 +155,40 @@ fn what_has_expired_since_is_not_brought_back() {
     let generation = ask(&rules, after(10), 2).1.expect("a build");
     assert_eq!(install(&rules, after(10), generation, &[2]), None);
     assert!(said_unread(&ask(&rules, after(11), 1).0));
+}
+
+/// A check of one item that began at a moment: whether it is seen, and whether that is flagged.
+fn check(rules: &Rules, (asked, now): (Tick, Tick), n: u64, found: bool) -> (bool, bool) {
+    let snapshot = SnapshotId { primary: PrimaryId::new(1), lower_bound: None };
+    let checked = Checked { user: USER, items: &[item(n)], found: &[found], snapshot, asked };
+    match rules.step(now, Input::Checked(checked)).0 {
+        Outcome::Decided { seen, contested } => (seen.get(0), contested),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Nothing but a read begins the rebuild that a remove owes after S, so that the first read may come long after.
+#[test]
+fn what_was_marked_again_is_believed_once_a_check_must_show_the_remove() {
+    let rules = replica(namespace());
+    tell(&rules, NOW, vec![add(5, 1), FeedEvent::Complete { stamp: stamp(5) }]);
+    let generation = ask(&rules, after(10), 1).1.expect("a build");
+    assert_eq!(install(&rules, after(10), generation, &[1]), None);
+    let events = vec![remove(6, 1), add(7, 1), FeedEvent::Complete { stamp: stamp(7) }];
+    let generation = tell(&rules, after(20), events).expect("a rebuild");
+    assert_eq!(install(&rules, after(20), generation, &[1]), None, "it would only loop");
+    assert!(ask(&rules, after(21), 1).0.ask.get(0), "storage decides");
+    assert_eq!(check(&rules, (after(21), after(30)), 1, true), (true, true), "of before S");
+    assert_eq!(check(&rules, (after(22), after(30)), 1, true), (true, false));
+}
+
+/// The ring knows of no expiry. What it added long ago and a later check does not show has expired.
+#[test]
+fn what_has_expired_since_is_not_brought_back_by_a_check() {
+    let retention = Some(Retention { span_ms: 5_000, bucket_ms: 1_000 });
+    let rules = replica(NamespaceSettings { retention, ..namespace() });
+    tell(&rules, NOW, vec![add(5, 1), FeedEvent::Complete { stamp: stamp(5) }]);
+    assert_eq!(check(&rules, (after(4), after(4)), 1, false), (true, true), "it should be there");
+    assert_eq!(check(&rules, (after(5), after(5)), 1, false), (false, false));
+    assert_eq!(check(&rules, (after(5), after(5)), 1, true), (true, false), "it is still there");
 }

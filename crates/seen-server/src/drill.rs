@@ -1,12 +1,20 @@
 //! A drill: a cluster of real processes under load, to which faults happen, while a checker that knows every
 //! acknowledged mark looks at every answer.
 
+mod act;
+mod catalog;
 mod change;
+mod document;
 mod donor;
 mod faults;
 mod ledger;
+mod limits;
 mod load;
+mod network;
+mod pressure;
+mod recovery;
 mod report;
+mod stage;
 mod tally;
 mod watchdog;
 
@@ -19,10 +27,13 @@ use tokio::time::sleep;
 use crate::cli::CliError;
 use crate::cli::dev_cluster::DevCluster;
 use crate::shutdown::Stop;
+use act::Scene;
+pub(crate) use catalog::listed;
+pub(crate) use document::{Setting, written};
 pub(crate) use faults::Fault;
 use load::{Load, LoadOptions};
-pub(crate) use report::Report;
-use report::Row;
+pub(crate) use report::{Report, Row};
+pub use stage::{Act, BigUser, Stage};
 use watchdog::Watchdog;
 
 /// How long a fault's consequences are looked at once the cluster is whole again.
@@ -33,8 +44,12 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// What a drill does.
 #[derive(Clone, Debug)]
 pub(crate) struct DrillOptions {
-    /// What happens; empty = everything.
+    /// What happens; empty = everything that concerns only the parts.
     pub faults: Vec<Fault>,
+    /// Everything instead, each once.
+    pub all: bool,
+    /// How long the faults last that last for long.
+    pub long: Duration,
     /// How long: each fault once, and then random ones until this has passed.
     pub time: Duration,
     /// How long nothing happens between two faults.
@@ -74,6 +89,9 @@ pub(crate) enum DrillError {
         /// Why.
         error: String,
     },
+    /// A fault cannot be done here.
+    #[error("{0}")]
+    Stage(String),
     /// The callers.
     #[error(transparent)]
     Client(#[from] seen_client::OptionsError),
@@ -97,6 +115,7 @@ pub(crate) enum DrillError {
 /// [`DrillError`].
 pub(crate) async fn run(
     cluster: &DevCluster,
+    stage: Option<Arc<dyn Stage>>,
     options: &DrillOptions,
     stop: &Stop,
     mut tell: impl FnMut(&Row),
@@ -109,8 +128,10 @@ pub(crate) async fn run(
         load.tally.take();
         let mut report = Report::default();
         let mut course = Course::new(options);
+        let stage = stage.clone();
+        let scene = Scene { cluster, load: &load, stage, long: options.long };
         while let Some(fault) = course.next() {
-            let row = one(fault, cluster, &load, options, &mut course).await?;
+            let row = one(fault, &scene, options, &mut course).await?;
             tell(&row);
             report.rows.push(row);
         }
@@ -126,8 +147,10 @@ pub(crate) async fn run(
     let callers = callers.await;
     let mut report = drilled?;
     callers.map_err(|panic| DrillError::Watchdog(std::io::Error::other(panic)))?;
-    (report.acknowledged, report.missing) = load.look().await?;
+    (report.acknowledged, report.missing) = load.look(true).await?;
     (report.starved_windows, report.starved) = load.watchdog().total();
+    // The servers stay until storage was asked for the last time.
+    drop(stage);
     Ok(report)
 }
 
@@ -145,17 +168,45 @@ fn load_options(cluster: &DevCluster, options: &DrillOptions) -> LoadOptions {
 
 async fn one(
     fault: Fault,
-    cluster: &DevCluster,
-    load: &Load,
+    scene: &Scene<'_>,
     options: &DrillOptions,
     course: &mut Course,
 ) -> Result<Row, DrillError> {
-    load.tally.take();
+    let entry = catalog::of(fault);
+    let tally = &scene.load.tally;
+    tally.take();
+    let (usual, _) = recovery::usually(scene).await;
     let began = Instant::now();
-    let cut = faults::inject(fault, cluster, load, &mut |end| course.draw(end)).await?;
+    let done = match act::done(entry, scene, &mut |end| course.draw(end)).await {
+        Err(DrillError::Stage(why)) => return Ok(Row::not_done(fault, why)),
+        done => done?,
+    };
     let whole_after = began.elapsed();
+    let mut counts = tally.take();
+    let limit = (entry.expects.recovered_within * 2).max(AFTERWARDS);
+    let (recovered_after, state, more) =
+        recovery::as_before(scene, usual, done.healed, limit).await;
+    counts.add(&more);
     sleep(AFTERWARDS.max(options.pause)).await;
-    Ok(Row { fault, whole_after, lasted: began.elapsed(), cut, counts: load.tally.take() })
+    counts.add(&tally.take());
+    let missing = scene.load.look(false).await;
+    let (usual, lasted) = ((usual, state), began.elapsed());
+    let (cut, notes) = (done.cut, done.notes);
+    let recovered_after = recovered_after.map(|after| (done.healed - began) + after);
+    let healed_after = done.healed - began;
+    Ok(Row {
+        fault,
+        not_done: None,
+        whole_after,
+        healed_after,
+        recovered_after,
+        lasted,
+        usual,
+        cut,
+        notes,
+        missing: missing.ok().map(|(_, missing)| missing),
+        counts,
+    })
 }
 
 /// Which fault comes next: each once, and then at random until the time is over.
@@ -170,7 +221,8 @@ impl Course {
     fn new(options: &DrillOptions) -> Self {
         let ends = Instant::now() + options.time;
         let faults = match options.faults.is_empty() {
-            true => Fault::ALL.to_vec(),
+            true if options.all => catalog::ENTRIES.map(|entry| entry.fault).to_vec(),
+            true => Fault::OWN.to_vec(),
             false => options.faults.clone(),
         };
         Self { faults, done: 0, ends, state: options.seed }

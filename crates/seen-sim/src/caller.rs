@@ -1,6 +1,7 @@
 //! Callers: calls to proxies as an application makes them, and what is made of the answers.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use seen_api::reply::awaited;
 use seen_api::{Call, CallMeta, Calls};
+use seen_filter::{ChangeFeed, NamespaceId, UserId};
 use seen_proto::message::{decode, encode};
 use seen_proto::model::Quality;
 use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::token::{ClusterId, Token, WildcardSource};
-use seen_proto::v1;
+use seen_proto::v1::{self, DegradedReason};
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::{CLUSTER, Cluster, NAMESPACE};
@@ -28,6 +30,8 @@ pub const READ_WITHIN: Duration = Duration::from_millis(90);
 pub const WRITE_WITHIN: Duration = Duration::from_millis(400);
 /// How long one waits who has users forgotten.
 pub const FORGET_WITHIN: Duration = Duration::from_secs(2);
+/// How long answers may be flagged after everything that was wrong is over: a fence that was lost is followed after 5 s.
+pub const RECOVERS_WITHIN: Duration = Duration::from_millis(7_000);
 /// Timers ring up to so much late.
 const GRACE: Duration = Duration::from_millis(2);
 
@@ -53,26 +57,66 @@ pub enum Said {
     Nothing,
 }
 
+/// What a session does with tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    /// It merges what it is given.
+    Merged,
+    /// It keeps what it was given last: that holds what it sent.
+    Last,
+    /// It has none, and always calls the same proxy.
+    Nothing,
+}
+
 /// One user's session.
 pub struct Session {
     /// Whose.
     pub user: u64,
     /// For people.
     pub name: Arc<str>,
+    carries: Carries,
     /// What it wrote.
     token: Vec<u8>,
-    /// The marks that its token stands for.
+    /// The marks that its token stands for, or that its proxy knows of.
     held: BTreeSet<OpId>,
+    /// The proxy's life that it wrote through without a token.
+    life: u64,
 }
 
 impl Session {
     /// One that wrote nothing.
     pub fn new(user: u64, device: u64) -> Self {
         let name = format!("user {user}{}", if device == 0 { "" } else { "'" }).into();
-        Self { user, name, token: Vec::new(), held: BTreeSet::new() }
+        let carries = match (user + device) % 4 {
+            0 | 1 => Carries::Merged,
+            2 => Carries::Last,
+            _ => Carries::Nothing,
+        };
+        Self { user, name, carries, token: Vec::new(), held: BTreeSet::new(), life: 0 }
+    }
+
+    /// The proxy to call, of so many, if it were `any`.
+    pub fn proxy(&self, any: usize, proxies: usize) -> usize {
+        match self.carries {
+            Carries::Nothing => self.user as usize % proxies.max(1),
+            Carries::Merged | Carries::Last => any,
+        }
+    }
+
+    /// What another life of the proxy does not know of need not be seen.
+    fn meets(&mut self, life: u64) {
+        if self.carries == Carries::Nothing && life != self.life {
+            self.held.clear();
+            self.life = life;
+        }
     }
 
     fn absorb(&mut self, answer: &[u8], wildcards: &WildcardSource) {
+        match self.carries {
+            Carries::Merged => {}
+            Carries::Last => return self.token = answer.to_vec(),
+            Carries::Nothing => return,
+        }
         let cluster = ClusterId::new(CLUSTER);
         let own = Token::decode(&self.token, cluster);
         if let (Ok(mut token), Ok(more)) = (own, Token::decode(answer, cluster)) {
@@ -123,60 +167,103 @@ impl Callers {
     /// A promise was not kept.
     pub fn broken(&self, user: Option<u64>, promise: u8, what: String) {
         let at_us = self.cluster.trace.now_us();
-        self.cluster.trace.tell(&"checker".into(), format!("({promise}) {what}"));
+        self.cluster.trace.tell(&"checker".into(), format_args!("({promise}) {what}"));
         self.report.lock().broken(at_us, user, promise, what);
     }
 
     /// Asks which of these are unread.
     pub async fn filter(&self, session: &mut Session, proxy: usize, ids: Vec<u64>) {
+        let proxy = session.proxy(proxy, self.proxies.lock().len());
+        session.meets(self.life(proxy));
         let request = filter_request(session.user, &session.token, &ids);
+        let (applied, calm) = (self.applied(session.user), self.cluster.calm.lasts());
         let must = {
             let ledger = self.ledger.lock();
-            let must = |id: &&u64| ledger.must_see(session.user, **id, &session.held);
+            let must = |id: &&u64| ledger.must_see(session.user, **id, &session.held, applied);
             ids.iter().filter(must).copied().collect::<BTreeSet<u64>>()
         };
         let said = self.call(proxy, Call::Filter, encode(&request), READ_WITHIN).await;
         let Said::Answer(answer) = said else {
-            return self.tell(session, proxy, "filter: nothing");
+            return self.tell(session, proxy, format_args!("filter: nothing"));
         };
         let response = answer.and_then(decode::<v1::FilterResponse>);
         let response = match response {
             Ok(response) => response,
             Err(error) => {
                 self.report.lock().errors += 1;
-                return self.tell(session, proxy, &format!("filter: {}", error.kind.label()));
+                let label = error.kind.label();
+                return self.tell(session, proxy, format_args!("filter: {label}"));
             }
         };
         let unseen: BTreeSet<u64> =
             response.unseen.iter().filter_map(|at| ids.get(*at as usize)).copied().collect();
         let flagged = flag(&response);
-        let degraded = flagged.is_some();
         self.report.lock().filtered(flagged);
-        let flag =
-            flagged.map_or_else(String::new, |why| format!(", flagged: {}", why.as_str_name()));
-        let open = ids.len() - unseen.len();
-        let what = format!("filter: {open} of {} read{flag}", ids.len());
-        self.tell(session, proxy, &what);
-        if degraded {
-            return;
+        let (read, of) = (ids.len() - unseen.len(), ids.len());
+        if let Some(why) = flagged {
+            let name = why.as_str_name();
+            self.tell(session, proxy, format_args!("filter: {read} of {of} read, flagged: {name}"));
+            return self.flagged(session, proxy, why, calm);
         }
+        self.tell(session, proxy, format_args!("filter: {read} of {of} read"));
         // What was undone meanwhile need not be seen.
         let ledger = self.ledger.lock();
-        let stands = |id: &&u64| ledger.must_see(session.user, **id, &session.held);
+        let stands = |id: &&u64| ledger.must_see(session.user, **id, &session.held, applied);
         let missed: Vec<u64> = must.intersection(&unseen).filter(stands).copied().collect();
         drop(ledger);
         if !missed.is_empty() {
-            let what = format!("{}: items {missed:?} are unread to who marked them", session.name);
+            let (name, head) = (&session.name, self.cluster.store.head());
+            let what = format!(
+                "{name}: items {missed:?} are unread, though it marked them, or all is applied up to {applied} of {head}"
+            );
             self.broken(Some(session.user), 2, what);
         }
     }
 
+    /// An answer was flagged: for as long as anything is wrong, and a while after it, that is right.
+    fn flagged(
+        &self,
+        session: &Session,
+        proxy: usize,
+        why: DegradedReason,
+        calm: Option<Duration>,
+    ) {
+        let Some(calm) = calm.filter(|calm| !calm.is_zero()) else { return };
+        if why == DegradedReason::Contested && !self.cluster.shape.numbers_commits {
+            // See [`Report::contested`].
+            return;
+        }
+        let mut report = self.report.lock();
+        report.calm_longest = report.calm_longest.max(calm);
+        drop(report);
+        if calm > RECOVERS_WITHIN {
+            let (name, why) = (&session.name, why.as_str_name());
+            let what =
+                format!("{name} at proxy {proxy}: flagged {why}, {calm:?} after all was well");
+            self.broken(Some(session.user), 6, what);
+        }
+    }
+
+    /// Up to which commit everybody has applied what concerns a user.
+    fn applied(&self, user: u64) -> u64 {
+        let feed = self.cluster.store.feed_of(NamespaceId::new(0), UserId::new(user));
+        self.cluster.applied.everywhere(feed)
+    }
+
+    fn life(&self, proxy: usize) -> u64 {
+        let proxies = self.proxies.lock();
+        proxies.get(proxy).and_then(Option::as_ref).map_or(0, |node| node.life)
+    }
+
     /// Marks, unmarks or forgets.
     pub async fn write(&self, session: &mut Session, proxy: usize, deed: Deed, ids: Vec<u64>) {
+        let proxy = session.proxy(proxy, self.proxies.lock().len());
+        let life = self.life(proxy);
+        session.meets(life);
         let (call, body, within) = write_request(session, deed, &ids);
         let op = self.ledger.lock().begin(session.user, deed, &ids);
         let verb = call.label();
-        self.tell(session, proxy, &format!("{verb} {ids:?} begins"));
+        self.tell(session, proxy, format_args!("{verb} {ids:?} begins"));
         let said = self.call(proxy, call, body, within).await;
         let (outcome, token, what) = match said {
             Said::Nothing => (Outcome::Unknown, None, "nothing".to_owned()),
@@ -186,16 +273,18 @@ impl Callers {
             }
             Said::Answer(Ok(bytes)) => acknowledged(call, bytes),
         };
-        self.ledger.lock().end(op, outcome);
-        self.tell(session, proxy, &format!("{verb} {ids:?}: {what}"));
-        if let Some(token) = token {
+        self.ledger.lock().end(op, outcome, self.cluster.store.head());
+        self.tell(session, proxy, format_args!("{verb} {ids:?}: {what}"));
+        if let Some(token) = token
+            && life == self.life(proxy)
+        {
             session.absorb(&token, &self.wildcards);
             session.held.insert(op);
         }
     }
 
-    fn tell(&self, session: &Session, proxy: usize, what: &str) {
-        self.cluster.trace.tell(&session.name, format!("at proxy {proxy}: {what}"));
+    fn tell(&self, session: &Session, proxy: usize, what: fmt::Arguments<'_>) {
+        self.cluster.trace.tell(&session.name, format_args!("at proxy {proxy}: {what}"));
     }
 }
 
@@ -211,7 +300,7 @@ pub fn filter_request(user: u64, token: &[u8], ids: &[u64]) -> v1::FilterRequest
 }
 
 /// Why an answer is flagged, if it is.
-pub fn flag(response: &v1::FilterResponse) -> Option<v1::DegradedReason> {
+pub fn flag(response: &v1::FilterResponse) -> Option<DegradedReason> {
     match Quality::from(&response.quality.unwrap_or_default()) {
         Quality::Degraded { reason, .. } => Some(reason),
         Quality::Exact | Quality::Filtered { .. } => None,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use seen_api::{Call, Span};
 use seen_filter::{History, Item, NamespaceId, Question, UserId};
 use seen_proto::message::{decode, encode};
-use seen_proto::v1::{self, DegradedReason};
+use seen_proto::v1;
 use seen_proto::wire::FilterCall;
 use seen_replica::service::Handled;
 use seen_replica::service::filter::ReadMode;
@@ -55,6 +55,7 @@ pub async fn check(world: &World, faultless: bool) -> Result<(), String> {
         let what = format!("{wrong} of {of} unread items were called read; at most {allowed} may");
         world.callers.broken(None, 5, what);
     }
+    // Where no numbers tell that a mark came after an unmark, only time does.
     let unavoidable = if world.cluster.shape.numbers_commits { 0 } else { report.contested };
     let (flagged, errors) = (report.flagged - unavoidable, report.errors);
     if faultless && flagged + errors > 0 {
@@ -106,7 +107,10 @@ fn check_storage(world: &World, stored: &Stored) {
 
 /// Promise 3: what memory alone answers covers storage.
 fn check_replica(world: &World, node: &ReplicaNode, stored: &Stored) {
-    let ids: Vec<u64> = stored.there.iter().copied().collect();
+    let ledger = world.callers.ledger.lock();
+    let fresh = stored.there.iter().filter(|id| ledger.is_fresh(stored.user, **id));
+    let ids: Vec<u64> = fresh.copied().collect();
+    drop(ledger);
     let body = encode(&filter_request(stored.user, &[], &ids));
     let Ok(call) = FilterCall::parse(&body) else { return };
     let deadline = node.replica.ticker().now().plus_us(READ_WITHIN.as_micros() as u64);
@@ -138,8 +142,6 @@ async fn check_answer(world: &World, proxy: usize, stored: &Stored) {
         let response = match response {
             Ok(response) => match flag(&response) {
                 None => response,
-                // See [`crate::Report::contested`].
-                Some(DegradedReason::Contested) if !world.cluster.shape.numbers_commits => continue,
                 Some(why) => {
                     let why = why.as_str_name();
                     let what = format!("user {user} at proxy {proxy}: flagged in the end, {why}");
@@ -161,13 +163,17 @@ async fn check_answer(world: &World, proxy: usize, stored: &Stored) {
 
 fn judge(world: &World, proxy: usize, stored: &Stored, ids: &[u64], unseen: &BTreeSet<u64>) {
     let user = stored.user;
-    let missed: Vec<u64> = stored.there.intersection(unseen).copied().collect();
+    let ledger = world.callers.ledger.lock();
+    let missed = stored.there.intersection(unseen).filter(|id| ledger.is_fresh(user, **id));
+    let missed: Vec<u64> = missed.copied().collect();
+    drop(ledger);
     if !missed.is_empty() {
         let what = format!("user {user} at proxy {proxy}: {missed:?} are unread, and in storage");
         world.callers.broken(Some(user), 2, what);
     }
     let ledger = world.callers.ledger.lock();
-    let absent = |id: &&u64| !stored.there.contains(id);
+    // What has expired is called read until it is built anew.
+    let absent = |id: &&u64| !stored.there.contains(id) && ledger.is_fresh(user, **id);
     let (mut unread, mut wrong) = (0, 0);
     let (mut forgotten, mut back) = (0, Vec::new());
     for id in ids.iter().filter(absent) {

@@ -2,13 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use seen_cluster::map::plan::Members;
 use seen_cluster::map::{
     Epoch, MapDraft, MapError, PoolDraft, ReplicaAddress, ResolvedMap, SlotMap, SlotNumber,
     WEIGHT_DEFAULT,
 };
+use seen_filter::settings::Retention;
 use seen_filter::{NamespaceId, NamespaceSettings, StoreError, UnixMillis};
 use seen_replica::ReplicaLimits;
 use seen_store::memory::MemoryOptions;
@@ -18,7 +21,7 @@ use tokio::time::Instant;
 use crate::dice::Dice;
 use crate::net::Net;
 use crate::process::Host;
-use crate::storage::Weather;
+use crate::storage::{Applied, Weather};
 use crate::trace::Trace;
 
 /// The only namespace.
@@ -30,7 +33,7 @@ pub const CLUSTER: u64 = 0x5ee_0000_0000_0001;
 /// The port of all replicas.
 const PORT: u16 = 7_430;
 /// Feed partitions.
-const PARTITIONS: u16 = 4;
+pub const PARTITIONS: u16 = 4;
 /// When the storage's clock begins, in milliseconds since 1970.
 const BEGIN_MS: u64 = 1_700_000_000_000;
 
@@ -76,6 +79,12 @@ pub struct Shape {
     pub cache_bytes_max: u64,
     /// After how long without anything else a replica says that it lives.
     pub life_interval: Duration,
+    /// For how long rows are kept, if not for ever.
+    pub retention: Option<Retention>,
+    /// Events that a replica takes from the feed at once: with few, a commit comes in pieces.
+    pub feed_events_max: usize,
+    /// True if what happens is taken down.
+    pub traced: bool,
 }
 
 impl Shape {
@@ -83,6 +92,59 @@ impl Shape {
     pub fn seats(&self) -> Vec<Seat> {
         let of = |slot| (0..self.replicas).map(move |number| Seat { slot, number });
         (0..self.slots).flat_map(of).collect()
+    }
+}
+
+/// Storage's clock, which may jump.
+#[derive(Debug)]
+pub struct Clock {
+    began: Instant,
+    ahead_ms: AtomicI64,
+    highest_ms: AtomicU64,
+}
+
+impl Clock {
+    /// What it shows.
+    pub fn now_ms(&self) -> u64 {
+        let passed_ms = BEGIN_MS + self.began.elapsed().as_millis() as u64;
+        let now_ms = passed_ms.saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed));
+        self.highest_ms.fetch_max(now_ms, Ordering::Relaxed);
+        now_ms
+    }
+
+    /// The most that it ever showed to anybody: what expired by that may be gone from memory, though the clock went back.
+    pub fn highest_ms(&self) -> u64 {
+        self.now_ms().max(self.highest_ms.load(Ordering::Relaxed))
+    }
+
+    /// It jumps by so much.
+    pub fn jump(&self, ms: i64) {
+        self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+/// How long nothing was wrong.
+#[derive(Debug, Default)]
+pub struct Calm(Mutex<(u64, Option<Instant>)>);
+
+impl Calm {
+    /// Something goes wrong.
+    pub fn disturb(&self) {
+        self.0.lock().0 += 1;
+    }
+
+    /// It is over.
+    pub fn settle(&self) {
+        let mut calm = self.0.lock();
+        *calm = (calm.0.saturating_sub(1), Some(Instant::now()));
+    }
+
+    /// For how long nothing has been wrong; zero while anything is, `None` if nothing ever was.
+    pub fn lasts(&self) -> Option<Duration> {
+        match *self.0.lock() {
+            (0, since) => since.map(|since| since.elapsed()),
+            _ => Some(Duration::ZERO),
+        }
     }
 }
 
@@ -94,6 +156,12 @@ pub struct Cluster {
     pub store: MemoryStore,
     /// How storage fares.
     pub weather: Arc<Weather>,
+    /// Storage's clock.
+    pub clock: Arc<Clock>,
+    /// How far the change feed is applied.
+    pub applied: Arc<Applied>,
+    /// When anything was wrong last.
+    pub calm: Calm,
     /// What happens.
     pub trace: Arc<Trace>,
     /// What differs between clusters.
@@ -106,20 +174,28 @@ impl Cluster {
     /// # Errors
     /// The store refuses its options.
     pub fn begin(shape: Shape, dice: &mut Dice) -> Result<Arc<Self>, StoreError> {
-        let began = Instant::now();
-        let clock = StorageClock::new(move || {
-            UnixMillis::new(BEGIN_MS + began.elapsed().as_millis() as u64)
+        let clock = Arc::new(Clock {
+            began: Instant::now(),
+            ahead_ms: AtomicI64::new(0),
+            highest_ms: AtomicU64::new(0),
         });
+        let storage_clock = {
+            let clock = Arc::clone(&clock);
+            StorageClock::new(move || UnixMillis::new(clock.now_ms()))
+        };
         let options = MemoryOptions {
             partitions: PARTITIONS,
             numbers_commits: shape.numbers_commits,
-            ..MemoryOptions::new(clock, dice.draw())
+            ..MemoryOptions::new(storage_clock, dice.draw())
         };
         Ok(Arc::new(Self {
             net: Net::new(dice.fork()),
-            store: MemoryStore::new(options, vec![namespace()])?,
+            store: MemoryStore::new(options, vec![namespace(shape.retention)])?,
             weather: Arc::default(),
-            trace: Arc::new(Trace::begin()),
+            clock,
+            applied: Arc::default(),
+            calm: Calm::default(),
+            trace: Arc::new(Trace::begin(shape.traced)),
             shape,
         }))
     }
@@ -151,6 +227,7 @@ impl Cluster {
             journal_bytes_max: 256 << 10,
             snapshot_lag_us_max: if numbered { 0 } else { 500_000 },
             heartbeat_fences: !numbered,
+            feed_events_max: self.shape.feed_events_max,
             ..ReplicaLimits::default()
         }
     }
@@ -166,8 +243,8 @@ pub fn members(slot: u16, replicas: u16) -> Members {
 }
 
 /// The only namespace's settings.
-pub fn namespace() -> NamespaceSettings {
-    NamespaceSettings::new(NamespaceId::new(0), NAMESPACE)
+pub fn namespace(retention: Option<Retention>) -> NamespaceSettings {
+    NamespaceSettings { retention, ..NamespaceSettings::new(NamespaceId::new(0), NAMESPACE) }
 }
 
 /// A map as processes route by it.

@@ -1,20 +1,31 @@
 //! What goes wrong: a random combination for each seed, and how each of it is done to the cluster.
 
+mod map_change;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seen_filter::{ChangeFeed, GapScope, PrimaryId, Timeline, UserId};
-use tokio::time::sleep;
+use seen_filter::hash::HashKey;
+use seen_filter::{ChangeFeed, GapScope, Partition, PrimaryId, Timeline, UserId};
+use seen_proto::model::EvictCall;
+use tokio::time::{Instant, sleep};
 
-use crate::cluster::Seat;
+use crate::cluster::{PARTITIONS, Seat};
 use crate::dice::Dice;
 use crate::process::Host;
+use crate::storage::Conditions;
 use crate::workload;
 use crate::world::World;
 
 /// At most so many faults in one seed.
 const FAULTS_MAX: u64 = 6;
+/// How far storage's clock jumps at most, in milliseconds.
+pub const JUMP_MS_MAX: u64 = 2_000;
+/// How long a process is gone that is started in another way.
+const RESTARTS_AFTER: Duration = Duration::from_millis(60);
+/// How often all users are dropped from memory.
+const EVICTS_EVERY: Duration = Duration::from_millis(70);
 /// One of so many seeds has none.
 const FAULTLESS_ONE_IN: u64 = 8;
 
@@ -55,6 +66,8 @@ pub enum Mishap {
     StorageFailover,
     /// The change feed stands still.
     FeedSilent,
+    /// One partition of the change feed stands still, and the others go on.
+    PartitionSilent(Partition),
     /// The change feed is late by so many milliseconds.
     FeedLate(u64),
     /// The change feed stands still, and what it had to bring is lost.
@@ -63,6 +76,14 @@ pub enum Mishap {
     FeedReplayed,
     /// An event cannot be read.
     FeedPoison,
+    /// Storage's clock is off by so many milliseconds.
+    ClockJump(i64),
+    /// All users are dropped from all replicas' memory, again and again.
+    Evictions,
+    /// Another slot comes, and goes again.
+    MapChange(u64),
+    /// A replica is started with another key of the hash: by a wrong configuration, or as if it were of another version.
+    OtherKey(Seat),
 }
 
 /// Which ways are closed.
@@ -108,6 +129,19 @@ pub fn draw(dice: &mut Dice, world: &World, within: Duration) -> Vec<Fault> {
         })
         .collect();
     faults.sort_by_key(|fault| fault.after);
+    // One change of the map at a time, and the clock is never off by more than one jump.
+    let (mut changes, mut jumps) = (0, 0);
+    faults.retain(|fault| match fault.mishap {
+        Mishap::MapChange(_) => {
+            changes += 1;
+            changes == 1
+        }
+        Mishap::ClockJump(_) => {
+            jumps += 1;
+            jumps == 1
+        }
+        _ => true,
+    });
     faults
 }
 
@@ -120,7 +154,7 @@ fn one(dice: &mut Dice, world: &World) -> Mishap {
     let host = if dice.in_mille(700) { seat.host() } else { Host(proxy) };
     let ways = [Ways::There, Ways::Back, Ways::Both];
     let ways = ways.get(dice.below(3) as usize).copied().unwrap_or(Ways::Both);
-    match dice.below(22) {
+    match dice.below(29) {
         0 | 1 => Mishap::CrashReplica(seat),
         2 => Mishap::CrashProxy(proxy),
         3 => Mishap::CrashAll,
@@ -138,6 +172,17 @@ fn one(dice: &mut Dice, world: &World) -> Mishap {
         17 => Mishap::StorageStale,
         18 => Mishap::StorageFailover,
         19 => Mishap::FeedSilent,
+        21 => {
+            let partition = dice.below(PARTITIONS.into()) as u16;
+            Mishap::PartitionSilent(Partition::new(partition))
+        }
+        22 => {
+            let (ms, back) = (dice.within(200..=JUMP_MS_MAX) as i64, dice.in_mille(500));
+            Mishap::ClockJump(if back { -ms } else { ms })
+        }
+        23 => Mishap::Evictions,
+        24 | 25 => Mishap::MapChange(dice.draw()),
+        26 => Mishap::OtherKey(seat),
         20 => Mishap::FeedLate(dice.within(20..=400)),
         _ => match dice.below(3) {
             0 => Mishap::FeedLost,
@@ -151,7 +196,8 @@ fn one(dice: &mut Dice, world: &World) -> Mishap {
 pub async fn befall(world: Arc<World>, fault: Fault) {
     sleep(fault.after).await;
     let name: Arc<str> = "fault".into();
-    world.cluster.trace.tell(&name, format!("{fault}"));
+    world.cluster.trace.tell(&name, fault);
+    world.cluster.calm.disturb();
     match fault.mishap {
         Mishap::CrashReplica(seat) => {
             world.crash_replica(seat);
@@ -170,13 +216,62 @@ pub async fn befall(world: Arc<World>, fault: Fault) {
             seats.iter().for_each(|seat| world.start_replica(*seat));
         }
         Mishap::FreezeReplica(_) | Mishap::FreezeProxy(_) => freeze(&world, fault).await,
+        Mishap::ClockJump(ms) => {
+            world.cluster.clock.jump(ms);
+            sleep(fault.lasts).await;
+            world.cluster.clock.jump(-ms);
+        }
+        Mishap::Evictions => evict(&world, fault.lasts).await,
+        Mishap::MapChange(seed) => {
+            map_change::grow_and_shrink(&world, Dice::new(seed), fault.lasts).await;
+        }
+        Mishap::OtherKey(seat) => {
+            world.crash_replica(seat);
+            sleep(RESTARTS_AFTER).await;
+            world.start_replica_with(seat, HashKey::new(77, [77; 16]));
+            sleep(fault.lasts).await;
+            world.crash_replica(seat);
+            sleep(RESTARTS_AFTER).await;
+            world.start_replica(seat);
+        }
         _ if fault.mishap.is_of_network() => befall_network(&world, fault).await,
         _ => befall_storage(&world, fault).await,
     }
-    world.cluster.trace.tell(&name, format!("{:?} is over", fault.mishap));
+    world.cluster.trace.tell(&name, format_args!("{:?} is over", fault.mishap));
+    world.cluster.calm.settle();
 }
 
 impl Mishap {
+    /// How storage fares meanwhile.
+    fn conditions(self, numbered: bool) -> Conditions {
+        let well = Conditions::default();
+        match self {
+            Self::StorageSilent => Conditions { silent: true, ..well },
+            Self::StorageSlow(ms) => Conditions { slow_ms: ms, ..well },
+            Self::StorageRefuses => {
+                Conditions { refuse_reads_per_mille: 200, refuse_writes_per_mille: 300, ..well }
+            }
+            Self::StorageLosesAnswers => Conditions {
+                lose_committed_per_mille: 200,
+                lose_uncommitted_per_mille: 100,
+                stall_per_mille: 100,
+                ..well
+            },
+            Self::StorageStale => Conditions {
+                // A state of some commits ago is older than S may be where nobody knows which it is.
+                stale_builds_per_mille: if numbered { 400 } else { 0 },
+                unknown_builds_per_mille: 300,
+                ..well
+            },
+            Self::FeedSilent | Self::FeedLost => Conditions { feed_silent: true, ..well },
+            Self::PartitionSilent(partition) => {
+                Conditions { silent_partition: Some(partition), ..well }
+            }
+            Self::FeedLate(ms) => Conditions { feed_late_ms: ms, ..well },
+            _ => well,
+        }
+    }
+
     const fn is_of_network(self) -> bool {
         matches!(
             self,
@@ -186,6 +281,19 @@ impl Mishap {
                 | Self::Reset(_)
                 | Self::Slow(..)
         )
+    }
+}
+
+async fn evict(world: &World, lasts: Duration) {
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        for user in workload::users().map(UserId::new) {
+            world.each_replica(|node| {
+                // A namespace that is not named cannot be unknown.
+                let _ = node.replica.evict(EvictCall { user, namespace: None });
+            });
+        }
+        sleep(EVICTS_EVERY).await;
     }
 }
 
@@ -245,28 +353,8 @@ async fn befall_network(world: &World, fault: Fault) {
 
 async fn befall_storage(world: &World, fault: Fault) {
     let (weather, store) = (&world.cluster.weather, &world.cluster.store);
-    let numbered = world.cluster.shape.numbers_commits;
-    let before = weather.now();
-    weather.set(|now| match fault.mishap {
-        Mishap::StorageSilent => now.silent = true,
-        Mishap::StorageSlow(ms) => now.slow_ms = ms,
-        Mishap::StorageRefuses => {
-            (now.refuse_reads_per_mille, now.refuse_writes_per_mille) = (200, 300);
-        }
-        Mishap::StorageLosesAnswers => {
-            now.lose_committed_per_mille = 200;
-            now.lose_uncommitted_per_mille = 100;
-            now.stall_per_mille = 100;
-        }
-        Mishap::StorageStale => {
-            // A state of some commits ago is older than S may be where nobody knows which it is.
-            now.stale_builds_per_mille = if numbered { 400 } else { 0 };
-            now.unknown_builds_per_mille = 300;
-        }
-        Mishap::FeedSilent | Mishap::FeedLost => now.feed_silent = true,
-        Mishap::FeedLate(ms) => now.feed_late_ms = ms,
-        _ => {}
-    });
+    let now = fault.mishap.conditions(world.cluster.shape.numbers_commits);
+    weather.begin(now);
     match fault.mishap {
         Mishap::StorageFailover => {
             let run = world.next_timeline();
@@ -291,5 +379,5 @@ async fn befall_storage(world: &World, fault: Fault) {
     if fault.mishap == Mishap::StorageLosesAnswers {
         store.land_stalled();
     }
-    weather.set(|now| *now = before);
+    weather.end(now);
 }

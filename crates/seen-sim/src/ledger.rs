@@ -5,8 +5,13 @@
 //! take effect at any later moment, or never; one that was certainly refused never does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use seen_filter::settings::Retention;
 use tokio::time::Instant;
+
+use crate::cluster::Clock;
+use crate::faults::JUMP_MS_MAX;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,10 @@ struct Op {
     deed: Deed,
     began: Instant,
     outcome: Outcome,
+    /// What storage's clock showed when it began.
+    began_ms: u64,
+    /// Storage's newest commit when it was acknowledged: its own is that one, or an earlier one.
+    commit: u64,
 }
 
 impl Op {
@@ -75,13 +84,48 @@ pub struct Ledger {
     ops: Vec<Op>,
     items: BTreeMap<u64, BTreeMap<u64, Vec<OpId>>>,
     forgets: BTreeMap<u64, Vec<OpId>>,
+    expiry: Option<Expiry>,
+}
+
+/// How rows expire.
+#[derive(Debug)]
+struct Expiry {
+    span_ms: u64,
+    clock: Arc<Clock>,
 }
 
 impl Ledger {
+    /// Of rows that are kept for so long by this clock.
+    pub fn of(retention: Option<Retention>, clock: &Arc<Clock>) -> Self {
+        let expiry = |retention: Retention| {
+            let clock = Arc::clone(clock);
+            Expiry { span_ms: retention.span_ms, clock }
+        };
+        Self { expiry: retention.map(expiry), ..Self::default() }
+    }
+
+    /// True if no row of an item can have expired. Whether a mark renews the row of an earlier one is not looked at.
+    pub fn is_fresh(&self, user: u64, item: u64) -> bool {
+        let Some(Expiry { span_ms, clock }) = &self.expiry else { return true };
+        // The clock may have jumped back between a mark's begin and its commit.
+        let kept_ms = span_ms.saturating_sub(JUMP_MS_MAX);
+        let now_ms = clock.highest_ms();
+        let mut marks =
+            self.of_item(user, item).filter(|(_, op)| op.deed == Deed::Mark && !op.is_refused());
+        marks.all(|(_, mark)| now_ms <= mark.began_ms + kept_ms)
+    }
+
     /// An operation begins.
     pub fn begin(&mut self, user: u64, deed: Deed, items: &[u64]) -> OpId {
         let id = self.ops.len();
-        self.ops.push(Op { deed, began: Instant::now(), outcome: Outcome::Unknown });
+        let began_ms = self.expiry.as_ref().map_or(0, |expiry| expiry.clock.now_ms());
+        self.ops.push(Op {
+            deed,
+            began: Instant::now(),
+            outcome: Outcome::Unknown,
+            began_ms,
+            commit: u64::MAX,
+        });
         let of_user = self.items.entry(user).or_default();
         for item in items {
             of_user.entry(*item).or_default().push(id);
@@ -92,10 +136,10 @@ impl Ledger {
         id
     }
 
-    /// It ended.
-    pub fn end(&mut self, id: OpId, outcome: Outcome) {
+    /// It ended, when storage's newest commit was this one.
+    pub fn end(&mut self, id: OpId, outcome: Outcome, commit: u64) {
         if let Some(op) = self.ops.get_mut(id) {
-            op.outcome = outcome;
+            (op.outcome, op.commit) = (outcome, commit);
         }
     }
 
@@ -104,39 +148,43 @@ impl Ledger {
         self.items.get(&user).map(|items| items.keys().copied().collect()).unwrap_or_default()
     }
 
-    fn of(&self, user: u64, item: u64) -> impl Iterator<Item = (OpId, &Op)> {
+    fn of_item(&self, user: u64, item: u64) -> impl Iterator<Item = (OpId, &Op)> {
         let own = self.items.get(&user).and_then(|items| items.get(&item));
         let forgets = self.forgets.get(&user);
         let ids = own.into_iter().flatten().chain(forgets.into_iter().flatten());
         ids.filter_map(|id| Some((*id, self.ops.get(*id)?)))
     }
 
-    /// True if a reader that holds the tokens of these writes must be told that the item is read.
-    pub fn must_see(&self, user: u64, item: u64, held: &BTreeSet<OpId>) -> bool {
+    /// True if a reader that holds the tokens of these writes must be told that the item is read; or anybody must, since the
+    /// event of a write is `applied` everywhere.
+    pub fn must_see(&self, user: u64, item: u64, held: &BTreeSet<OpId>, applied: u64) -> bool {
         let acknowledged = |op: &Op| matches!(op.outcome, Outcome::Acknowledged(_));
         let marks = self
-            .of(user, item)
-            .filter(|(id, op)| op.deed == Deed::Mark && held.contains(id) && acknowledged(op));
+            .of_item(user, item)
+            .filter(|(_, op)| op.deed == Deed::Mark && acknowledged(op))
+            .filter(|(id, op)| held.contains(id) || op.commit <= applied);
         let mut stands = marks.filter(|(_, mark)| !self.may_be_undone(user, item, mark));
-        stands.next().is_some()
+        stands.next().is_some() && self.is_fresh(user, item)
     }
 
     fn may_be_undone(&self, user: u64, item: u64, mark: &Op) -> bool {
-        self.of(user, item).any(|(_, op)| op.deed != Deed::Mark && op.may_follow(mark.began))
+        self.of_item(user, item).any(|(_, op)| op.deed != Deed::Mark && op.may_follow(mark.began))
     }
 
     /// What storage holds of an item once nothing is under way any more.
     pub fn holds(&self, user: u64, item: u64) -> Holds {
-        let stands = self.of(user, item).any(|(_, op)| {
+        let stands = self.of_item(user, item).any(|(_, op)| {
             op.deed == Deed::Mark
                 && matches!(op.outcome, Outcome::Acknowledged(_))
                 && !self.may_be_undone(user, item, op)
         });
-        if stands {
-            return Holds::Yes;
+        match (stands, self.is_fresh(user, item)) {
+            (true, true) => return Holds::Yes,
+            (true, false) => return Holds::Either,
+            (false, _) => {}
         }
-        let marks = || self.of(user, item).filter(|(_, op)| op.deed == Deed::Mark);
-        let undone = self.of(user, item).find(|(_, op)| {
+        let marks = || self.of_item(user, item).filter(|(_, op)| op.deed == Deed::Mark);
+        let undone = self.of_item(user, item).find(|(_, op)| {
             op.deed != Deed::Mark
                 && matches!(op.outcome, Outcome::Acknowledged(_))
                 && !marks().any(|(_, mark)| mark.may_follow(op.began))
@@ -163,7 +211,7 @@ mod tests {
     async fn done(ledger: &mut Ledger, deed: Deed) -> OpId {
         let id = ledger.begin(1, deed, if deed == Deed::Forget { &[] } else { &[5] });
         let now = later().await;
-        ledger.end(id, Outcome::Acknowledged(now));
+        ledger.end(id, Outcome::Acknowledged(now), 7);
         later().await;
         id
     }
@@ -173,16 +221,17 @@ mod tests {
         let mut ledger = Ledger::default();
         let mark = done(&mut ledger, Deed::Mark).await;
         let held = BTreeSet::from([mark]);
-        assert!(ledger.must_see(1, 5, &held));
-        assert!(!ledger.must_see(1, 5, &BTreeSet::new()), "not by its token");
+        assert!(ledger.must_see(1, 5, &held, 6));
+        assert!(!ledger.must_see(1, 5, &BTreeSet::new(), 6), "not by its token");
+        assert!(ledger.must_see(1, 5, &BTreeSet::new(), 7), "it is applied everywhere");
         assert_eq!(ledger.holds(1, 5), Holds::Yes);
         let unmark = ledger.begin(1, Deed::Unmark, &[5]);
-        assert!(!ledger.must_see(1, 5, &held), "it is under way");
+        assert!(!ledger.must_see(1, 5, &held, 6), "it is under way");
         assert_eq!(ledger.holds(1, 5), Holds::Either);
-        ledger.end(unmark, Outcome::Refused);
-        assert!(ledger.must_see(1, 5, &held));
+        ledger.end(unmark, Outcome::Refused, 7);
+        assert!(ledger.must_see(1, 5, &held, 6));
         done(&mut ledger, Deed::Unmark).await;
-        assert!(!ledger.must_see(1, 5, &held));
+        assert!(!ledger.must_see(1, 5, &held, 6));
         assert_eq!(ledger.holds(1, 5), Holds::No { forgotten: false });
     }
 
@@ -194,7 +243,7 @@ mod tests {
         assert_eq!(ledger.holds(1, 5), Holds::Either);
         done(&mut ledger, Deed::Forget).await;
         assert_eq!(ledger.holds(1, 5), Holds::Either, "it may still land");
-        ledger.end(mark, Outcome::Refused);
+        ledger.end(mark, Outcome::Refused, 7);
         assert_eq!(ledger.holds(1, 5), Holds::No { forgotten: true });
         done(&mut ledger, Deed::Mark).await;
         assert_eq!(ledger.holds(1, 5), Holds::Yes);

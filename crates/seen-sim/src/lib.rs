@@ -29,6 +29,7 @@ pub mod process;
 pub mod proxy;
 pub mod replica;
 mod report;
+pub mod sabotage;
 pub mod storage;
 mod trace;
 pub mod workload;

@@ -21,6 +21,8 @@ pub struct ProxyNode {
     pub process: Arc<Process>,
     /// The proxy.
     pub proxy: Proxy,
+    /// This life of it.
+    pub life: u64,
     /// Its map's file, as it were.
     pub publisher: Arc<MapPublisher>,
 }
@@ -47,7 +49,7 @@ impl ProxyNode {
         let proxy = Proxy::new(options, Clock::start(), handle, connector);
         process.spawn(proxy.clone().run());
         cluster.trace.tell(&process.name, "starts");
-        Self { process, proxy, publisher: Arc::new(publisher) }
+        Self { process, proxy, life: incarnation, publisher: Arc::new(publisher) }
     }
 
     /// Ends at once, in the middle of everything. Whoever holds it is to let go of it.

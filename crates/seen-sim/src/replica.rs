@@ -7,6 +7,8 @@ use seen_cluster::link::{ServerOptions, serve};
 use seen_cluster::map::{
     MapHandle, MapPublisher, ResolvedMap, Slot, SlotMap, SlotNumber, VirtualSet,
 };
+use seen_cluster::sabotage::defends;
+use seen_filter::hash::HashKey;
 use seen_filter::{Incarnation, SettingsError};
 use seen_replica::link::readiness::ReadinessLimits;
 use seen_replica::link::{ClusterRole, ReplicaLink, Standing};
@@ -44,7 +46,7 @@ pub struct ReplicaNode {
 }
 
 impl ReplicaNode {
-    /// Starts one, which finds this map.
+    /// Starts one, which finds this map and hashes with this key.
     ///
     /// # Errors
     /// The namespace's settings are out of range.
@@ -52,12 +54,17 @@ impl ReplicaNode {
         cluster: &Arc<Cluster>,
         seat: Seat,
         map: ResolvedMap,
+        key: HashKey,
         mut dice: Dice,
     ) -> Result<Self, SettingsError> {
         let process = Process::begin(&seat.name(), seat.host());
-        let incarnation = Incarnation::new(dice.draw() | 1);
-        let storage = SimStorage::new(&process, &cluster.store, &cluster.weather, dice.fork());
-        let (replica, work) = Replica::new(options(cluster, incarnation, storage))?;
+        let life = dice.draw() | 1;
+        let place = 1 + u64::from(seat.slot) * 100 + u64::from(seat.number);
+        // A name that survives a restart proves nothing (rule R9, coherence row 58).
+        let incarnation =
+            Incarnation::new(if defends("replica.incarnation") { life } else { place });
+        let storage = SimStorage::new(&process, cluster, dice.fork());
+        let (replica, work) = Replica::new(options(cluster, incarnation, key, storage))?;
         let (stop, stopped) = watch::channel(false);
         process.spawn(work.run(Arc::clone(&replica), stopped));
         let standing = Arc::new(Standing::new(Arc::clone(&replica)));
@@ -98,12 +105,17 @@ impl ReplicaNode {
     }
 }
 
-fn options(cluster: &Cluster, incarnation: Incarnation, storage: SimStorage) -> ReplicaOptions {
+fn options(
+    cluster: &Cluster,
+    incarnation: Incarnation,
+    key: HashKey,
+    storage: SimStorage,
+) -> ReplicaOptions {
     // What is sampled is not decided by a seed's story; the checker looks at all of it anyway.
     let samples = SampleLimits { seen_share: 0.0, unread_share: 0.0, checks_per_s_max: 1 };
     ReplicaOptions {
-        namespaces: vec![namespace()],
-        key: cluster.store.hash_key(),
+        namespaces: vec![namespace(cluster.shape.retention)],
+        key,
         cluster: CLUSTER,
         incarnation,
         history: Arc::new(storage.clone()),
@@ -118,7 +130,8 @@ fn role(seat: Seat) -> ClusterRole {
         pool: POOL.to_owned(),
         slot: seat.slot.into(),
         program: "simulated".to_owned(),
-        credit_bytes: 1 << 20,
+        // Little, so that what is not given back is missed.
+        credit_bytes: 16 << 10,
         donor: DonorLimits::default(),
     }
 }

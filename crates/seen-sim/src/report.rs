@@ -37,13 +37,15 @@ pub struct Report {
     pub filters: u64,
     /// Filters whose answers were flagged.
     pub flagged: u64,
-    /// Those of them for an item that was unmarked lately, of which nobody can tell whether it was marked again since: what a
+    /// Those of them for an item that was unmarked within S, of which nobody can tell whether it was marked again since: what a
     /// store that numbers no commits cannot tell.
     pub contested: u64,
     /// Items that are certainly unread, as asked in the end.
     pub unread: u64,
     /// Those of them that were called read.
     pub false_positives: u64,
+    /// The longest that all had been well when an answer was flagged.
+    pub calm_longest: Duration,
     /// The longest that a call took.
     pub longest: Duration,
     /// The faults that there were.

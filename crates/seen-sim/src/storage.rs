@@ -1,12 +1,13 @@
 //! Storage as one process reaches it: the store in memory, behind a way that takes time and fails.
 
+mod applied;
+mod reader;
 mod weather;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use seen_filter::feed::FeedBatch;
 use seen_filter::history::{
     Answers, HistorySize, Page, PageRequest, RecentRequest, SeamFuture, Write,
 };
@@ -18,8 +19,11 @@ use seen_store::MemoryStore;
 use seen_store::memory::{ReadFault, WriteFault};
 use tokio::time::sleep;
 
+use crate::cluster::{Cluster, PARTITIONS};
 use crate::dice::Dice;
 use crate::process::Process;
+pub use applied::Applied;
+use reader::SimReader;
 pub use weather::{Conditions, Weather};
 
 /// How many commits a stale read misses at most.
@@ -31,21 +35,18 @@ pub struct SimStorage {
     process: Arc<Process>,
     store: MemoryStore,
     weather: Arc<Weather>,
+    applied: Arc<Applied>,
     dice: Arc<Mutex<Dice>>,
 }
 
 impl SimStorage {
-    /// The way of a process to a store, on which this weather is.
-    pub fn new(
-        process: &Arc<Process>,
-        store: &MemoryStore,
-        weather: &Arc<Weather>,
-        dice: Dice,
-    ) -> Self {
+    /// The way of a process to the cluster's store.
+    pub fn new(process: &Arc<Process>, cluster: &Cluster, dice: Dice) -> Self {
         Self {
             process: Arc::clone(process),
-            store: store.clone(),
-            weather: Arc::clone(weather),
+            store: cluster.store.clone(),
+            weather: Arc::clone(&cluster.weather),
+            applied: Arc::clone(&cluster.applied),
             dice: Arc::new(Mutex::new(dice)),
         }
     }
@@ -206,7 +207,8 @@ impl ChangeFeed for SimStorage {
     }
 
     fn carries(&self, feed: FeedId, slot: VirtualSlot) -> bool {
-        self.store.carries(feed, slot)
+        // As the store has it; asked for each virtual slot and partition at every start.
+        slot.range_of(PARTITIONS) == feed.partition.get()
     }
 
     fn open(
@@ -216,33 +218,12 @@ impl ChangeFeed for SimStorage {
     ) -> SeamFuture<'_, Result<Box<dyn FeedReader>, FeedError>> {
         Box::pin(async move {
             self.there().await;
+            // What is committed by now is in whatever is read from storage from now on.
+            let head = self.store.head();
             let inner = self.store.open(feed, start).await?;
+            let reader = SimReader::new(self.clone(), feed, inner, head);
             self.back().await;
-            Ok(Box::new(SimReader { way: self.clone(), inner }) as Box<dyn FeedReader>)
-        })
-    }
-}
-
-/// A reader of the feed, as a process has it.
-struct SimReader {
-    way: SimStorage,
-    inner: Box<dyn FeedReader>,
-}
-
-impl FeedReader for SimReader {
-    fn next(&mut self, events_max: usize) -> SeamFuture<'_, Result<FeedBatch, FeedError>> {
-        Box::pin(async move {
-            let Self { way, inner } = self;
-            way.process.runs().await;
-            way.weather.feeds(way.process.host).await;
-            let batch = inner.next(events_max).await;
-            let late_ms = way.weather.now().feed_late_ms;
-            if late_ms > 0 {
-                sleep(Duration::from_millis(late_ms)).await;
-            }
-            way.weather.feeds(way.process.host).await;
-            way.process.runs().await;
-            batch
+            Ok(Box::new(reader) as Box<dyn FeedReader>)
         })
     }
 }

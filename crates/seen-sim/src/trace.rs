@@ -28,18 +28,23 @@ impl fmt::Display for Event {
 #[derive(Debug)]
 pub struct Trace {
     began: Instant,
+    /// False where nobody wants to know, so that nothing is put into words.
+    kept: bool,
     events: Mutex<Vec<Event>>,
 }
 
 impl Trace {
-    /// One that begins now.
-    pub fn begin() -> Self {
-        Self { began: Instant::now(), events: Mutex::default() }
+    /// One that begins now. Nothing is taken down unless it is `kept`.
+    pub fn begin(kept: bool) -> Self {
+        Self { began: Instant::now(), kept, events: Mutex::default() }
     }
 
     /// Takes something down.
-    pub fn tell(&self, who: &Arc<str>, what: impl Into<String>) {
-        let event = Event { at_us: self.now_us(), who: Arc::clone(who), what: what.into() };
+    pub fn tell(&self, who: &Arc<str>, what: impl fmt::Display) {
+        if !self.kept {
+            return;
+        }
+        let event = Event { at_us: self.now_us(), who: Arc::clone(who), what: what.to_string() };
         self.events.lock().push(event);
     }
 

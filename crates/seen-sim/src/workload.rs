@@ -101,6 +101,6 @@ pub async fn push(callers: Arc<Callers>, mut dice: Dice, until: Instant) {
             Said::Answer(Err(error)) => error.kind.label(),
             Said::Nothing => "nothing",
         };
-        callers.cluster.trace.tell(&name, format!("at proxy {proxy}: {what}"));
+        callers.cluster.trace.tell(&name, format_args!("at proxy {proxy}: {what}"));
     }
 }

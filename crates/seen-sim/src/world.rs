@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use seen_cluster::map::SlotMap;
+use seen_filter::hash::HashKey;
 use seen_filter::history::{Write, WriteOp};
+use seen_filter::settings::Retention;
 use seen_filter::{ChangeFeed, History, Incarnation, Item, NamespaceId, UserId};
 use seen_proto::token::WildcardSource;
 use tokio::task::JoinSet;
@@ -18,11 +20,12 @@ use crate::checker;
 use crate::cluster::{Cluster, Seat, Shape, resolved};
 use crate::dice::Dice;
 use crate::faults;
-use crate::ledger::{Deed, Outcome};
+use crate::ledger::{Deed, Ledger, Outcome};
 use crate::process::{Host, Process};
 use crate::proxy::ProxyNode;
 use crate::replica::ReplicaNode;
 use crate::report::Played;
+use crate::sabotage;
 use crate::workload;
 
 /// How long callers call.
@@ -31,8 +34,8 @@ const CALLS_FOR: Duration = Duration::from_secs(12);
 const FAULTS_WITHIN: Duration = Duration::from_secs(9);
 /// How long everything may take until it is well again.
 const WELL_WITHIN: Duration = Duration::from_secs(15);
-/// One feed lag, and the rebuilds that follow from it.
-const SETTLES: Duration = Duration::from_millis(3_000);
+/// One feed lag, a fence after one that was lost (5 s), and the rebuilds that follow from it.
+const SETTLES: Duration = Duration::from_millis(7_000);
 /// More commits than a seed has.
 const VANISHING_COMMITS: u64 = 4_000;
 /// How often it is looked whether something is so.
@@ -45,11 +48,22 @@ pub struct Options {
     pub faults: bool,
     /// True to lose every third event and say nothing of it, against which nothing defends: the checks must find it.
     pub events_vanish: bool,
+    /// True to take down all that happens.
+    pub traced: bool,
+    /// The defence to play without, by its name; see [`crate::sabotage`].
+    pub without: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { faults: true, events_vanish: false }
+        Self { faults: true, events_vanish: false, traced: true, without: None }
+    }
+}
+
+impl Options {
+    /// As usual, and nothing is taken down.
+    pub fn quiet() -> Self {
+        Self { traced: false, ..Self::default() }
     }
 }
 
@@ -73,8 +87,9 @@ pub fn play(seed: u64, options: Options) -> Result<Played, String> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
+    let _given_back = sabotage::take_away(options.without)?;
     runtime.block_on(async {
-        let world = World::begin(seed)?;
+        let world = World::begin(seed, options)?;
         world.live(options).await?;
         let report = std::mem::take(&mut *world.callers.report.lock());
         Ok(Played { seed, report, events: world.cluster.trace.take() })
@@ -82,7 +97,7 @@ pub fn play(seed: u64, options: Options) -> Result<Played, String> {
 }
 
 impl World {
-    fn begin(seed: u64) -> Result<Arc<Self>, String> {
+    fn begin(seed: u64, options: Options) -> Result<Arc<Self>, String> {
         let mut dice = Dice::new(seed);
         let shape = Shape {
             proxies: 2,
@@ -91,13 +106,18 @@ impl World {
             numbers_commits: dice.in_mille(700),
             cache_bytes_max: if dice.in_mille(150) { 6_000 } else { 1 << 20 },
             life_interval: Duration::from_millis(100),
+            retention: dice
+                .in_mille(200)
+                .then(|| Retention { span_ms: 1_000 * dice.within(4..=9), bucket_ms: 1_000 }),
+            feed_events_max: if dice.in_mille(600) { 1_024 } else { dice.within(1..=6) as usize },
+            traced: options.traced,
         };
         let cluster = Cluster::begin(shape, &mut dice).map_err(|error| error.to_string())?;
         let map = cluster.first_map().map_err(|error| error.to_string())?;
         let callers = Arc::new(Callers {
             cluster: Arc::clone(&cluster),
             proxies: Mutex::new((0..shape.proxies).map(|_| None).collect()),
-            ledger: Mutex::default(),
+            ledger: Mutex::new(Ledger::of(shape.retention, &cluster.clock)),
             report: Mutex::default(),
             wildcards: WildcardSource::new(Incarnation::new(dice.draw() | 1)),
         });
@@ -165,7 +185,7 @@ impl World {
             self.cluster.store.write(vec![write]).await?;
             let mut ledger = self.callers.ledger.lock();
             let op = ledger.begin(user, Deed::Mark, &ids);
-            ledger.end(op, Outcome::Acknowledged(Instant::now()));
+            ledger.end(op, Outcome::Acknowledged(Instant::now()), self.cluster.store.head());
         }
         Ok(())
     }
@@ -180,12 +200,17 @@ impl World {
 
     /// Starts a replica, unless it runs.
     pub fn start_replica(&self, seat: Seat) {
+        self.start_replica_with(seat, self.cluster.store.hash_key());
+    }
+
+    /// Starts one that hashes with this key, unless it runs.
+    pub fn start_replica_with(&self, seat: Seat, key: HashKey) {
         let mut replicas = self.replicas.lock();
         if replicas.get(&seat).is_some_and(|node| !node.process.is_dead()) {
             return;
         }
         let (map, dice) = (resolved(self.map.lock().clone()), self.dice.lock().fork());
-        match ReplicaNode::start(&self.cluster, seat, map, dice) {
+        match ReplicaNode::start(&self.cluster, seat, map, key, dice) {
             Ok(node) => drop(replicas.insert(seat, node)),
             Err(error) => self.callers.broken(None, 4, error.to_string()),
         }
@@ -196,6 +221,41 @@ impl World {
         let node = self.replicas.lock().remove(&seat);
         if let Some(node) = node {
             node.crash();
+        }
+    }
+
+    /// A replica is no more.
+    pub fn remove_replica(&self, seat: Seat) {
+        self.crash_replica(seat);
+        self.replicas.lock().remove(&seat);
+    }
+
+    /// The map, as whoever starts now finds it.
+    pub fn map(&self) -> SlotMap {
+        self.map.lock().clone()
+    }
+
+    /// Puts a map into use: everybody has it after a time of its own.
+    pub fn publish(self: &Arc<Self>, map: &SlotMap, mut after: impl FnMut() -> Duration) {
+        *self.map.lock() = map.clone();
+        let seats: Vec<Seat> = self.replicas.lock().keys().copied().collect();
+        for seat in seats {
+            let (world, map, after) = (Arc::clone(self), resolved(map.clone()), after());
+            tokio::spawn(async move {
+                sleep(after).await;
+                if let Some(node) = world.replicas.lock().get(&seat) {
+                    node.publisher.publish(map);
+                }
+            });
+        }
+        for number in 0..usize::from(self.cluster.shape.proxies) {
+            let (world, map, after) = (Arc::clone(self), resolved(map.clone()), after());
+            tokio::spawn(async move {
+                sleep(after).await;
+                if let Some(Some(node)) = world.callers.proxies.lock().get(number) {
+                    node.publisher.publish(map);
+                }
+            });
         }
     }
 

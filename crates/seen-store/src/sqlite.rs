@@ -52,6 +52,7 @@ use inner::Inner;
 use tail::Head;
 use writer::{Ack, Job, Writer};
 
+pub use events::decode as commit_events;
 pub use options::SqliteOptions;
 pub use stats::{HISTOGRAM_BUCKETS, Histogram, NamespaceSize, SqliteStats};
 pub use sweep::SweepReport;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::LinkError;
+
 /// By so much, as a divisor, two machines' clocks may run at different rates: twenty times what a quartz is off.
 const RATE_DIVISOR: u32 = 1_024;
 
@@ -24,10 +26,18 @@ impl OwnClock {
         u64::try_from(us).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// The moment at which it showed this, no later than now. `None` for 0: nobody knew.
-    pub fn moment(&self, us: u64, now: Instant) -> Option<Instant> {
-        let since = Duration::from_micros(us.checked_sub(1)?);
-        Some(self.0.checked_add(since).map_or(now, |moment| moment.min(now)))
+    /// The moment at which it showed this. `None` for 0: nobody knew.
+    ///
+    /// # Errors
+    /// It has not shown that yet: this clock stood still or was slowed down, and the other end reckons with too much.
+    /// Whatever it says would look younger than it is until the two begin anew.
+    pub fn moment(&self, us: u64, now: Instant) -> Result<Option<Instant>, LinkError> {
+        let shown_us = self.us(now);
+        if us > shown_us {
+            return Err(LinkError::ClockAhead { ahead_us: us - shown_us });
+        }
+        let Some(since_us) = us.checked_sub(1) else { return Ok(None) };
+        Ok(self.0.checked_add(Duration::from_micros(since_us)))
     }
 }
 
@@ -67,14 +77,14 @@ mod tests {
         let begin = Instant::now();
         let own = OwnClock::begin(begin);
         let mut far = FarClock::default();
-        assert_eq!((far.us(begin), own.moment(0, begin)), (0, None), "nobody knows");
+        assert_eq!((far.us(begin), own.moment(0, begin)), (0, Ok(None)), "nobody knows");
         // On its way for 5 ms; later for 300 ms; then for 1 ms.
         for (told_at, heard_at) in [(0, 5), (700, 1_000), (2_000, 2_001)] {
             far.hear(own.us(begin + ms(told_at)), begin + ms(heard_at));
             for sent_at in [heard_at, heard_at + 20, heard_at + 900] {
                 let sent = begin + ms(sent_at);
                 let read = sent + ms(80);
-                let moment = own.moment(far.us(sent), read).expect("told");
+                let moment = own.moment(far.us(sent), read).expect("not ahead").expect("told");
                 assert!(moment <= sent, "{:?}", moment - begin);
                 let off = sent - moment;
                 assert!(off <= ms(8), "{off:?} off: what came late changed nothing");
@@ -83,15 +93,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clocks_of_different_rates_and_nonsense_do_no_harm() {
+    async fn clocks_of_different_rates_do_no_harm() {
         let begin = Instant::now();
         let own = OwnClock::begin(begin);
         let mut far = FarClock::default();
         far.hear(own.us(begin), begin);
         // The asking end's clock is fast by 0.05 percent.
         let sent = begin + ms(10_000);
-        let moment = own.moment(far.us(sent + ms(5)), sent + ms(1)).expect("told");
-        assert!(moment <= sent);
-        assert_eq!(own.moment(u64::MAX, sent), Some(sent), "of the future is now");
+        let moment = own.moment(far.us(sent + ms(5)), sent + ms(6));
+        assert!(moment.expect("not ahead").expect("told") <= sent);
+    }
+
+    /// A machine that is paused stops its clock, and what the other end reckons with stays ahead.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_stood_still_is_found_out() {
+        let begin = Instant::now();
+        let own = OwnClock::begin(begin);
+        let mut far = FarClock::default();
+        far.hear(own.us(begin), begin);
+        // The asking end has seen 10 s, the answering one 9.8 s; then each tells the other the time again.
+        let (sent, read) = (begin + ms(10_000), begin + ms(9_800));
+        far.hear(own.us(read), sent);
+        let ahead = own.moment(far.us(sent), read).expect_err("ahead");
+        let LinkError::ClockAhead { ahead_us } = ahead else { panic!("{ahead:?}") };
+        assert!((180_000..=200_000).contains(&ahead_us), "{ahead_us}");
+        assert!(own.moment(u64::MAX, sent).is_err());
+        assert_eq!(own.moment(own.us(sent), sent), Ok(Some(sent)), "what is shown now was shown");
     }
 }

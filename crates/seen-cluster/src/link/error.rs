@@ -58,6 +58,15 @@ pub enum LinkError {
         /// What it may be.
         limit: &'static str,
     },
+    /// A request says that this end's clock shows more than it does.
+    #[error(
+        "a request reckons with {ahead_us} us more than this clock has shown: it stood still, as on a paused machine; a \
+         new connection begins with a new one"
+    )]
+    ClockAhead {
+        /// By how much, in microseconds.
+        ahead_us: u64,
+    },
     /// A message in pieces is longer than any may be.
     #[error("{what} {id:#x} takes over {bytes} bytes; at most {bytes_max}")]
     MessageTooLong {

@@ -1,6 +1,6 @@
 //! Frames: `u32 length | u8 type | payload`, little-endian; the length counts type and payload.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::LinkError;
 
@@ -163,6 +163,20 @@ impl FrameReader {
     /// True if part of a frame came.
     pub fn is_within_frame(&self) -> bool {
         !self.buffer.is_empty()
+    }
+
+    /// True if more came that is not to be left out, or part of it.
+    ///
+    /// # Errors
+    /// What comes next is not of the link.
+    pub fn has_more(&mut self) -> Result<bool, LinkError> {
+        while let Some(bytes) = complete(&self.buffer)? {
+            if FrameKind::from_number(self.buffer[LENGTH_BYTES])?.is_some() {
+                break;
+            }
+            self.buffer.advance(bytes);
+        }
+        Ok(!self.buffer.is_empty())
     }
 }
 

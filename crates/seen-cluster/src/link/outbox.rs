@@ -2,8 +2,14 @@
 //! writer only if that sleeps; the writer takes all there is at once. So what comes together is written together,
 //! and nothing waits for a timer.
 
+#[cfg(not(feature = "shuttle"))]
 use parking_lot::{Mutex, MutexGuard};
+#[cfg(feature = "shuttle")]
+use shuttle::sync::MutexGuard;
 use tokio::sync::Notify;
+
+#[cfg(feature = "shuttle")]
+use threads::Mutex;
 
 /// A buffer that grew beyond this is not kept once it is written.
 const KEPT_BYTES_MAX: usize = 1_048_576;
@@ -90,3 +96,6 @@ impl<T> Outbox<T> {
         waiting
     }
 }
+
+#[cfg(feature = "shuttle")]
+mod threads;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use seen_cluster::link::decoder::Message;
 use seen_cluster::link::frame::{FrameKind, OPTIONAL_KIND_MIN};
 use seen_cluster::link::{Answer, Link, LinkChange, NotSent, newest_common};
 use seen_proto::message::{decode, encode};
@@ -189,6 +190,16 @@ async fn who_is_too_far_away_is_refused_with_both_versions() {
         }
         change => panic!("{change:?}"),
     }
+}
+
+/// A newer client may say more behind its hello than an older server knows.
+#[tokio::test]
+async fn what_may_be_left_out_may_follow_a_hello() {
+    let (mut raw, _served) = Raw::to_server(&Service::echo(), 65_536, &Default::default());
+    let said = [hello_frame(&hello()), optional_frame(OPTIONAL_KIND_MIN), optional_frame(255)];
+    raw.say(&said.concat()).await;
+    let welcome = within(raw.next()).await;
+    assert!(matches!(welcome, Some(Message::Welcome(_))), "{welcome:?}");
 }
 
 /// What belongs to a version of the link may not be left out: who did not agree on that version is cut off.

@@ -1,6 +1,6 @@
 //! Collects events until a record is full.
 
-use seen_filter::{CommitStamp, FeedEvent, GapScope, Item, UserId};
+use seen_filter::{FeedEvent, GapScope, Item, UserId};
 
 use super::{
     CHANGE_RECORD_BYTES_MAX, CHANGE_RECORD_EVENTS_MAX, CHANGE_RECORD_START, ChangeHead,
@@ -128,7 +128,7 @@ impl ChangeRecord {
         if self.len() == CHANGE_RECORD_EVENTS_MAX || bytes > CHANGE_RECORD_BYTES_MAX {
             return false;
         }
-        if let Some(stamp) = stamp_of(event) {
+        if let Some(stamp) = event.stamp() {
             let numbering = Numbering { domain: stamp.domain, timeline: stamp.timeline };
             if *self.numbering.get_or_insert(numbering) != numbering {
                 return false;
@@ -202,18 +202,6 @@ impl ChangeRecord {
         self.columns.clear();
         (self.last_position, self.last_marked_at_ms) = (0, 0);
         out
-    }
-}
-
-fn stamp_of(event: &FeedEvent) -> Option<CommitStamp> {
-    match *event {
-        FeedEvent::Add { stamp, .. }
-        | FeedEvent::Remove { stamp, .. }
-        | FeedEvent::RemoveAll { stamp, .. }
-        | FeedEvent::Forgotten { stamp, .. }
-        | FeedEvent::Fence { stamp, .. }
-        | FeedEvent::Complete { stamp } => Some(stamp),
-        FeedEvent::Gap { .. } => None,
     }
 }
 

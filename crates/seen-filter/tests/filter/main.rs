@@ -3,6 +3,7 @@
 
 mod adversary;
 mod hashing;
+mod kernels;
 mod memory;
 mod properties;
 mod rates;

@@ -197,7 +197,7 @@ impl Lanes {
         event: &FeedEvent,
         history: NamespaceId,
     ) -> Result<(), RelayError> {
-        let Some(stamp) = stamp_of(event) else { return Ok(()) };
+        let Some(stamp) = event.stamp() else { return Ok(()) };
         let numbering = (stamp.domain, stamp.timeline);
         let Some(source) = self.sources.get_mut(at) else { return Ok(()) };
         if source.first.is_some() {
@@ -323,18 +323,6 @@ impl Lanes {
         let value = one.record.finish(ChangeSource { partition, resume });
         one.written.get_mut(at).into_iter().for_each(|written| *written = (Some(resume), now));
         self.full.push((u16::try_from(lane).unwrap_or(u16::MAX), value));
-    }
-}
-
-const fn stamp_of(event: &FeedEvent) -> Option<CommitStamp> {
-    match *event {
-        FeedEvent::Add { stamp, .. }
-        | FeedEvent::Remove { stamp, .. }
-        | FeedEvent::RemoveAll { stamp, .. }
-        | FeedEvent::Forgotten { stamp, .. }
-        | FeedEvent::Fence { stamp, .. }
-        | FeedEvent::Complete { stamp } => Some(stamp),
-        FeedEvent::Gap { .. } => None,
     }
 }
 

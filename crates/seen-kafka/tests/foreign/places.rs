@@ -3,7 +3,9 @@
 use seen_filter::{ChangeFeed, FeedCursor, FeedEvent, FeedReader, FeedStart, GapScope};
 use seen_testbed::Record;
 
-use super::world::{PARTITIONS, World, at_head, feed_id, fence, next, row, told_until, user_of};
+use super::world::{
+    PARTITIONS, World, at_head, events_until, feed_id, fence, next, row, told_until, user_of,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_process_resumes_where_one_stopped() {
@@ -23,9 +25,10 @@ async fn another_process_resumes_where_one_stopped() {
     let feed = world.feed().await;
     let mut reader =
         feed.open(feed_id(1), FeedStart::At(at.expect("read"))).await.expect("a reader");
-    while read.len() < 20 {
-        read.extend(next(&mut reader).await.events);
-    }
+    let is_last =
+        |event: &FeedEvent| matches!(event, FeedEvent::Add { item, .. } if item.id.get() == 20);
+    read.extend(events_until(&mut reader, is_last).await);
+    read.retain(|event| !matches!(event, FeedEvent::Complete { .. }));
     let items: Vec<_> = read
         .iter()
         .map(|event| match event {
@@ -154,6 +157,43 @@ async fn a_place_in_a_log_that_was_cut_off_and_written_anew_is_a_gap() {
     // As if another leader had written that record.
     let another = FeedCursor { offset: place.offset + 1, ..place };
     let mut reader = feed.open(feed_id(1), FeedStart::At(another)).await.expect("a reader");
-    let told = told_until(&mut reader, &format!("+{user}:4")).await;
-    assert_eq!(told, ["gap log_truncated", "complete", &format!("+{user}:4")]);
+    let is_add = |event: &FeedEvent| matches!(event, FeedEvent::Add { .. });
+    let told = events_until(&mut reader, is_add).await;
+    let [FeedEvent::Gap { reason: "log_truncated", .. }, FeedEvent::Complete { .. }, _] = told[..]
+    else {
+        panic!("{told:?}");
+    };
+}
+
+/// A replica that has read everything says so: else another one that begins behind it takes nothing from it (rule R3).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_it_was_read_is_told() {
+    let Some(world) = World::new("told") else { return };
+    let feed = world.feed().await;
+    // In one partition rows come, and in the other one only fences.
+    let (rows, fences) = (user_of(&feed, 1), user_of(&feed, 2));
+    let mut readers = [at_head(&feed, 1).await, at_head(&feed, 2).await];
+    (1..=5).for_each(|item| world.send(1, rows, &row("c", item, rows, item)));
+    world.send(2, fences, &fence(6, fences, 1));
+    for round in 0..2 {
+        if round == 1 {
+            // One that says nothing to these feeds is read as well.
+            let others = |user| fence(7, user, 2).replace("\"namespace\":4", "\"namespace\":5");
+            world.send(1, rows, &others(rows));
+            world.send(2, fences, &others(fences));
+        }
+        let another = world.feed().await;
+        for (partition, reader) in (1..).zip(&mut readers) {
+            let later = another.open(feed_id(partition), FeedStart::Head).await;
+            let first = next(&mut later.expect("a reader")).await.events;
+            let [FeedEvent::Complete { stamp: head }] = first[..] else { panic!("{first:?}") };
+            let is_there = |event: &FeedEvent| match event {
+                FeedEvent::Complete { stamp } => stamp.covers(head),
+                _ => false,
+            };
+            let told = events_until(reader, is_there).await;
+            let is_place = |event: &FeedEvent| matches!(event, FeedEvent::Complete { .. });
+            assert!(round == 0 || told.iter().all(is_place), "{told:?}");
+        }
+    }
 }

@@ -186,16 +186,27 @@ pub async fn next(reader: &mut Box<dyn FeedReader>) -> FeedBatch {
     reader.next(1_000).await.expect("a batch")
 }
 
-/// Everything up to an event that is looked for, in short.
+/// Everything up to an event that is looked for, in short. How far the topic has been read is said
+/// whenever nothing waits, and left out.
 pub async fn told_until(reader: &mut Box<dyn FeedReader>, last: &str) -> Vec<String> {
-    let mut told = Vec::new();
+    let events = events_until(reader, |event| brief(event) == last).await;
+    let events = events.iter().filter(|event| !matches!(event, FeedEvent::Complete { .. }));
+    events.map(brief).collect()
+}
+
+/// Everything up to an event that is looked for.
+pub async fn events_until(
+    reader: &mut Box<dyn FeedReader>,
+    is_last: impl Fn(&FeedEvent) -> bool,
+) -> Vec<FeedEvent> {
+    let mut events = Vec::new();
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < PATIENCE, "{last} does not come after {told:?}");
+        assert!(began.elapsed() < PATIENCE, "it does not come after {events:?}");
         for event in next(reader).await.events {
-            told.push(brief(&event));
-            if told.last().is_some_and(|event| event == last) {
-                return told;
+            events.push(event);
+            if is_last(&event) {
+                return events;
             }
         }
     }
@@ -206,7 +217,6 @@ fn brief(event: &FeedEvent) -> String {
         FeedEvent::Add { user, item, .. } => format!("+{user}:{}", item.id),
         FeedEvent::Remove { user, item, .. } => format!("-{user}:{}", item.id),
         FeedEvent::Fence { seq, .. } => format!("fence {seq}"),
-        FeedEvent::Complete { .. } => "complete".to_owned(),
         FeedEvent::Gap { reason, .. } => format!("gap {reason}"),
         other => format!("{other:?}"),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use seen_filter::{Item, Kind, PackedIds, PrimaryId, SnapshotId, UserId, Verdicts};
+use seen_filter::{Item, Kind, PackedIds, PrimaryId, SnapshotId, Tick, UserId, Verdicts};
 use seen_replica::rules::{Candidates, Checked, Doubt, Input, Outcome, Read, ReadAnswer};
 
 use super::action::name;
@@ -42,14 +42,14 @@ pub struct ReadInFlight {
     /// The writes that its answer must respect.
     knows: BTreeSet<usize>,
     /// What the point check found.
-    found: Option<(Vec<bool>, SnapshotId)>,
+    found: Option<(Vec<bool>, SnapshotId, Tick)>,
 }
 
 impl std::hash::Hash for ReadInFlight {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         (self.replica, self.user, &self.asked, &self.knows).hash(state);
-        if let Some((found, snapshot)) = &self.found {
-            (found, snapshot.lower_bound).hash(state);
+        if let Some((found, snapshot, asked)) = &self.found {
+            (found, snapshot.lower_bound, asked).hash(state);
         }
     }
 }
@@ -156,7 +156,8 @@ impl World {
         self.say(|| {
             format!("storage checks r{id} at commit {visible} (says {lower:?}): {found:?}")
         });
-        self.reads[at].found = Some((found, snapshot));
+        let asked = self.now(self.reads[at].replica);
+        self.reads[at].found = Some((found, snapshot, asked));
         true
     }
 
@@ -171,10 +172,10 @@ impl World {
     pub(super) fn answer(&mut self, read: u8) -> bool {
         let Some(at) = nth(&self.reads, read, ReadInFlight::is_checked) else { return false };
         let read = self.reads.remove(at);
-        let Some((found, snapshot)) = read.found else { return false };
+        let Some((found, snapshot, asked)) = read.found else { return false };
         let items: Vec<Item> = read.asked.iter().map(|item| Item::new(0, *item)).collect();
         let user = UserId::new(read.user);
-        let checked = Checked { user, items: &items, found: &found, snapshot };
+        let checked = Checked { user, items: &items, found: &found, snapshot, asked };
         let outcome = self.step(read.replica, Input::Checked(checked));
         self.replicas[read.replica].steps -= 1;
         let Outcome::Decided { seen, contested } = outcome else {

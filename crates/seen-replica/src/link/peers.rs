@@ -23,6 +23,17 @@ impl FrameSink for ServerSink<'_, '_> {
             FrameKind::End => self.out.end(&payload).await,
             _ => self.out.entry(&payload).await,
         };
+        self.noted(sent)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.out.flush().await;
+        self.noted(flushed)
+    }
+}
+
+impl ServerSink<'_, '_> {
+    fn noted(&mut self, sent: Result<(), Cut>) -> io::Result<()> {
         sent.map_err(|cut| {
             let error = io::Error::other(cut.to_string());
             self.cut = Some(cut);

@@ -80,7 +80,7 @@ impl Rules {
     ) -> bool {
         let mut again = false;
         let mut doubtful = false;
-        if let Some(stamp) = stamp_of(event) {
+        if let Some(stamp) = event.stamp() {
             self.check_timeline(now, lane, state, stamp, effects);
             state.whole_from.get_or_insert(stamp);
             state.replaying = state.applied.is_some_and(|applied| stamp < applied);
@@ -105,11 +105,15 @@ impl Rules {
                 let change = change(stamp, now, Op::Remove(item), false);
                 state.ring.push(user, stamp, change, again);
                 let suspicion = Suspicion { stamp: Some(stamp), at: now };
-                state.journal.suspect(user, Some(item), suspicion);
+                if self.defends(Rule::R10Suspect) {
+                    state.journal.suspect(user, Some(item), suspicion);
+                }
             }
             FeedEvent::RemoveAll { stamp, user } => {
                 state.ring.push(user, stamp, change(stamp, now, Op::RemoveAll, false), again);
-                state.journal.suspect(user, None, Suspicion { stamp: Some(stamp), at: now });
+                if self.defends(Rule::R10Suspect) {
+                    state.journal.suspect(user, None, Suspicion { stamp: Some(stamp), at: now });
+                }
             }
             FeedEvent::Gap { scope: GapScope::Partition, reason } => {
                 self.doubt_lane(now, lane, state, reason, effects);
@@ -198,7 +202,7 @@ impl Rules {
     ) -> Vec<UserId> {
         let mut state = lane.state.lock();
         for event in events {
-            if let Some(stamp) = stamp_of(event)
+            if let Some(stamp) = event.stamp()
                 && state.applied.is_none_or(|applied| applied < stamp)
             {
                 state.applied = Some(stamp);
@@ -286,8 +290,15 @@ impl Rules {
             let all = state.journal.next_seq();
             state.journal.fenced(all);
         }
+        if !self.defends(Rule::R9Presented) {
+            state.fences.returned_too_generously();
+        }
+        if !self.defends(Rule::R9Released) {
+            let all = state.journal.next_seq();
+            state.journal.fenced(all);
+        }
         // Row 58: only this incarnation's own fence proves anything here.
-        if writer != self.settings.incarnation {
+        if writer != self.settings.incarnation && self.defends(Rule::R9Writer) {
             return None;
         }
         let (acknowledged_before, began) = state.fences.returned(seq)?;
@@ -301,7 +312,7 @@ impl Rules {
     /// Drops the entry and the build of a user all of whose rows are gone: what is read from now on
     /// shows it, and the ring holds it for builds that began before.
     fn restart(&self, stripe: &mut Stripe, user: UserId) {
-        if !self.defends(Rule::R10) {
+        if !self.defends(Rule::R10) || !self.defends(Rule::R10Forget) {
             return;
         }
         drop(self.drop_entry(stripe, user));
@@ -353,16 +364,4 @@ impl Rules {
 
 fn change(stamp: CommitStamp, at: Tick, op: Op, doubtful: bool) -> Change {
     Change { stamp: Some(stamp), at, op, doubtful }
-}
-
-fn stamp_of(event: &FeedEvent) -> Option<CommitStamp> {
-    match *event {
-        FeedEvent::Add { stamp, .. }
-        | FeedEvent::Remove { stamp, .. }
-        | FeedEvent::RemoveAll { stamp, .. }
-        | FeedEvent::Forgotten { stamp, .. }
-        | FeedEvent::Fence { stamp, .. }
-        | FeedEvent::Complete { stamp } => Some(stamp),
-        FeedEvent::Gap { .. } => None,
-    }
 }

@@ -159,7 +159,9 @@ impl Rules {
         let Install { user, generation, mut state, snapshot, user_epoch, origin } = install;
         let Some(side) = stripe.side.get_mut(&user) else { return Err(Refusal::Generation) };
         // Row 7: compare-and-set on the generation.
-        let Some(build) = side.build.take_if(|build| build.generation == generation) else {
+        let own =
+            |build: &mut Build| build.generation == generation || !self.defends(Rule::R1Generation);
+        let Some(build) = side.build.take_if(own) else {
             return Err(Refusal::Generation);
         };
         let mut lane_state = lane.state.lock();
@@ -171,7 +173,8 @@ impl Rules {
         };
         let lower = snapshot.lower_bound.filter(shared);
         let proof = Proof { lower, began: build.began, lag_us: self.lag_us(origin) };
-        if user_epoch < side.user_epoch && !proof.began_after(side.user_epoch_at) {
+        let is_older = user_epoch < side.user_epoch && self.defends(Rule::R10UserEpoch);
+        if is_older && !proof.began_after(side.user_epoch_at) {
             return Err(Refusal::UserEpoch);
         }
         // Rule R10: what the snapshot is proven to contain need not be asked any more. What is known
@@ -210,7 +213,7 @@ impl Rules {
     /// Rule R8: only a snapshot begun S after the feed was whole again, or one that is proven to hold
     /// what was lost, clears a doubt.
     fn is_whole(&self, lane: &mut LaneState, user: UserId, proof: &Proof) -> bool {
-        if !self.defends(Rule::R8) {
+        if !self.defends(Rule::R8) || !self.defends(Rule::R8Whole) {
             return true;
         }
         let found = lane.user_gaps.get(&user).copied();
@@ -260,7 +263,8 @@ impl Rules {
         snapshot: &SnapshotId,
         origin: Origin,
     ) -> Result<(), Refusal> {
-        if build.epoch != lane.epoch && self.defends(Rule::R8) {
+        let defends = self.defends(Rule::R8) && self.defends(Rule::R8Install);
+        if build.epoch != lane.epoch && defends {
             return Err(Refusal::Epoch);
         }
         if build.pending.len() > self.settings.pending_events_max {
@@ -285,7 +289,7 @@ impl Rules {
     ) -> bool {
         match (lower, build.reg) {
             (Some(lower), Some(reg)) if lower.comparable(reg) => {
-                lower.covers(reg) || lane.ring.reaches(lower)
+                lower.covers(reg) || lane.ring.reaches(lower) || !self.defends(Rule::R2Ring)
             }
             // Row 53: storage goes on under another timeline, and the feed has not said so yet. What
             // was applied here and what was read cannot be put in order.
@@ -393,7 +397,7 @@ impl Rules {
         lane: &LaneState,
         proof: &Proof,
     ) -> Result<(), Refusal> {
-        if !self.defends(Rule::R1) {
+        if !self.defends(Rule::R1) || !self.defends(Rule::R1Journal) {
             return Ok(());
         }
         let bucket = self.bucket_now();

@@ -2,7 +2,6 @@
 //! is no clock, no randomness and no I/O behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use seen_filter::packed::PackedIds;
 use seen_filter::state::UserState;
@@ -14,6 +13,7 @@ use seen_filter::{
 use smallvec::SmallVec;
 
 use super::journal::WriteId;
+use super::sync::{AtomicI64, Ordering};
 
 /// The memory that cached entries may take, and what they take now.
 #[derive(Debug)]
@@ -141,6 +141,8 @@ pub struct Checked<'a> {
     pub found: &'a [bool],
     /// What the check saw.
     pub snapshot: SnapshotId,
+    /// The check began at this tick or later.
+    pub asked: Tick,
 }
 
 impl<'a> Checked<'a> {

@@ -2,14 +2,13 @@
 //! the journal, and the fences. `cover` lives here and not in the entries.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use seen_filter::{CommitStamp, FeedId, FenceSeq, Incarnation, ScopeEpoch, Tick, UserId};
 
 use super::input::{Claim, Settings};
 use super::journal::{Journal, Suspicion};
 use super::ring::Ring;
+use super::sync::{AtomicBool, AtomicU16, AtomicU64, Mutex, Ordering};
 
 /// Most writers of which a partition remembers presented or covered claims. With one more, one is forgotten: its claims are
 /// not covered then, which is safe.

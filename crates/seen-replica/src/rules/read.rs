@@ -195,20 +195,35 @@ impl Rules {
         let shown = |stamp: Option<CommitStamp>| lower.zip(stamp).is_some_and(|(l, s)| l.covers(s));
         let folded = Folded::new(changes, |change| shown(change.stamp));
         let mut contested = late_from.is_some_and(|from| !state.ring.reaches_tick(from));
+        // A check that began S after something was known shows it, as a build of then would.
+        let lag_us = self.settings.snapshot_lag_us_max;
+        let proven = |since: Tick| late_from.is_none() && checked.asked >= since.plus_us(lag_us);
+        let span_us = self.settings.namespace.retention.map(|retention| retention.span_ms * 1_000);
+        // Rows that expire leave no events: storage does not show them, and is right.
+        let expired = |at: Tick| {
+            proven(at) && span_us.is_some_and(|span_us| checked.asked >= at.plus_us(span_us))
+        };
         for (at, item) in checked.items.iter().enumerate() {
-            let verdict = folded.verdict(*item);
-            let own = state.journal.adds(checked.user, *item).any(|row| !shown(row.stamp));
+            let added = folded.added(*item);
+            let verdict = match added {
+                Some(last) if expired(last.at) => None,
+                _ => folded.verdict(*item),
+            };
+            let mut own = state.journal.adds(checked.user, *item);
+            let own = own.any(|row| !shown(row.stamp) && !expired(row.at));
             if (own || verdict == Some(true)) && !seen.get(at) {
                 seen.set(at);
                 // Storage does not show it, or no longer: a remove that is acknowledged elsewhere
                 // may not have come by here yet (rule R10). Or the check was late.
                 let since = late_from.is_some_and(|from| {
-                    came_since(from, folded.added(*item), &state.journal, checked.user, *item)
+                    came_since(from, added, &state.journal, checked.user, *item)
                 });
                 contested |= !since;
             }
-            // Storage, or the journal, still says "seen" where a remove may have come later.
-            let removed = side.is_some_and(|side| side.is_contested(*item)) && lower.is_none();
+            // Storage, or the journal, still says "seen" where a remove may have come later. Where the check shows the
+            // remove, the item was marked again.
+            let since = side.and_then(|side| side.contested_since(*item));
+            let removed = lower.is_none() && since.is_some_and(|since| !proven(since));
             contested |= seen.get(at) && (verdict == Some(false) || removed);
         }
         Outcome::Decided { seen, contested }

@@ -67,7 +67,13 @@ pub(super) struct Side {
 
 impl Side {
     pub fn is_contested(&self, item: Item) -> bool {
-        self.contested.iter().any(|contested| contested.item == item)
+        self.contested_since(item).is_some()
+    }
+
+    /// Since when an id is contested, if it is.
+    pub fn contested_since(&self, item: Item) -> Option<Tick> {
+        let mut contested = self.contested.iter();
+        contested.find(|contested| contested.item == item).map(|contested| contested.since)
     }
 
     /// Notes a remove. False if there are too many to keep.

@@ -1,9 +1,9 @@
 //! Sets of virtual slots: whose users are meant.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use seen_filter::hash::VIRTUAL_SLOTS;
 use seen_filter::{SlotKey, UserId, VirtualSlot};
+
+use super::sync::{AtomicBool, AtomicU64, Ordering};
 
 const WORDS: usize = VIRTUAL_SLOTS as usize / 64;
 

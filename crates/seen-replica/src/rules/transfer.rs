@@ -18,7 +18,8 @@ impl Rules {
             return Outcome::Refused(Refusal::NotFollowed);
         };
         let stripe = self.stripe(user);
-        if self.defends(Rule::R3) && !self.is_clean(&stripe, lane, user) {
+        let defends = self.defends(Rule::R3) && self.defends(Rule::R3Clean);
+        if defends && !self.is_clean(&stripe, lane, user) {
             return Outcome::Refused(Refusal::NotClean);
         }
         let Some(slot) = stripe.find(&self.key, user) else {
@@ -87,7 +88,7 @@ impl Rules {
             self.build_failed(user, generation);
             return Outcome::Refused(Refusal::Torn);
         }
-        let lower_bound = if self.defends(Rule::R3) {
+        let lower_bound = if self.defends(Rule::R3) && self.defends(Rule::R3Position) {
             header.position
         } else {
             // Sabotage: believe that the donor is as far as we are.

@@ -142,6 +142,11 @@ impl Rules {
         wanted.try_fold(0, |longest, lane| Some(longest.max(lane.lag_us(now)?)))
     }
 
+    /// True if every partition has proved since then that nothing was outstanding in it.
+    pub fn fresh_since(&self, since: Tick) -> bool {
+        self.lanes.values().filter(|lane| lane.wanted()).all(|lane| lane.fresh_at() >= since)
+    }
+
     /// True if users of these slots may lie in this stripe.
     fn has_slot(&self, slots: &SlotSet, stripe: usize) -> bool {
         self.stripes.len() != STRIPES || slots.contains(VirtualSlot::new(stripe as u16))

@@ -141,6 +141,10 @@ impl Rules {
         effects: &mut Effects,
     ) {
         state.dropped_below = Some(state.journal.kept_from());
+        if !lane.following() {
+            // Nobody of it is cached or built, and the whole journal is looked through again once it is followed.
+            return lane.publish(state);
+        }
         self.doubt_lane(now, lane, state, "journal_overflow", effects);
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use seen_api::Span;
+use seen_cluster::sabotage::defends;
 use seen_filter::history::{Answers, Question};
 use seen_filter::packed::PackedIds;
 use seen_filter::verdicts::Verdicts;
@@ -209,11 +210,11 @@ impl Replica {
                 Err(error) => Err(error),
             };
             let reason = match &result {
-                Ok(_) => None,
-                Err(error) => Some(reason_of(error, open.doubt)),
+                Err(error) if defends("replica.flag") => Some(reason_of(error, open.doubt)),
+                _ => None,
             };
             ended(&asks, result.as_ref().err());
-            let (seen, contested) = self.decide(open, waiting.user, result.as_ref().ok());
+            let (seen, contested) = self.decide(open, &waiting, result.as_ref().ok());
             waiting.seen.or_with(&seen);
             if reason.is_some() {
                 unknown.or_with(&open.ask.without(&seen));
@@ -259,12 +260,18 @@ impl Replica {
     }
 
     /// Ors storage's answer, or nothing, with what memory holds beside it (rule R5).
-    fn decide(&self, open: &Open, user: UserId, answers: Option<&Answers>) -> (Verdicts, bool) {
+    fn decide(
+        &self,
+        open: &Open,
+        waiting: &Waiting,
+        answers: Option<&Answers>,
+    ) -> (Verdicts, bool) {
         let nothing = vec![false; open.items.len()];
         let found = answers.and_then(|answers| answers.found.first()).unwrap_or(&nothing);
         let unknown = SnapshotId { primary: Default::default(), lower_bound: None };
         let snapshot = answers.map_or(unknown, |answers| answers.snapshot);
-        let checked = Checked { user, items: &open.items, found, snapshot };
+        let (user, asked) = (waiting.user, waiting.began);
+        let checked = Checked { user, items: &open.items, found, snapshot, asked };
         let now = self.ticker.now();
         let outcome = self.step(open.namespace, now, checked.answering(open.late_from));
         let Outcome::Decided { seen: by_index, contested } = outcome else {

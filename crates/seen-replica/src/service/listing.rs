@@ -111,7 +111,7 @@ impl Replica {
         let question = Question { user: call.user, items: vec![call.item] };
         let stored = self.stored(namespace, question, answer_by, &waits).await;
         ended(&waits, stored.as_ref().err());
-        let (would_show, quality) = self.verdict(namespace, &call, &answer, &stored);
+        let (would_show, quality) = self.verdict(namespace, &call, &answer, (began, &stored));
         let rules = &self.namespaces[namespace].rules;
         let view = rules.entry(call.user, Some(call.item));
         self.metrics.answered(Call::Explain, self.ticker.now().since_us(began));
@@ -149,7 +149,7 @@ impl Replica {
         namespace: usize,
         call: &ExplainCall,
         answer: &ReadAnswer,
-        stored: &Result<(bool, SnapshotId), StoreError>,
+        (asked, stored): (Tick, &Result<(bool, SnapshotId), StoreError>),
     ) -> (bool, Quality) {
         let rate = if answer.exact { 0.0 } else { answer.rate };
         let Some(doubt) = answer.doubt.filter(|_| !answer.ask.is_empty()) else {
@@ -166,6 +166,7 @@ impl Replica {
                     items: &[call.item],
                     found: &[*found],
                     snapshot: *snapshot,
+                    asked,
                 };
                 let now = self.ticker.now();
                 match self.step(namespace, now, Input::Checked(checked)) {

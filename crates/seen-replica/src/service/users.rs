@@ -75,6 +75,8 @@ struct Asked {
     question: Question,
     doubt: Doubt,
     late_from: Option<Tick>,
+    /// When it was asked for.
+    began: Tick,
 }
 
 /// Some questions sent, and their answer to come.
@@ -170,7 +172,7 @@ impl Replica {
                 let items = ask.ones().filter_map(|at| call.items.get(at).copied()).collect();
                 let question = Question { user: *user, items };
                 let late_from = answer.late_from;
-                asked.push(Asked { row: at, ask, question, doubt, late_from });
+                asked.push(Asked { row: at, ask, question, doubt, late_from, began: now });
             }
         }
         asked
@@ -251,7 +253,8 @@ impl Replica {
         let Some(found) = answers.found.get(index) else { return false };
         let user: UserId = one.question.user;
         let snapshot = answers.snapshot;
-        let checked = Checked { user, items: &one.question.items, found, snapshot };
+        let checked =
+            Checked { user, items: &one.question.items, found, snapshot, asked: one.began };
         let now = self.ticker.now();
         let Outcome::Decided { seen, contested } =
             self.step(namespace, now, checked.answering(one.late_from))

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use seen_filter::{Incarnation, NamespaceId, Tick, UserId};
 use tokio::task::yield_now;
-use tokio::time::sleep_until;
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 
 use super::error::TransferFailure;
 use super::frame::{FrameKind, FrameSink};
 use super::lines;
 use super::turns::{DonorLimits, Turn, Turns};
 use super::wire::{Ask, End, EndKind, Header, STREAM_VERSIONS};
-use super::writer::{EntryWriter, header_frame};
+use super::writer::{EntryWriter, alive_frame, header_frame};
 use crate::replica::Replica;
 use crate::rules::{Input, Outcome, Walk};
 
@@ -23,6 +23,13 @@ use crate::rules::{Input, Outcome, Walk};
 const USERS_PER_LOOK: usize = 32;
 /// Looks at the clock in one turn, at most: whatever the clock says, others get theirs.
 const LOOKS_PER_TURN: usize = 8;
+
+/// How long the own feed may take to prove itself fresh, once somebody asks. Whoever asks waits longer.
+const FRESH_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often a donor that finds nothing to give says that it is still at work: whoever waits gives a silent one up.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Gives a replica's entries to others.
 pub struct Donor {
@@ -66,11 +73,15 @@ impl Donor {
             decline(sink, EndKind::Busy).await?;
             return Err(TransferFailure::Declined(EndKind::Busy));
         };
-        let Some(mut stream) = Stream::begin(&self.replica, ask, &namespaces) else {
+        let is_fresh = self.proves_fresh(&namespaces).await;
+        let begun = is_fresh.then(|| Stream::begin(&self.replica, ask, &namespaces)).flatten();
+        let Some(mut stream) = begun else {
             decline(sink, EndKind::Busy).await?;
             return Err(TransferFailure::Declined(EndKind::Busy));
         };
+        let mut alive = Alive::begin();
         while self.work(&mut stream, Stream::count).await {
+            alive.say(sink).await?;
             yield_now().await;
         }
         stream.announce(ask.share_permille);
@@ -85,12 +96,30 @@ impl Donor {
             if !more {
                 break;
             }
+            alive.say(sink).await?;
             yield_now().await;
         }
         let end = stream.writer.end(EndKind::Complete, stream.left_out);
         self.replica.metrics.given_users.increment(end.users);
         sink.send(FrameKind::End, Bytes::from(end.encode())).await?;
         Ok(end)
+    }
+
+    /// Waits until the own feed has proved since now that nothing was outstanding. Whoever asks follows it already, and
+    /// compares positions: a donor that reads on in a log which was cut off meanwhile, and does not know, would
+    /// name places beyond what it has seen of the one that is there now (coherence row 20).
+    async fn proves_fresh(&self, namespaces: &[usize]) -> bool {
+        let asked = self.replica.ticker.now();
+        let is_fresh = || {
+            let mut held = namespaces.iter().map(|at| &self.replica.namespaces[*at].rules);
+            held.all(|rules| rules.fresh_since(asked))
+        };
+        let proven = async {
+            while !is_fresh() {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        timeout(FRESH_WAIT_MAX, proven).await.is_ok()
     }
 
     /// One stretch of work, when it is this stream's turn. False at the end.
@@ -121,6 +150,25 @@ impl Donor {
         let free = receivers.len() < self.limits.streams_max && receivers.insert(receiver);
         // Not made where it is not free: it would give the other stream's seat back.
         free.then(|| Seat { receivers: &self.receivers, receiver })
+    }
+}
+
+/// When a donor last said that it is at work.
+struct Alive(Instant);
+
+impl Alive {
+    fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Says so again if it is time, and lets go what was gathered.
+    async fn say<S: FrameSink>(&mut self, sink: &mut S) -> Result<(), TransferFailure> {
+        if self.0.elapsed() >= ALIVE_EVERY {
+            sink.send(FrameKind::Entry, alive_frame()).await?;
+            sink.flush().await?;
+            self.0 = Instant::now();
+        }
+        Ok(())
     }
 }
 

@@ -60,7 +60,7 @@ pub struct WarmupOptions {
     pub feed_wait_max: Duration,
     /// How long to wait for a first live peer: whoever starts has to find out first who is there.
     pub donors_wait_max: Duration,
-    /// How long to ask on while all donors that are left are busy with others, before it starts cold.
+    /// How long to ask each donor on that is busy with others, before it is given up.
     pub busy_wait_max: Duration,
     /// The longest pause before the first ask: replicas that start together do not ask at the same moment (coherence row 33).
     pub start_jitter_max: Duration,
@@ -102,8 +102,8 @@ pub struct Summary {
 /// What was tried at the donors of a warm-up.
 struct Tried {
     donors: BTreeMap<String, Attempts>,
-    /// When a donor was busy first.
-    busy_since: Option<Instant>,
+    /// Since when a donor has had something else to do whenever it was asked.
+    busy_since: BTreeMap<String, Instant>,
     /// Tells the pauses of replicas apart.
     seed: u64,
     pauses: u64,
@@ -122,7 +122,7 @@ struct Attempts {
 impl Tried {
     fn new(replica: &Replica) -> Self {
         let (donors, seed) = (BTreeMap::new(), replica.incarnation.get());
-        Self { donors, busy_since: None, seed, pauses: 0 }
+        Self { donors, busy_since: BTreeMap::new(), seed, pauses: 0 }
     }
 
     fn of(&mut self, name: &str) -> &mut Attempts {
@@ -144,7 +144,7 @@ impl Tried {
 
     /// A donor is busy. False if it was waited for long enough.
     fn busy(&mut self, name: &str, wait_max: Duration) -> bool {
-        let since = *self.busy_since.get_or_insert_with(Instant::now);
+        let since = *self.busy_since.entry(name.to_owned()).or_insert_with(Instant::now);
         let tried = self.of(name);
         tried.busy += 1;
         tried.done = since.elapsed() >= wait_max;
@@ -296,4 +296,22 @@ pub async fn load<S: FrameSource>(
         }
     }
     Err(TransferFailure::Torn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_donor_is_waited_for_by_itself() {
+        let (donors, busy_since) = (BTreeMap::new(), BTreeMap::new());
+        let mut tried = Tried { donors, busy_since, seed: 1, pauses: 0 };
+        let wait_max = Duration::from_secs(30);
+        assert!(tried.busy("first", wait_max));
+        // It gives what it has; meanwhile the other one begins with something else.
+        sleep(wait_max + Duration::from_secs(10)).await;
+        assert!(tried.busy("second", wait_max), "it was not waited for yet");
+        sleep(wait_max).await;
+        assert!(!tried.busy("second", wait_max), "for long enough");
+    }
 }

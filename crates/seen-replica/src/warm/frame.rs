@@ -46,6 +46,11 @@ pub trait FrameSink: Send {
         kind: FrameKind,
         payload: Bytes,
     ) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Lets what was gathered go: before a pause. Nothing to do for a sink that gathers nothing.
+    fn flush(&mut self) -> impl Future<Output = io::Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// Gives frames.

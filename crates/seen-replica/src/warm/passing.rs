@@ -18,6 +18,8 @@ pub enum Passed {
     Entries(u64),
     /// A part of a large entry; true if it is the last one.
     Piece(bool),
+    /// Nothing but that the donor is still at work.
+    Alive,
     /// The end of a stream that came whole.
     End(End),
 }
@@ -64,6 +66,9 @@ impl Passing {
             FrameKind::Entry => {}
         }
         let (&first, rest) = payload.split_first().ok_or(TransferFailure::Torn)?;
+        if first == tag::ALIVE && rest.is_empty() {
+            return Ok(Passed::Alive);
+        }
         if self.header.is_none() {
             if first != tag::HEADER {
                 return Err(TransferFailure::Torn);

@@ -96,6 +96,7 @@ impl Receiver {
         }
         let (&first, rest) = payload.split_first().ok_or(TransferFailure::Torn)?;
         match (first, self.header.is_some()) {
+            (tag::ALIVE, _) if rest.is_empty() => return Ok(Took::More),
             (tag::HEADER, false) => {
                 self.take_header(rest)?;
                 return Ok(Took::More);

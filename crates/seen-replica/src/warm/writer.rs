@@ -14,6 +14,8 @@ pub(super) mod tag {
     pub const ENTRIES: u8 = 2;
     pub const PIECE: u8 = 3;
     pub const LAST_PIECE: u8 = 4;
+    /// The donor is still at work; nothing follows the tag. Also before the head, and in between the parts of an entry.
+    pub const ALIVE: u8 = 5;
 }
 
 /// Longest frame of several entries: with a stream's head before it, it still fits into one frame, which is how a tool brings
@@ -105,6 +107,11 @@ fn entry_head(
     head[10] = heat;
     head[11..].copy_from_slice(&entry_bytes.to_le_bytes());
     head
+}
+
+/// Says that the donor is at work. Not part of what the checksum is of.
+pub(super) const fn alive_frame() -> Bytes {
+    Bytes::from_static(&[tag::ALIVE])
 }
 
 /// The first frame of a stream.

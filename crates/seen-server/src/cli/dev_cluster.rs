@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use parking_lot::Mutex;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ pub(crate) use cluster::{DevCluster, counted, is_ready};
 pub(crate) use layout::Part;
 use layout::Role;
 use running::Launch;
-pub(crate) use running::News;
+pub(crate) use running::{Besides, News};
 
 /// How long the parts may take to become ready before nothing is said of it.
 const READY_MAX: Duration = Duration::from_secs(120);
@@ -68,7 +69,7 @@ pub fn run(args: DevClusterArgs) -> Result<ExitCode, CliError> {
 
 async fn cluster(args: DevClusterArgs, stop: Stop) -> Result<ExitCode, CliError> {
     let mut cluster =
-        started(&args.sources, args.dir.as_deref(), args.port_base, &stop, show).await?;
+        started(&args.sources, args.dir.as_deref(), (args.port_base, None), &stop, show).await?;
     announce(&args, &cluster.launch, &cluster.parts)?;
     if cluster.ready_within(READY_MAX).await {
         eprintln!("seen: all parts are ready");
@@ -77,14 +78,14 @@ async fn cluster(args: DevClusterArgs, stop: Stop) -> Result<ExitCode, CliError>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the map and starts every part.
+/// Makes the map and starts every part, on ports from a first one on: this program, or another one.
 ///
 /// # Errors
 /// What keeps it from starting.
 pub(crate) async fn started(
     sources: &ConfigSources,
     dir: Option<&Path>,
-    port_base: u16,
+    (port_base, program): (u16, Option<&Path>),
     stop: &Stop,
     tell: impl Fn(&News) + Send + Sync + 'static,
 ) -> Result<DevCluster, CliError> {
@@ -94,7 +95,10 @@ pub(crate) async fn started(
     }
     let config = sources.clone().load()?.config;
     let (folder, temporary) = folder(dir)?;
-    let launch = launch(sources, &config, &folder)?;
+    let mut launch = launch(sources, &config, &folder)?;
+    if let Some(program) = program {
+        program.clone_into(&mut launch.program);
+    }
     let parts = layout::parts(port_base);
     write_map(&config, &launch, &parts).await?;
     let spare = layout::spare_parts(port_base);
@@ -125,6 +129,7 @@ fn launch(sources: &ConfigSources, config: &Config, folder: &Path) -> Result<Lau
         map: folder.join(MAP_FILE),
         data_dir: embedded.then(|| folder.join("data")),
         logs,
+        besides: Mutex::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,7 +10,8 @@ use clap::Args;
 use super::calls::NAMESPACE_DEFAULT;
 use super::dev_cluster::{News, started};
 use super::{CliError, ConfigSources, print};
-use crate::drill::{self, DrillError, DrillOptions, Fault};
+use crate::drill::{self, DrillError, DrillOptions, Fault, Setting};
+pub use crate::drill::{Act, BigUser, Stage};
 use crate::runtime;
 use crate::shutdown::Stop;
 
@@ -53,6 +55,21 @@ pub struct DrillArgs {
     /// The history that is marked and asked about; best one of its own, since users of any number are made up
     #[arg(long, value_name = "NAME", default_value = NAMESPACE_DEFAULT)]
     namespace: String,
+    /// Every fault once that can be done here: those to servers and networks too, which scripts/faults has
+    #[arg(long, conflicts_with = "fault")]
+    all: bool,
+    /// How long Kafka is gone
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    long: Duration,
+    /// Write what was expected and measured into this document, and end with 1 if that is not the same
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Tell of every fault, and do nothing
+    #[arg(long)]
+    list: bool,
+    /// What the parts run [default: this program]
+    #[arg(long, value_name = "FILE", hide = true)]
+    program: Option<PathBuf>,
     /// Print one JSON object as the last line of stdout
     #[arg(long)]
     json: bool,
@@ -63,13 +80,25 @@ pub struct DrillArgs {
 /// # Errors
 /// What keeps it from starting or from ending.
 pub fn run(args: DrillArgs) -> Result<ExitCode, CliError> {
+    run_on(args, None)
+}
+
+/// The same on servers that somebody has started for it.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<ExitCode, CliError> {
+    if args.list {
+        print(&drill::listed())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let control = runtime::control()?;
-    let ended = control.block_on(drilled(args));
+    let ended = control.block_on(drilled(args, stage));
     control.shutdown_background();
     ended
 }
 
-async fn drilled(mut args: DrillArgs) -> Result<ExitCode, CliError> {
+async fn drilled(mut args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<ExitCode, CliError> {
     let asked_to_stop = Stop::on_signals()?;
     // The parts end after the drill, not with the signal.
     let stop = Stop::default();
@@ -77,10 +106,14 @@ async fn drilled(mut args: DrillArgs) -> Result<ExitCode, CliError> {
     eprintln!("seen: drill with --seed {seed}");
     // First, so that what is set by hand comes after it.
     args.sources.set.insert(0, SLOW_WARM_UP.to_owned());
-    let cluster = started(&args.sources, args.dir.as_deref(), args.port_base, &stop, note).await?;
+    let places = (args.port_base, args.program.as_deref());
+    let cluster = started(&args.sources, args.dir.as_deref(), places, &stop, note).await?;
+    let setting = setting(&args, seed, stage.as_deref());
     let options = DrillOptions {
         faults: args.fault,
-        time: args.time,
+        all: args.all,
+        long: args.long,
+        time: if args.all { Duration::ZERO } else { args.time },
         pause: args.pause,
         namespace: args.namespace,
         users: USERS,
@@ -91,8 +124,8 @@ async fn drilled(mut args: DrillArgs) -> Result<ExitCode, CliError> {
     let report = match cluster.ready_within(START_MAX).await {
         false => Err(DrillError::NotBack { after_s: START_MAX.as_secs() }),
         true => {
-            drill::run(&cluster, &options, &asked_to_stop, |row| eprintln!("seen: {}", row.line()))
-                .await
+            let tell = |row: &drill::Row| eprintln!("seen: {}", row.line());
+            drill::run(&cluster, stage, &options, &asked_to_stop, tell).await
         }
     };
     if report.is_err() {
@@ -104,7 +137,24 @@ async fn drilled(mut args: DrillArgs) -> Result<ExitCode, CliError> {
         true => print(&format!("{}\n", report.json()))?,
         false => print(&report.table())?,
     }
-    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_held = match &args.report {
+        None => report.is_sound(),
+        Some(path) => {
+            drill::written(path, &setting, &report)
+                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            report.is_as_expected()
+        }
+    };
+    Ok(if is_held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn setting(args: &DrillArgs, seed: u64, stage: Option<&dyn Stage>) -> Setting {
+    let stage = stage.map_or_else(|| "the store of the configuration".to_owned(), Stage::tell);
+    let load = format!(
+        "{} Filters of 400 candidates and {} marks a second by {USERS} users through two proxies; --seed {seed}",
+        args.filters, args.marks
+    );
+    Setting { stage, load }
 }
 
 fn note(news: &News) {

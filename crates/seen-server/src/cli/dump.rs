@@ -79,6 +79,9 @@ async fn dump(args: &DumpArgs, config: &Config) -> Result<End, CliError> {
                 return Err(CliError::from(TransferFailure::Torn));
             };
             let passed = passing.take(kind, &payload)?;
+            if passed == Passed::Alive {
+                continue;
+            }
             sink.send(kind, payload).await.map_err(named)?;
             let users = passing.header().map_or(0, |header| header.users);
             let shown = shown.get_or_insert_with(|| Shown::new("written", users));

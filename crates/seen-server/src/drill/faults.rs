@@ -39,11 +39,77 @@ pub(crate) enum Fault {
     ChangeMap,
     /// SIGTERM of each part in turn, the next one when it is back.
     RollingRestart,
+    /// SIGKILL of all replicas at once.
+    RestartReplicas,
+    /// What one replica sends is lost.
+    LinkOneWay,
+    /// Packets to and from one replica are lost.
+    LinkSilent,
+    /// One replica's port answers with a reset.
+    LinkRefused,
+    /// Of the packets between proxies and replicas 5 % are lost.
+    LinkLoss5,
+    /// 20 % are.
+    LinkLoss20,
+    /// Few bytes a second pass to and from one replica.
+    LinkNarrow,
+    /// A replica and a proxy may have 64 open files.
+    FewFiles,
+    /// A replica may use hardly more memory than it does.
+    LittleMemory,
+    /// A replica has 20 % of a core.
+    LittleCpu,
+    /// The clocks of a replica and a proxy are an hour off.
+    ClockOff,
+    /// Parts log all they can.
+    LogStorm,
+    /// A user of 500,000 rows is asked about.
+    BigUser,
+    /// Twice the Filters that the parts bear.
+    OverloadTwice,
+    /// Five times as many.
+    OverloadFive,
+    /// 30 times the usual Filters for a minute.
+    Peak,
+    /// Storage's answers take longer.
+    StorageSlow,
+    /// Few bytes a second pass to and from storage.
+    StorageNarrow,
+    /// Of the packets to and from storage 5 % are lost.
+    StorageLoss5,
+    /// 20 % are.
+    StorageLoss20,
+    /// What storage sends is lost.
+    StorageOneWay,
+    /// Storage refuses connections.
+    StorageRefused,
+    /// Storage takes everything and answers nothing.
+    StorageSilent,
+    /// SIGSTOP of the primary, and SIGCONT.
+    StorageFrozen,
+    /// Connections break when storage answers what it has done.
+    CommitLost,
+    /// The primary is read-only.
+    StorageReadOnly,
+    /// SIGSTOP of Kafka, and SIGCONT.
+    KafkaFrozen,
+    /// Kafka is gone for long.
+    KafkaDown,
+    /// Records that nobody can read.
+    Poison,
+    /// Kafka forgets what a frozen replica has not read.
+    RetentionGap,
+    /// The primary's disk is full.
+    DiskFull,
+    /// SIGKILL of the primary, which is started again.
+    StorageKilled,
+    /// SIGKILL of the primary, and another server takes its place.
+    StorageFailover,
 }
 
 impl Fault {
-    /// What is done, once each.
-    pub(super) const ALL: [Fault; 9] = [
+    /// What is done to a cluster of which only the parts are in reach, once each.
+    pub(super) const OWN: [Fault; 9] = [
         Self::Calm,
         Self::KillReplica,
         Self::FreezeReplica,
@@ -55,21 +121,15 @@ impl Fault {
         Self::RollingRestart,
     ];
 
-    /// The highest share of flagged answers that is aimed at, where one is.
-    pub(super) const fn flagged_share_aim(self) -> Option<f64> {
-        match self {
-            Self::Calm => Some(0.0),
-            Self::KillReplica => Some(0.005),
-            Self::RollingRestart => Some(0.001),
-            _ => None,
-        }
+    /// Its name, as it is given on the command line.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Calm => "calm",
             Self::KillReplica => "kill a replica",
             Self::FreezeReplica => "freeze a replica",
             Self::KillProxy => "kill a proxy",
@@ -77,12 +137,12 @@ impl fmt::Display for Fault {
             Self::KillSlot => "kill a slot",
             Self::KillDonor => "kill a donor",
             Self::ChangeMap => "2 to 3 slots and back",
-            Self::RollingRestart => "rolling restart",
+            other => return f.write_str(&other.name().replace('-', " ")),
         })
     }
 }
 
-/// Does it, and returns when the cluster is whole again; with the number of warm-ups that were torn, where it is about them.
+/// Does what concerns the parts, and returns when the cluster is whole again; with the number of warm-ups that were torn, where it is about them.
 ///
 /// # Errors
 /// The cluster does not come back.
@@ -115,6 +175,11 @@ pub(super) async fn inject(
             cut = Some(donor::killed_at_work(cluster, load, donor, replica).await?);
         }
         Fault::ChangeMap => change::there_and_back(cluster).await?,
+        Fault::RestartReplicas => {
+            for part in parts(cluster, "").into_iter().filter(|part| part.slot().is_some()) {
+                signal(cluster, part, Signal::KILL)?;
+            }
+        }
         Fault::RollingRestart => {
             for part in &cluster.parts {
                 let before = cluster.pid(&part.name);
@@ -123,6 +188,8 @@ pub(super) async fn inject(
                 whole(cluster).await?;
             }
         }
+        // The others are not done to the parts: see the catalog.
+        _ => {}
     }
     // The parts that were killed are noticed before they are waited for.
     sleep(LOOK_EVERY * 4).await;
@@ -130,7 +197,8 @@ pub(super) async fn inject(
     Ok(cut)
 }
 
-fn parts<'a>(cluster: &'a DevCluster, prefix: &str) -> Vec<&'a Part> {
+/// The parts whose names begin so.
+pub(super) fn parts<'a>(cluster: &'a DevCluster, prefix: &str) -> Vec<&'a Part> {
     cluster.parts.iter().filter(|part| part.name.starts_with(prefix)).collect()
 }
 
@@ -164,6 +232,10 @@ pub(super) async fn restarted(
     in_time.map_err(|_| DrillError::NotBack { after_s: BACK_WITHIN.as_secs() })
 }
 
+/// Stops a part for a while.
+///
+/// # Errors
+/// It does not run.
 async fn freeze(cluster: &DevCluster, part: &Part) -> Result<(), DrillError> {
     signal(cluster, part, Signal::STOP)?;
     sleep(FROZEN_FOR).await;

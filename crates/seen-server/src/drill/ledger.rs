@@ -8,7 +8,7 @@ use seen_client::Session;
 /// Candidates of each kind in one question: read ones, and ones that nobody ever marks.
 const CANDIDATES_OF_A_KIND: usize = 200;
 /// Ids from here on are never marked.
-const NEVER_FROM: u64 = 1 << 40;
+pub(super) const NEVER_FROM: u64 = 1 << 40;
 /// Who brings no token may be told "unread" about what was acknowledged for less than this.
 const TOKENLESS_AFTER: Duration = Duration::from_secs(15);
 
@@ -25,6 +25,8 @@ pub(super) struct User {
 struct History {
     acknowledged: Vec<(u64, Instant)>,
     next: u64,
+    /// How many storage was asked about.
+    looked: usize,
 }
 
 /// A question whose answer is known.
@@ -88,6 +90,14 @@ impl User {
         Question { candidates, read }
     }
 
+    /// What was acknowledged since this was asked last.
+    pub(super) fn since_last(&self) -> Vec<u64> {
+        let mut history = self.history.lock();
+        let all = history.acknowledged.len();
+        let looked = std::mem::replace(&mut history.looked, all);
+        history.acknowledged[looked..].iter().map(|(item, _)| *item).collect()
+    }
+
     /// All that was acknowledged.
     pub(super) fn all(&self) -> Vec<u64> {
         self.history.lock().acknowledged.iter().map(|(item, _)| *item).collect()
@@ -113,5 +123,9 @@ mod tests {
         let all: Vec<u32> = (0..question.candidates.len() as u32).collect();
         assert_eq!(question.wrong(&all), (3, 0));
         assert_eq!(user.question(false, &mut |_| 0).read, 0, "too young for who has no token");
+        assert_eq!(user.since_last(), [1, 2, 3]);
+        assert!(user.since_last().is_empty());
+        user.acknowledged(9);
+        assert_eq!((user.since_last(), user.all()), (vec![9], vec![1, 2, 3, 9]));
     }
 }

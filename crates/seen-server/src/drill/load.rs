@@ -1,8 +1,10 @@
 //! Callers that mark and filter through every proxy, and hold each answer against what they know.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use seen_client::{
     Client, ClientOptions, FilterAnswer, FilterCall, MarkCall, OptionsError, Session, WhenAway,
 };
@@ -12,19 +14,23 @@ use seen_proto::v1::DegradedReason;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::ledger::User;
+use super::ledger::{self, User};
+use super::stage::BigUser;
 use super::tally::Tally;
 use super::watchdog::Watchdog;
 use crate::shutdown::Stop;
 
 /// When callers give up.
-const GIVE_UP: Duration = Duration::from_millis(90);
+pub(super) const GIVE_UP: Duration = Duration::from_millis(90);
 /// How long a caller waits for one proxy before it asks another one as well, as callers with several proxies do.
 const SECOND_PROXY_AFTER: Duration = Duration::from_millis(45);
-/// How much later than that an answer may be seen by a caller whose own timers are late.
-const TIMER_SLACK: Duration = Duration::from_millis(10);
 /// Of so many Filters one is asked without a token.
 const TOKENLESS_EVERY: u64 = 4;
+/// How often calls are begun, and for how long at most they are made up for when that was missed.
+const TICK: Duration = Duration::from_millis(5);
+const MADE_UP_FOR: Duration = Duration::from_millis(50);
+/// Callers who ask one question after the other, to see how many are borne.
+const CALLERS_TRYING: usize = 16;
 /// The kind of all items.
 const KIND: u8 = 1;
 /// Users who are asked about for no other reason than that replicas hold them, and how many at once.
@@ -34,6 +40,8 @@ const BYSTANDERS_AT_ONCE: usize = 16;
 const NEVER: u64 = 1 << 50;
 /// Items that one call of the last look asks about.
 const LOOK_ITEMS: usize = 1_000;
+/// Users who are looked at at once.
+const LOOKS_AT_ONCE: usize = 8;
 /// How often the last look repeats a question that storage could not answer.
 const LOOK_ATTEMPTS: u32 = 100;
 
@@ -61,6 +69,9 @@ pub(super) struct Load {
     users: Vec<User>,
     pub(super) tally: Tally,
     watchdog: Watchdog,
+    filters_per_s: AtomicU32,
+    /// Filters that were begun at that rate.
+    begun: AtomicU64,
 }
 
 /// True if a write that ended so was not done, and will not be.
@@ -102,7 +113,24 @@ impl Load {
         let clients = clients.collect::<Result<Vec<_>, _>>()?;
         // Not the first numbers: those are somebody's on a database that is in use.
         let users = (0..options.users).map(|n| User::new(options.seed.wrapping_add(n))).collect();
-        Ok(Arc::new(Self { options, clients, users, tally: Tally::default(), watchdog }))
+        let filters_per_s = AtomicU32::new(options.filters_per_s);
+        let (tally, begun) = (Tally::default(), AtomicU64::new(0));
+        Ok(Arc::new(Self { options, clients, users, tally, watchdog, filters_per_s, begun }))
+    }
+
+    /// How many Filters are begun in a second.
+    pub(super) fn filters_per_s(&self) -> u32 {
+        self.filters_per_s.load(Ordering::Relaxed)
+    }
+
+    /// So many from now on.
+    pub(super) fn set_filters_per_s(&self, rate: u32) {
+        self.filters_per_s.store(rate, Ordering::Relaxed);
+    }
+
+    /// How many were begun at all.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     pub(super) fn watchdog(&self) -> &Watchdog {
@@ -119,38 +147,107 @@ impl Load {
 
     /// Begins calls at their rate, whatever becomes of those before: as users come.
     async fn paced(self: Arc<Self>, reads: bool, stop: Stop) {
-        let per_s = if reads { self.options.filters_per_s } else { self.options.marks_per_s };
-        let mut ticks = interval(Duration::from_secs(1) / per_s.max(1));
+        let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut draws = Draws(self.options.seed ^ u64::from(reads));
         let mut calls = JoinSet::new();
-        let mut count = 0_u64;
+        let (mut count, mut due, mut last) = (0_u64, 0.0, Instant::now());
         while !stop.is_requested() {
             ticks.tick().await;
             while calls.try_join_next().is_some() {}
-            count += 1;
-            let (user, client) = (draws.below(self.users.len()), draws.below(self.clients.len()));
-            let load = Arc::clone(&self);
-            let seed = draws.below(usize::MAX) as u64;
-            let with_token = !count.is_multiple_of(TOKENLESS_EVERY);
-            calls.spawn(async move {
-                match reads {
-                    true => load.filter(user, client, with_token, Draws(seed)).await,
-                    false => load.mark(user, client).await,
-                }
-            });
+            let per_s = if reads { self.filters_per_s() } else { self.options.marks_per_s };
+            due += last.elapsed().min(MADE_UP_FOR).as_secs_f64() * f64::from(per_s.max(1));
+            last = Instant::now();
+            while due >= 1.0 {
+                due -= 1.0;
+                count += 1;
+                calls.spawn(Arc::clone(&self).one(reads, count, &mut draws));
+            }
         }
         while calls.join_next().await.is_some() {}
+    }
+
+    /// The call of this number.
+    fn one(
+        self: Arc<Self>,
+        reads: bool,
+        count: u64,
+        draws: &mut Draws,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (user, client) = (draws.below(self.users.len()), draws.below(self.clients.len()));
+        let seed = draws.below(usize::MAX) as u64;
+        let with_token = !count.is_multiple_of(TOKENLESS_EVERY);
+        async move {
+            match reads {
+                true => {
+                    self.begun.fetch_add(1, Ordering::Relaxed);
+                    self.filter(user, client, with_token, Draws(seed)).await;
+                }
+                false => self.mark(user, client).await,
+            }
+        }
+    }
+
+    /// How many Filters a second are answered to callers of whom each asks again as soon as it was answered.
+    pub(super) async fn borne(self: &Arc<Self>, time: Duration) -> u32 {
+        let began = Instant::now();
+        let mut callers = JoinSet::new();
+        for number in 0..CALLERS_TRYING {
+            let load = Arc::clone(self);
+            callers.spawn(async move {
+                let mut draws = Draws(load.options.seed.wrapping_add(number as u64) << 20);
+                let mut count = 0_u32;
+                while began.elapsed() < time {
+                    let user = draws.below(load.users.len());
+                    let client = draws.below(load.clients.len());
+                    load.filter(user, client, true, Draws(u64::from(count))).await;
+                    count += 1;
+                }
+                count
+            });
+        }
+        let all: u32 = callers.join_all().await.iter().sum();
+        (f64::from(all) / began.elapsed().as_secs_f64()) as u32
+    }
+
+    /// Asks about a user with a long history. True if the answer was sure; what is wrong with it is counted.
+    pub(super) async fn ask_big(&self, big: BigUser) -> bool {
+        let step = (big.items / 200).max(1) as usize;
+        let read = (1..=big.items).step_by(step).count();
+        let never = (0..200).map(|n| ledger::NEVER_FROM + n);
+        let candidates: Vec<u64> = (1..=big.items).step_by(step).chain(never).collect();
+        let question = ledger::Question { candidates, read };
+        let call = FilterCall::new(&self.options.namespace)
+            .items(KIND, question.candidates.iter().copied())
+            .on_unknown(OnUnknown::Show)
+            .when_away(WhenAway::ShowAll);
+        let began = Instant::now();
+        let answer = self.asked(0, &Session::new(big.user), call).await;
+        let ended = Instant::now();
+        let starved = self.watchdog.starved_between(began, ended);
+        self.tally.count(|counts| counts.in_time(ended - began, starved));
+        let Ok(answer) = answer else { return false };
+        if answer.is_flagged() {
+            return false;
+        }
+        let (missed, _) = question.wrong(&answer.unseen);
+        self.tally.count(|counts| counts.false_negatives += missed as u64);
+        true
     }
 
     async fn mark(&self, user: usize, client: usize) {
         let user = &self.users[user];
         let item = user.next_item();
         let call = MarkCall::new(&self.options.namespace).item(KIND, item).timeout(GIVE_UP);
+        let began = Instant::now();
         let mut marked = self.clients[client].mark(&user.session, call.clone()).await;
         if marked.as_ref().is_err_and(|error| is_certainly_undone(error.kind)) {
+            let call = call.timeout(GIVE_UP.saturating_sub(began.elapsed()));
             marked = self.other(client).mark(&user.session, call).await;
         }
+        let ended = Instant::now();
+        let starved = self.watchdog.starved_between(began, ended);
+        self.tally.count(|counts| counts.in_time(ended - began, starved));
         match marked {
             Ok(_) => {
                 user.acknowledged(item);
@@ -178,12 +275,7 @@ impl Load {
         self.tally.count(|counts| {
             counts.filters += 1;
             counts.took(ended - began);
-            if ended - began > GIVE_UP + TIMER_SLACK {
-                match starved {
-                    true => counts.set_aside += 1,
-                    false => counts.late += 1,
-                }
-            }
+            counts.in_time(ended - began, starved);
             if let Ok(FilterAnswer {
                 quality: Quality::Degraded { reason, .. }, fallback, ..
             }) = &answer
@@ -257,18 +349,26 @@ impl Load {
         while asked.join_next().await.is_some() {}
     }
 
-    /// Asks storage itself about every acknowledged mark. How many there were, and how many are not there.
+    /// Asks storage itself about acknowledged marks: those since the last time, or every one. How many there were, and how
+    /// many are not there.
     ///
     /// # Errors
     /// Storage cannot be asked.
-    pub(super) async fn look(&self) -> Result<(u64, u64), ApiError> {
-        let (mut all, mut missing) = (0, 0);
-        for user in &self.users {
-            let items = user.all();
+    pub(super) async fn look(&self, every: bool) -> Result<(u64, u64), ApiError> {
+        let looks = self.users.iter().map(|user| async move {
+            let items = if every { user.all() } else { user.since_last() };
+            let mut missing = 0;
             for some in items.chunks(LOOK_ITEMS) {
-                all += some.len() as u64;
                 missing += self.missing(user, some).await?;
             }
+            Ok::<_, ApiError>((items.len() as u64, missing))
+        });
+        let looks: Vec<_> = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).collect().await;
+        let (mut all, mut missing) = (0, 0);
+        for look in looks {
+            let (looked, absent) = look?;
+            all += looked;
+            missing += absent;
         }
         Ok((all, missing))
     }
@@ -287,7 +387,8 @@ impl Load {
             {
                 Ok(answer) if !answer.is_flagged() => return Ok(answer.unseen.len() as u64),
                 Ok(_) if attempt < LOOK_ATTEMPTS => {}
-                Ok(answer) => return Ok(answer.unseen.len() as u64),
+                // What is not known is neither there nor missing.
+                Ok(_) => return Err(ApiError::new(ErrorKind::Unavailable, "no sure answer")),
                 Err(error) if attempt >= LOOK_ATTEMPTS => return Err(error),
                 Err(_) => {}
             }

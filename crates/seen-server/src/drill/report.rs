@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::catalog;
 use super::faults::Fault;
+use super::recovery::State;
 use super::tally::{Counts, share};
 use crate::cli::calls::table::{Table, grouped};
 
@@ -13,12 +15,24 @@ use crate::cli::calls::table::{Table, grouped};
 pub(crate) struct Row {
     /// What happened.
     pub(super) fault: Fault,
+    /// Why it did not.
+    pub(super) not_done: Option<String>,
     /// After how long all parts were ready again.
     pub(super) whole_after: Duration,
+    /// After how long it was healed.
+    pub(super) healed_after: Duration,
+    /// After how long all was as before, from its begin on; none if that was waited for in vain.
+    pub(super) recovered_after: Option<Duration>,
     /// How long was looked.
     pub(super) lasted: Duration,
+    /// How it was before, and in the end.
+    pub(super) usual: (State, State),
     /// Warm-ups that were torn by it, where it is about them.
     pub(super) cut: Option<u64>,
+    /// What else there is to tell.
+    pub(super) notes: Vec<String>,
+    /// Marks acknowledged until its end that storage does not have; none if storage could not be asked.
+    pub(super) missing: Option<u64>,
     /// What was seen.
     pub(super) counts: Counts,
 }
@@ -38,11 +52,82 @@ pub(crate) struct Report {
 }
 
 impl Row {
+    /// Of a fault that cannot be done here.
+    pub(super) fn not_done(fault: Fault, why: String) -> Self {
+        Self {
+            fault,
+            not_done: Some(why),
+            whole_after: Duration::ZERO,
+            healed_after: Duration::ZERO,
+            recovered_after: None,
+            lasted: Duration::ZERO,
+            usual: Default::default(),
+            cut: None,
+            notes: Vec::new(),
+            missing: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// How soon after the fault was healed all was as before.
+    pub(super) fn recovered(&self) -> Option<Duration> {
+        Some(self.recovered_after?.saturating_sub(self.healed_after))
+    }
+
+    /// What of it is not as expected; nothing = passed.
+    pub(super) fn failures(&self) -> Vec<String> {
+        if self.not_done.is_some() {
+            return vec!["not done".to_owned()];
+        }
+        let (counts, expects) = (&self.counts, catalog::of(self.fault).expects);
+        let mut failures = Vec::new();
+        let wrong = counts.false_negatives + counts.false_negatives_tokenless;
+        if wrong > 0 {
+            failures.push(format!("{wrong} read items were called unread"));
+        }
+        if counts.late > 0 {
+            let latest = counts.latest.as_secs_f64() * 1_000.0;
+            failures.push(format!("{} answers were late (at most {latest:.0} ms)", counts.late));
+        }
+        match self.missing {
+            None => failures.push("storage could not be asked about what was marked".to_owned()),
+            Some(0) => {}
+            Some(missing) => failures.push(format!("{missing} acknowledged marks are missing")),
+        }
+        let percent = counts.flagged_share() * 100.0;
+        if expects.flagged_percent_max.is_some_and(|most| percent > most) {
+            failures.push(format!("{percent:.2} % were flagged"));
+        }
+        match self.recovered() {
+            None => failures.push(format!("not as before ({})", self.state())),
+            Some(after) if after > expects.recovered_within => {
+                failures.push(format!("as before after {:.1} s only", after.as_secs_f64()));
+            }
+            Some(_) => {}
+        }
+        failures
+    }
+
+    fn state(&self) -> String {
+        let told = |state: State| {
+            let [flagged, memory, marks] =
+                [state.flagged, state.memory, state.failed_marks].map(|share| share * 100.0);
+            format!(
+                "{flagged:.1} % flagged, {memory:.0} % from memory, {marks:.1} % of marks failed"
+            )
+        };
+        format!("before: {}; in the end: {}", told(self.usual.0), told(self.usual.1))
+    }
+
     /// A line for people.
     pub(crate) fn line(&self) -> String {
-        let counts = &self.counts;
+        let (counts, failures) = (&self.counts, self.failures().join(", "));
+        if let Some(why) = &self.not_done {
+            return format!("{}: not done: {why}", self.fault);
+        }
+        let held = if failures.is_empty() { "as expected".to_owned() } else { failures };
         format!(
-            "{}: whole after {:.1} s, {} filters, {:.2} % flagged [{}], {} late, {} false negatives{}",
+            "{}: {held}; whole after {:.1} s, {} filters, {:.2} % flagged [{}], {} late, {} false negatives{}",
             self.fault,
             self.whole_after.as_secs_f64(),
             grouped(counts.filters),
@@ -91,7 +176,12 @@ impl Row {
             "flagged_why": counts.flagged_why,
             "flagged_starved": counts.flagged_starved,
             "transfers_cut": self.cut,
-            "flagged_share_aim": self.fault.flagged_share_aim(),
+            "expected": catalog::of(self.fault).expects.text(),
+            "failures": self.failures(),
+            "healed_after_s": self.healed_after.as_secs_f64(),
+            "recovered_s": self.recovered().map(|after| after.as_secs_f64()),
+            "missing": self.missing,
+            "notes": self.notes,
             "refused": counts.refused,
             "late": counts.late,
             "set_aside": counts.set_aside,
@@ -104,7 +194,8 @@ impl Row {
 }
 
 impl Report {
-    fn total(&self) -> Counts {
+    /// Of all rows together.
+    pub(super) fn total(&self) -> Counts {
         let mut total = Counts::default();
         self.rows.iter().for_each(|row| total.add(&row.counts));
         total
@@ -116,6 +207,11 @@ impl Report {
         let total = self.total();
         let wrong = total.false_negatives + total.false_negatives_tokenless;
         wrong == 0 && total.late == 0 && self.missing == 0
+    }
+
+    /// True if everything was done, and was as expected besides.
+    pub(crate) fn is_as_expected(&self) -> bool {
+        self.is_sound() && self.rows.iter().all(|row| row.failures().is_empty())
     }
 
     /// For people.

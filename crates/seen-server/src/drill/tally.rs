@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::load::GIVE_UP;
+
 /// How finely times are told apart, in microseconds.
 const STEP_US: u64 = 100;
+
+/// How much later than that an answer may be seen by a caller whose own timers are late.
+const TIMER_SLACK: Duration = Duration::from_millis(10);
 
 /// What was counted.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +30,8 @@ pub(super) struct Counts {
     pub refused: BTreeMap<&'static str, u64>,
     /// Answered too late, the processor had.
     pub late: u64,
+    /// The longest time of those.
+    pub latest: Duration,
     /// Set aside: the processor was not had.
     pub set_aside: u64,
     /// Read items called unread without a flag, to a reader with the token.
@@ -74,6 +81,20 @@ impl Counts {
         Duration::from_micros(reached.map_or(0, |(us, _)| *us))
     }
 
+    /// A call took this long, and was starved meanwhile or not.
+    pub(super) fn in_time(&mut self, time: Duration, starved: bool) {
+        if time <= GIVE_UP + TIMER_SLACK {
+            return;
+        }
+        match starved {
+            true => self.set_aside += 1,
+            false => {
+                self.late += 1;
+                self.latest = self.latest.max(time);
+            }
+        }
+    }
+
     /// A Filter took this long. Told apart to 0.1 ms.
     pub(super) fn took(&mut self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX) / STEP_US * STEP_US;
@@ -86,6 +107,7 @@ impl Counts {
         self.made_up += other.made_up;
         self.flagged_starved += other.flagged_starved;
         self.late += other.late;
+        self.latest = self.latest.max(other.latest);
         self.set_aside += other.set_aside;
         self.false_negatives += other.false_negatives;
         self.false_negatives_tokenless += other.false_negatives_tokenless;

@@ -3,7 +3,7 @@
 //! whatever thread, and the connection sends it with all others that are there by then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -66,7 +66,7 @@ fn finish<C: Calls>(
     call: Call,
     mut head: Parts,
     read: Result<Body, Unread>,
-    reply: HotReply,
+    mut reply: HotReply,
 ) {
     let body = match read {
         Ok(body) => body,
@@ -76,6 +76,11 @@ fn finish<C: Calls>(
     if let Some(trailers) = body.trailers {
         // As tonic does.
         head.headers.extend(trailers);
+    }
+    if call.writes() && reply.is_reset() {
+        // Also a reset behind the whole request, which came while this process had something else to do: whoever sent it has
+        // given up, and may write elsewhere what this would bring back (coherence row 38).
+        return reply.give_up();
     }
     match call_meta(call, &head.headers) {
         Ok(meta) => {
@@ -157,6 +162,11 @@ struct HotReply {
 impl HotReply {
     fn refuse(mut self, status: Status) {
         self.tell(Err(status));
+    }
+
+    /// True if the caller has reset the stream by now.
+    fn is_reset(&mut self) -> bool {
+        self.poll_abandoned(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// Leaves the stream, which is gone.

@@ -75,9 +75,10 @@ pub(super) async fn ask<S, B>(
 {
     let request = request.map(|stream| RequestBody { stream, data_ended: false });
     let mut reply = pin!(service.oneshot(request));
-    let reply = poll_fn(|cx| match reply.as_mut().poll(cx) {
-        Poll::Ready(reply) => Poll::Ready(Some(reply)),
-        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    // The reset first: what came behind a whole request says that its caller has given up, before anything is done.
+    let reply = poll_fn(|cx| match respond.poll_reset(cx) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => reply.as_mut().poll(cx).map(Some),
     });
     let reply = match reply.await {
         None => return,

@@ -15,6 +15,8 @@ mod doctor;
 mod failover;
 mod halfway;
 mod outages;
+#[path = "../mysql/peer.rs"]
+mod peer;
 #[path = "../api/process.rs"]
 #[allow(dead_code, reason = "shared with the tests of crashes, which use all of it")]
 mod process;
@@ -30,4 +32,5 @@ mod servers;
 mod stage;
 mod topic;
 mod wait;
+mod warm;
 mod watch;

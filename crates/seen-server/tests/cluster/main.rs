@@ -2,6 +2,7 @@
 
 mod change;
 mod drill;
+mod faults;
 mod warm;
 
 use std::io::{BufRead, BufReader};

@@ -10,7 +10,7 @@ use super::wire::{Ask, ask, framed};
 
 pub const FILTER: &str = "/seen.v1.SeenService/Filter";
 pub const MARK: &str = "/seen.v1.SeenService/Mark";
-const UNMARK: &str = "/seen.v1.SeenService/Unmark";
+pub const UNMARK: &str = "/seen.v1.SeenService/Unmark";
 
 /// Codes of gRPC.
 const OK: i32 = 0;

@@ -182,6 +182,48 @@ async fn grpc_gos_client_cannot_tell_them_apart() {
     assert!(told[8].contains("InvalidArgument"), "{}", told[8]);
 }
 
+/// What ghz (grpc-go) counts of many calls at once, over several connections: how many ended with each code, and in which words.
+async fn by_ghz(
+    ghz: &std::path::Path,
+    descriptors: &std::path::Path,
+    to: SocketAddr,
+) -> Vec<String> {
+    let mut told = Vec::new();
+    let (to, descriptors) = (to.to_string(), descriptors.display().to_string());
+    for word in WORDS {
+        for (call, ask) in [
+            ("Filter", format!(r#"{{"user": 1, "namespaces": ["{word}"]}}"#)),
+            ("Mark", format!(r#"{{"user": 1, "namespace": "{word}"}}"#)),
+        ] {
+            let mut command = Command::new(ghz);
+            command.args(["--insecure", "--protoset", &descriptors, "-O", "json", "-n", "300"]);
+            command.args(["-c", "30", "--connections", "3", "--timeout", "50s", "-d", &ask]);
+            command.args(["--call", &format!("seen.v1.SeenService.{call}"), &to]);
+            command.stdin(Stdio::null()).kill_on_drop(true);
+            let output = timeout(HANG, command.output()).await.expect("no hang").expect("it runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+                .unwrap_or_else(|error| panic!("{error}: {said}"));
+            let (codes, words) = (&report["statusCodeDistribution"], &report["errorDistribution"]);
+            told.push(format!("{call} {word}: {} {codes} {words}", report["count"]));
+        }
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_go_under_load_cannot_tell_them_apart() {
+    let Some(ghz) = tools::ghz() else { return };
+    let [tonic, ours] = Stage::both().await;
+    let descriptors = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(descriptors.path(), seen_proto::FILE_DESCRIPTOR_SET).expect("written");
+    let expected = by_ghz(&ghz, descriptors.path(), tonic.address).await;
+    let told = by_ghz(&ghz, descriptors.path(), ours.address).await;
+    assert_eq!(told, expected);
+    assert!(told[0].contains(r#"300 {"OK":300}"#), "{}", told[0]);
+    assert!(told[10].contains(r#"{"ResourceExhausted":300}"#), "{}", told[10]);
+}
+
 /// What Python's grpcio tells: a line of JSON for each call.
 async fn by_grpcio(python: &std::path::Path, to: SocketAddr) -> Vec<serde_json::Value> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

@@ -1,11 +1,14 @@
-//! Frames that are none: both fronts end the connection for the same reason.
+//! Frames that are written by hand: both fronts end the connection for the same reason where they are none, and nothing is written for
+//! whoever has given up.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::HANG;
-use super::stage::Stage;
+use super::cases::{FILTER, MARK, UNMARK, filter, mark};
+use super::stage::{Stage, options};
+use super::wire::framed;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -17,6 +20,9 @@ const GOAWAY: u8 = 7;
 const WINDOW: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const END_STREAM: u8 = 1;
+/// The reason of a reset: nobody waits any more.
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(payload.len()).expect("short").to_be_bytes()[1..].to_vec();
@@ -83,4 +89,46 @@ async fn what_is_not_http2_is_closed() {
         reason(&stage, &[0; 100]).await;
         assert_eq!(stage.script.log().asked.len(), 0);
     }
+}
+
+/// A whole request: each header as a literal that is not kept (RFC 7541, section 6.2.2).
+fn request(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
+    let headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "test"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let short =
+        |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    let literal = |(name, value): (&str, &str)| [vec![0], short(name), short(value)].concat();
+    let head = headers.map(literal).concat();
+    let body = frame(DATA, END_STREAM, stream, &framed(0, message));
+    [frame(HEADERS, END_HEADERS, stream, &head), body].concat()
+}
+
+/// Coherence row 38: a caller that has given up may have written elsewhere by now, and taken it back.
+#[tokio::test]
+async fn a_write_that_was_reset_before_its_turn_is_not_begun() {
+    let stage = Stage::hot(options()).await;
+    let said = [
+        PREFACE,
+        &frame(SETTINGS, 0, 0, &[]),
+        &request(1, MARK, &mark("say")),
+        &frame(RESET, 0, 1, &CANCEL),
+        &request(3, UNMARK, &mark("say")),
+        &frame(RESET, 0, 3, &CANCEL),
+        &request(5, FILTER, &filter("say")),
+    ];
+    let mut stream = TcpStream::connect(stage.address).await.expect("it listens");
+    // In one piece, as it lies in a socket whose process had something else to do.
+    stream.write_all(&said.concat()).await.expect("open");
+    stage.script.until(|log| log.asked.contains_key("filter")).await;
+    // Calls beneath tonic's router are tasks, which have had their turns once a later one is answered.
+    stream.write_all(&request(7, UNMARK, &mark("say"))).await.expect("open");
+    stage.script.until(|log| log.asked.contains_key("unmark")).await;
+    let asked = stage.script.log().asked;
+    assert_eq!((asked.get("mark"), asked.get("unmark")), (None, Some(&1)), "{asked:?}");
 }

@@ -4,11 +4,16 @@ use std::env;
 use std::path::PathBuf;
 
 /// Where `scripts/grpc-tools` puts them: the version is part of the name.
-const IN_CACHE: &str = "seen/grpc-tools-1";
+const IN_CACHE: &str = "seen/grpc-tools-2";
 
 /// grpcurl, which is grpc-go; none, loudly, where it is not installed.
 pub fn grpcurl() -> Option<PathBuf> {
     find("grpcurl")
+}
+
+/// ghz, which is grpc-go under load; none, loudly, where it is not installed.
+pub fn ghz() -> Option<PathBuf> {
+    find("ghz")
 }
 
 /// A Python that has grpcio; none, loudly, where it is not installed.

@@ -7,6 +7,7 @@ mod attempts;
 mod export;
 mod job;
 mod migrate;
+mod peer;
 #[path = "../api/process.rs"]
 #[allow(dead_code, reason = "shared with the tests of crashes, which use all of it")]
 mod process;

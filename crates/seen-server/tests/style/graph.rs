@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// Which crates of the workspace each may depend on. Server, then roles, then proto, then filter; the
 /// replica sees two traits, and neither SQL nor the store.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("seen-filter", &[]),
     ("seen-dialect", &["seen-filter"]),
     ("seen-kafka", &["seen-filter", "seen-dialect"]),
@@ -27,6 +27,19 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "seen-api",
             "seen-cluster",
             "seen-proxy",
+        ],
+    ),
+    // Not in the binary: it feeds every decoder.
+    (
+        "seen-fuzz",
+        &[
+            "seen-filter",
+            "seen-proto",
+            "seen-dialect",
+            "seen-store",
+            "seen-replica",
+            "seen-cluster",
+            "seen-server",
         ],
     ),
     ("seen-proxy", &["seen-filter", "seen-proto", "seen-api", "seen-cluster"]),

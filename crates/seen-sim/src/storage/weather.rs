@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
+use seen_filter::Partition;
 use tokio::sync::Notify;
 
 use crate::process::Host;
@@ -14,6 +15,8 @@ pub struct Conditions {
     pub silent: bool,
     /// The change feed brings nothing, not even a sign of life.
     pub feed_silent: bool,
+    /// One partition of it does not, so that others go ahead of it.
+    pub silent_partition: Option<Partition>,
     /// What each way to it and back takes longer, in milliseconds.
     pub slow_ms: u64,
     /// What the change feed is late, in milliseconds.
@@ -34,10 +37,39 @@ pub struct Conditions {
     pub stall_per_mille: u64,
 }
 
+impl Conditions {
+    /// Both at once.
+    fn and(self, other: Self) -> Self {
+        Self {
+            silent: self.silent || other.silent,
+            feed_silent: self.feed_silent || other.feed_silent,
+            silent_partition: other.silent_partition.or(self.silent_partition),
+            slow_ms: self.slow_ms + other.slow_ms,
+            feed_late_ms: self.feed_late_ms.max(other.feed_late_ms),
+            refuse_reads_per_mille: self.refuse_reads_per_mille.max(other.refuse_reads_per_mille),
+            refuse_writes_per_mille: self
+                .refuse_writes_per_mille
+                .max(other.refuse_writes_per_mille),
+            stale_builds_per_mille: self.stale_builds_per_mille.max(other.stale_builds_per_mille),
+            unknown_builds_per_mille: self
+                .unknown_builds_per_mille
+                .max(other.unknown_builds_per_mille),
+            lose_committed_per_mille: self
+                .lose_committed_per_mille
+                .max(other.lose_committed_per_mille),
+            lose_uncommitted_per_mille: self
+                .lose_uncommitted_per_mille
+                .max(other.lose_uncommitted_per_mille),
+            stall_per_mille: self.stall_per_mille.max(other.stall_per_mille),
+        }
+    }
+}
+
 /// The weather between processes and storage.
 #[derive(Debug, Default)]
 pub struct Weather {
-    now: Mutex<Conditions>,
+    /// What is wrong, each by itself.
+    wrong: Mutex<Vec<Conditions>>,
     away: Mutex<BTreeSet<Host>>,
     changed: Notify,
 }
@@ -45,12 +77,22 @@ pub struct Weather {
 impl Weather {
     /// As it is.
     pub fn now(&self) -> Conditions {
-        *self.now.lock()
+        self.wrong.lock().iter().copied().fold(Conditions::default(), Conditions::and)
     }
 
-    /// It changes.
-    pub fn set(&self, change: impl FnOnce(&mut Conditions)) {
-        change(&mut self.now.lock());
+    /// Something goes wrong, beside what is wrong already.
+    pub fn begin(&self, wrong: Conditions) {
+        self.wrong.lock().push(wrong);
+        self.changed.notify_waiters();
+    }
+
+    /// It is over; what else is wrong goes on.
+    pub fn end(&self, over: Conditions) {
+        let mut wrong = self.wrong.lock();
+        if let Some(at) = wrong.iter().position(|wrong| *wrong == over) {
+            wrong.remove(at);
+        }
+        drop(wrong);
         self.changed.notify_waiters();
     }
 
@@ -67,7 +109,7 @@ impl Weather {
 
     /// All is well.
     pub fn heal(&self) {
-        *self.now.lock() = Conditions::default();
+        self.wrong.lock().clear();
         self.away.lock().clear();
         self.changed.notify_waiters();
     }
@@ -77,9 +119,12 @@ impl Weather {
         self.wait(host, |conditions| conditions.silent).await;
     }
 
-    /// Waits until the change feed reaches a machine.
-    pub async fn feeds(&self, host: Host) {
-        self.wait(host, |conditions| conditions.feed_silent).await;
+    /// Waits until a partition of the change feed reaches a machine.
+    pub async fn feeds(&self, host: Host, partition: Partition) {
+        let is_silent = |conditions: &Conditions| {
+            conditions.feed_silent || conditions.silent_partition == Some(partition)
+        };
+        self.wait(host, is_silent).await;
     }
 
     async fn wait(&self, host: Host, is_silent: impl Fn(&Conditions) -> bool) {

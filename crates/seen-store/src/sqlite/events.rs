@@ -82,8 +82,8 @@ impl EventBlob {
     }
 }
 
-/// The events of a blob, all with the stamp of its commit, or `None` if it is not well-formed.
-pub(crate) fn decode(bytes: &[u8], stamp: CommitStamp) -> Option<Vec<FeedEvent>> {
+/// The events of a blob of the commit log, all with the stamp of its commit, or `None` if it is not well-formed.
+pub fn decode(bytes: &[u8], stamp: CommitStamp) -> Option<Vec<FeedEvent>> {
     let mut input = Input(bytes);
     if input.u8()? != VERSION {
         return None;

@@ -18,6 +18,7 @@ use crate::link::message::{REPLY_BYTES_MAX, ReplyHead, read_clock, read_credit};
 use crate::link::metrics::{End, OpenMetrics, ended};
 use crate::link::socket::{Socket, read_some, write};
 use crate::link::{Answer, Cut, LinkChange, LinkError, LinkEvents, control, decoder};
+use crate::sabotage::defends;
 
 /// How often at most a sign of life is told.
 const LIFE_INTERVAL: Duration = Duration::from_millis(1);
@@ -47,6 +48,9 @@ pub(super) async fn run(
             events.changed(LinkChange::Refused((**refusal).clone()));
         }
         events.changed(LinkChange::Down(cut.to_string()));
+        if !defends("link.reopen") {
+            return;
+        }
         // One that held for a while is worth another try at once; a replica that welcomes and then closes is not.
         if begun.elapsed() > options.backoff_max {
             pause = options.backoff_min;

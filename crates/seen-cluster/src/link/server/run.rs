@@ -93,7 +93,7 @@ async fn hear_hello<S: LinkService>(
     if kind != FrameKind::Hello {
         return Err(LinkError::Unexpected { kind, when: "before a hello" }.into());
     }
-    if reader.is_within_frame() {
+    if reader.has_more()? {
         return Err(LinkError::Unexpected { kind, when: "and more before the welcome" }.into());
     }
     let hello = control::hello(payload)?;
@@ -253,7 +253,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: LinkService> Connection<'_, T, S> {
             replier.error(ApiError::new(ErrorKind::DeadlineExceeded, message));
             return Ok(());
         }
-        let sent = self.clock.moment(head.sent_us, now);
+        let sent = self.clock.moment(head.sent_us, now)?;
         let waits_until = sent.map(|sent| sent + Duration::from_micros(head.timeout_us.into()));
         let incoming = Incoming {
             id: head.id,

@@ -1,11 +1,13 @@
 //! Keeping the parts running: one that ends is started again, as an orchestrator would.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -33,6 +35,17 @@ pub(crate) struct Launch {
     pub data_dir: Option<PathBuf>,
     /// Where the parts' logs go.
     pub logs: PathBuf,
+    /// What single parts are started with beside that, by their names.
+    pub besides: Mutex<BTreeMap<String, Besides>>,
+}
+
+/// What a part is started with beside its usual arguments.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Besides {
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
+    /// Options, as `--set` takes them.
+    pub set: Vec<String>,
 }
 
 impl Launch {
@@ -42,6 +55,7 @@ impl Launch {
             arguments.extend(["--config".into(), file.into()]);
         }
         let mut set: Vec<String> = self.sources.set.clone();
+        set.extend(self.besides(part).set);
         let local = |port: u16| format!("127.0.0.1:{port}");
         set.push(format!("server.listen={}", local(part.api())));
         set.push(format!("server.admin_listen={}", local(part.admin())));
@@ -61,6 +75,19 @@ impl Launch {
         arguments
     }
 
+    fn besides(&self, part: &Part) -> Besides {
+        self.besides.lock().get(&part.name).cloned().unwrap_or_default()
+    }
+
+    /// Starts a part with this beside the usual, or without anything, from its next start on.
+    pub(crate) fn start_with(&self, part: &Part, besides: Option<Besides>) {
+        let name = part.name.clone();
+        match besides {
+            Some(besides) => self.besides.lock().insert(name, besides),
+            None => self.besides.lock().remove(&name),
+        };
+    }
+
     /// Where the logs lie.
     pub(crate) fn logs(&self) -> &Path {
         &self.logs
@@ -76,6 +103,7 @@ impl Launch {
         let log = open_log(&self.log(part))?;
         let child = Command::new(&self.program)
             .args(self.arguments(part))
+            .envs(self.besides(part).environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(Stdio::from(log))

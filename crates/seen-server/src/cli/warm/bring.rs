@@ -59,7 +59,7 @@ pub(super) async fn look_through<'a, R: AsyncRead + Unpin + Send>(
                         pick(&payload, |namespace, user| found.is_meant(namespace, user))?;
                     found.users += users;
                 }
-                Passed::Piece(_) => {}
+                Passed::Piece(_) | Passed::Alive => {}
                 Passed::End(_) => return Ok::<_, CliError>(()),
             }
         }
@@ -120,7 +120,7 @@ pub(super) async fn from_peer(
         let (kind, payload) = next(&mut donor).await.map_err(named)?;
         match passing.take(kind, &payload).map_err(named)? {
             Passed::Head => probe(target, to, &payload).await?,
-            Passed::Entries(_) | Passed::Piece(_) => {}
+            Passed::Entries(_) | Passed::Piece(_) | Passed::Alive => {}
             Passed::End(_) => break,
         }
     }
@@ -174,6 +174,7 @@ async fn stream<S: FrameSource>(
                 }
                 shown.set(outcomes.brought, outcomes.bytes);
             }
+            Passed::Alive => {}
             Passed::Piece(last) => outcomes.count(TOO_LARGE, u64::from(last)),
             Passed::End(end) => {
                 shown.end();

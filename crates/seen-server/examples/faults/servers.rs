@@ -1,0 +1,272 @@
+//! The servers behind the cluster: a primary, a replica that may take its place, a witness, Kafka and Debezium; and what is done
+//! to them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use seen_server::cli::drill::{Act, BigUser, Stage};
+use seen_testbed::{Debezium, Kafka, MariaDb, Record, TcpProxy};
+use serde_json::json;
+
+use super::toxiproxy::Toxiproxy;
+
+type Failed = Box<dyn std::error::Error>;
+
+const TOPIC: &str = "seen";
+const PARTITIONS: usize = 4;
+const TABLES: [&str; 3] = ["seen.history_feed_read", "seen.history_push_sent", "seen.seen_control"];
+const USER: &str = "seen";
+const PASSWORD: &str = "private";
+/// Nothing is acknowledged that the replica has not got: else a failover may lose it.
+const PRIMARY: [&str; 3] = [
+    "--rpl-semi-sync-master-enabled=ON",
+    "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
+    // Until there is a replica.
+    "--rpl-semi-sync-master-timeout=10",
+];
+const REPLICA: [&str; 1] = ["--rpl-semi-sync-slave-enabled=ON"];
+/// Users of whom each has so many rows, and their first number.
+const BIG_USERS: u64 = 3;
+const BIG_ITEMS: u64 = 500_000;
+const BIG_FROM: u64 = 900_000_000_000;
+/// Records that nobody can read, in each partition.
+const POISON: u64 = 10;
+/// How long a promoted replica may take to apply what it has.
+const APPLIES_WITHIN: Duration = Duration::from_secs(60);
+/// What fills the disk.
+const FILLER: &str = "filler";
+
+/// The servers.
+pub struct Servers {
+    kafka: Kafka,
+    primary: MariaDb,
+    replica: MariaDb,
+    _witness: MariaDb,
+    debezium: Debezium,
+    /// Debezium's way to whoever is the primary.
+    feed_way: TcpProxy,
+    /// The cluster's ways to all three.
+    toxiproxy: Toxiproxy,
+    /// A small disk of its own for the primary, where this may mount one.
+    disk: Option<PathBuf>,
+    failed_over: AtomicBool,
+    big_users: AtomicU64,
+    /// What the parts are configured with.
+    pub config: PathBuf,
+}
+
+impl Servers {
+    /// Starts them, with the tables of `seen` made.
+    pub fn start(
+        seen: &Path,
+        toxiproxy: &Path,
+        folder: &Path,
+        disk: Option<PathBuf>,
+    ) -> Result<Self, Failed> {
+        let kafka = Kafka::start()?;
+        kafka.create_topic(TOPIC, PARTITIONS, &[])?;
+        let mut primary = MariaDb::builder().arguments(&PRIMARY);
+        if let Some(disk) = &disk {
+            primary = primary.data_folder(disk.join("data"));
+        }
+        let primary = primary.start()?;
+        let witness = MariaDb::builder().server_id(9).start()?;
+        primary.create_user(USER, PASSWORD)?;
+        witness.create_user(USER, PASSWORD)?;
+        primary.sql("CREATE DATABASE seen")?;
+        let replica = MariaDb::builder().replica_of(&primary).arguments(&REPLICA).start()?;
+        let toxiproxy =
+            Toxiproxy::start(toxiproxy, &[primary.port(), replica.port(), witness.port()])?;
+        let config = folder.join("seen.toml");
+        fs::write(&config, configuration(&toxiproxy.ports, &kafka.bootstrap()))?;
+        migrated(seen, &config)?;
+        for number in 0..BIG_USERS {
+            // Nobody has heard of these users: the feed need not carry their rows.
+            let user = BIG_FROM + number;
+            long_history(&primary, user)?;
+        }
+        primary.sql("SET GLOBAL rpl_semi_sync_master_timeout = 60000")?;
+        let feed_way = TcpProxy::to(primary.port())?;
+        let debezium = Debezium::builder(&kafka, feed_way.port()).tables(&TABLES).key("user_id");
+        let debezium = debezium.into_topic(TOPIC).snapshot("no_data");
+        let debezium = debezium.property("skipped.operations", "none").start()?;
+        let (failed_over, big_users) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Self {
+            kafka,
+            primary,
+            replica,
+            _witness: witness,
+            debezium,
+            feed_way,
+            toxiproxy,
+            disk,
+            failed_over,
+            big_users,
+            config,
+        })
+    }
+
+    fn fill_disk(&self) -> Result<(), String> {
+        let disk = self.disk.as_ref().ok_or("the primary has no disk of its own")?;
+        // It ends when there is no room left.
+        let _full = Command::new("dd")
+            .args(["if=/dev/zero", "bs=64K", "status=none"])
+            .arg(format!("of={}", disk.join(FILLER).display()))
+            .stderr(std::process::Stdio::null())
+            .status();
+        Ok(())
+    }
+
+    fn empty_disk(&self) -> Result<(), String> {
+        let disk = self.disk.as_ref().ok_or("the primary has no disk of its own")?;
+        fs::remove_file(disk.join(FILLER)).map_err(|error| error.to_string())
+    }
+
+    fn poison(&self) -> Result<(), Failed> {
+        for partition in 0..PARTITIONS as i32 {
+            let key = |n: u64| match n % 2 {
+                0 => format!("{{\"user_id\":{n}}}"),
+                _ => "neither JSON nor anything".to_owned(),
+            };
+            let records: Vec<Record> =
+                (0..POISON).map(|n| Record::new(&key(n), "{\"op\":\"c\",\"after\":")).collect();
+            self.kafka.send(TOPIC, partition, &records)?;
+        }
+        Ok(())
+    }
+
+    fn forget(&self) -> Result<(), Failed> {
+        for partition in 0..PARTITIONS as i32 {
+            let end = self.kafka.offsets(TOPIC, partition)?.end;
+            self.kafka.delete_records(TOPIC, partition, end)?;
+        }
+        Ok(())
+    }
+
+    /// The replica applies what it was sent, and is the primary then.
+    fn promote(&self) -> Result<(), Failed> {
+        let applied = seen_testbed::until(APPLIES_WITHIN, || {
+            let state = self.replica.sql("SHOW SLAVE STATUS").ok()?;
+            let applied = self.replica.sql("SELECT @@gtid_slave_pos").ok()?;
+            state.contains(applied.trim()).then_some(())
+        });
+        applied.ok_or("the replica did not apply what it was sent")?;
+        self.replica.promote()?;
+        self.feed_way.cut();
+        self.feed_way.retarget(self.replica.port());
+        self.feed_way.heal();
+        self.debezium.restart()?;
+        self.failed_over.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn begun(&self, act: Act) -> Result<(), Failed> {
+        let toxic = |kind: &str, attributes, both| self.toxiproxy.poison(kind, &attributes, both);
+        match act {
+            Act::StorageSlow => {
+                toxic("latency", json!({ "latency": 200, "jitter": 100 }), false)?;
+            }
+            Act::StorageNarrow => toxic("bandwidth", json!({ "rate": 20 }), true)?,
+            Act::StorageSilent => toxic("timeout", json!({ "timeout": 0 }), true)?,
+            Act::StorageAnswersLost => toxic("reset_peer", json!({ "timeout": 0 }), false)?,
+            Act::StorageRefused => self.toxiproxy.enable(false)?,
+            Act::StorageFrozen => self.primary.freeze()?,
+            Act::StorageKilled | Act::StorageFailover => self.primary.kill_9()?,
+            Act::StorageReadOnly => self.primary.set_read_only(true)?,
+            Act::StorageDiskFull => self.fill_disk()?,
+            Act::KafkaDown => self.kafka.stop()?,
+            Act::KafkaFrozen => self.kafka.freeze()?,
+            Act::KafkaForgets => self.forget()?,
+            Act::KafkaPoison => self.poison()?,
+        }
+        Ok(())
+    }
+
+    fn healed(&self, act: Act) -> Result<(), Failed> {
+        match act {
+            Act::StorageSlow | Act::StorageAnswersLost => self.toxiproxy.cure(false)?,
+            Act::StorageNarrow | Act::StorageSilent => self.toxiproxy.cure(true)?,
+            Act::StorageRefused => self.toxiproxy.enable(true)?,
+            Act::StorageFrozen => self.primary.thaw()?,
+            Act::StorageKilled => {
+                self.primary.restart()?;
+                // Its way was lost meanwhile, which ends Debezium's task.
+                self.debezium.restart()?;
+            }
+            Act::StorageFailover => self.promote()?,
+            Act::StorageReadOnly => self.primary.set_read_only(false)?,
+            Act::StorageDiskFull => self.empty_disk()?,
+            Act::KafkaDown => self.kafka.restart()?,
+            Act::KafkaFrozen => self.kafka.thaw()?,
+            Act::KafkaForgets | Act::KafkaPoison => {}
+        }
+        Ok(())
+    }
+}
+
+impl Stage for Servers {
+    fn begin(&self, act: Act) -> Result<(), String> {
+        if self.failed_over.load(Ordering::Relaxed) {
+            return Err("the primary was lost before".to_owned());
+        }
+        self.begun(act).map_err(|error| error.to_string())
+    }
+
+    fn heal(&self, act: Act) -> Result<(), String> {
+        self.healed(act).map_err(|error| error.to_string())
+    }
+
+    fn storage_ports(&self) -> Vec<u16> {
+        self.toxiproxy.ports.clone()
+    }
+
+    fn big_user(&self) -> Option<BigUser> {
+        let number = self.big_users.fetch_add(1, Ordering::Relaxed);
+        (number < BIG_USERS).then_some(BigUser { user: BIG_FROM + number, items: BIG_ITEMS })
+    }
+
+    fn tell(&self) -> String {
+        let version = self.primary.sql("SELECT VERSION()").unwrap_or_default();
+        let disk = match self.disk {
+            Some(_) => "whose files lie in memory (tmpfs)",
+            None => "whose files lie on the disk",
+        };
+        format!(
+            "MariaDB {} {disk}, with a semi-synchronous replica and a witness, behind toxiproxy; Debezium and one Kafka broker, \
+             {PARTITIONS} partitions",
+            version.trim()
+        )
+    }
+}
+
+fn configuration(sql: &[u16], brokers: &str) -> String {
+    let address = |at: usize| format!("127.0.0.1:{}", sql.get(at).copied().unwrap_or_default());
+    format!(
+        "[storage]\nkind = \"mysql\"\n\n[mysql]\nservers = \"{},{}\"\nwitnesses = \"{}\"\nuser = \"{USER}\"\n\
+         password = \"{PASSWORD}\"\nfeed = \"kafka\"\n\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{TOPIC}\"\n\
+         partitions = {PARTITIONS}\n",
+        address(0),
+        address(1),
+        address(2),
+    )
+}
+
+fn migrated(seen: &Path, config: &Path) -> Result<(), Failed> {
+    let migrated = Command::new(seen).arg("migrate").env("SEEN_CONFIG", config).output();
+    let migrated = migrated.map_err(|error| format!("cannot run {}: {error}", seen.display()))?;
+    match migrated.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&migrated.stderr).into_owned().into()),
+    }
+}
+
+/// A user with a long history, which is in the primary's tables and in no log.
+fn long_history(primary: &MariaDb, user: u64) -> Result<(), Failed> {
+    primary.sql(&format!(
+        "SET sql_log_bin = 0; INSERT INTO seen.history_feed_read SELECT {user}, 1, seq, 0 FROM seen.seq_1_to_{BIG_ITEMS}"
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! A toxiproxy process (github.com/Shopify/toxiproxy), told what to do by its HTTP interface.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// How long it may take to start.
+const START_MAX: Duration = Duration::from_secs(10);
+/// The one toxic that a proxy has at a time.
+const TOXIC: &str = "fault";
+
+/// It, and the ports that lead through it.
+pub struct Toxiproxy {
+    child: Child,
+    port: u16,
+    /// One for each server.
+    pub ports: Vec<u16>,
+}
+
+impl Toxiproxy {
+    /// Starts it, with a way to each of these ports.
+    pub fn start(program: &Path, to: &[u16]) -> Result<Self, String> {
+        let [port, ports @ ..] = &free_ports(to.len() + 1)[..] else {
+            return Err("no free port".to_owned());
+        };
+        let child = Command::new(program)
+            .args(["-host", "127.0.0.1", "-port", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
+        let proxy = Self { child, port: *port, ports: ports.to_vec() };
+        let answers = || TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).ok();
+        seen_testbed::until(START_MAX, answers).ok_or("toxiproxy did not start")?;
+        for (at, (listen, upstream)) in proxy.ports.iter().zip(to).enumerate() {
+            let made = json!({
+                "name": name(at),
+                "listen": format!("127.0.0.1:{listen}"),
+                "upstream": format!("127.0.0.1:{upstream}"),
+                "enabled": true,
+            });
+            proxy.ask("POST", "/proxies", Some(&made))?;
+        }
+        Ok(proxy)
+    }
+
+    /// Gives every way this toxic, for what servers send and, if `both`, for what they are sent.
+    pub fn poison(&self, kind: &str, attributes: &Value, both: bool) -> Result<(), String> {
+        let streams = if both { &["downstream", "upstream"][..] } else { &["downstream"] };
+        for at in 0..self.ports.len() {
+            for stream in streams {
+                let toxic = json!({
+                    "name": format!("{TOXIC}-{stream}"),
+                    "type": kind,
+                    "stream": stream,
+                    "toxicity": 1.0,
+                    "attributes": attributes,
+                });
+                self.ask("POST", &format!("/proxies/{}/toxics", name(at)), Some(&toxic))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes it away again.
+    pub fn cure(&self, both: bool) -> Result<(), String> {
+        let streams = if both { &["downstream", "upstream"][..] } else { &["downstream"] };
+        for at in 0..self.ports.len() {
+            for stream in streams {
+                let path = format!("/proxies/{}/toxics/{TOXIC}-{stream}", name(at));
+                self.ask("DELETE", &path, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every way refuse connections and lose those it has, or pass them again.
+    pub fn enable(&self, enabled: bool) -> Result<(), String> {
+        for at in 0..self.ports.len() {
+            let change = json!({ "enabled": enabled });
+            self.ask("POST", &format!("/proxies/{}", name(at)), Some(&change))?;
+        }
+        Ok(())
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(), String> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: seen\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let asked = || {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = asked().map_err(|error| format!("toxiproxy: {error}"))?;
+        match answer.split(' ').nth(1) {
+            Some(status) if status.starts_with('2') => Ok(()),
+            _ => Err(format!("toxiproxy: {method} {path}: {answer}")),
+        }
+    }
+}
+
+impl Drop for Toxiproxy {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn name(at: usize) -> String {
+    format!("sql-{at}")
+}
+
+/// Ports that nobody listens on, below those that the system hands out by itself.
+fn free_ports(count: usize) -> Vec<u16> {
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    (28_000..32_000).filter(free).take(count).collect()
+}

@@ -1,0 +1,95 @@
+//! More callers than usual, and a user who is more than usual.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::DrillError;
+use super::limits;
+use super::load::Load;
+use super::stage::{BigUser, Stage};
+use crate::cli::dev_cluster::{DevCluster, Part};
+
+/// What all parts may use together while more is asked of them than they bear, of one core: the callers, who run on the
+/// same machine, have the rest.
+const PARTS_PERCENT: u64 = 50;
+/// How long it is tried how much they bear.
+const TRIED_FOR: Duration = Duration::from_secs(4);
+/// How often the big user is asked about.
+const BIG_EVERY: Duration = Duration::from_millis(50);
+
+/// How more is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Press {
+    /// About one user with a long history.
+    BigUser,
+    /// So many times what the parts bear.
+    Overload(u32),
+    /// So many times what is usual.
+    Peak(u32),
+}
+
+/// Does it for as long as the fault lasts. What there is to tell of it.
+///
+/// # Errors
+/// It cannot be done here.
+pub(super) async fn press(
+    press: Press,
+    cluster: &DevCluster,
+    load: &Arc<Load>,
+    stage: Option<&dyn Stage>,
+    window: Duration,
+) -> Result<String, DrillError> {
+    match press {
+        Press::BigUser => {
+            let user = stage.and_then(Stage::big_user);
+            let user =
+                user.ok_or_else(|| DrillError::Stage("there is no such user left".to_owned()))?;
+            Ok(big_user(load, user, window).await)
+        }
+        Press::Peak(times) => {
+            let usual = load.filters_per_s();
+            let offered = raised(load, usual * times, window).await;
+            Ok(format!("{offered:.0} Filters a second came, {usual} are usual"))
+        }
+        Press::Overload(times) => {
+            let parts: Vec<&Part> = cluster.parts.iter().collect();
+            let group = limits::slow(PARTS_PERCENT, cluster, &parts)?;
+            let borne = load.borne(TRIED_FOR).await;
+            let offered = raised(load, borne * times, window).await;
+            drop(group);
+            Ok(format!("{borne} Filters a second were borne, {offered:.0} came"))
+        }
+    }
+}
+
+/// Raises the rate for a while. What came in a second.
+async fn raised(load: &Load, to: u32, window: Duration) -> f64 {
+    let usual = load.filters_per_s();
+    let (before, began) = (load.begun(), Instant::now());
+    load.set_filters_per_s(to);
+    sleep(window).await;
+    load.set_filters_per_s(usual);
+    (load.begun() - before) as f64 / began.elapsed().as_secs_f64()
+}
+
+async fn big_user(load: &Load, user: BigUser, window: Duration) -> String {
+    let began = Instant::now();
+    let mut ticks = interval(BIG_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut asked, mut flagged, mut sure) = (0_u32, 0_u32, None);
+    while began.elapsed() < window {
+        ticks.tick().await;
+        asked += 1;
+        match load.ask_big(user).await {
+            true => sure = sure.or(Some(began.elapsed())),
+            false => flagged += 1,
+        }
+    }
+    let sure = match sure {
+        None => "none was sure".to_owned(),
+        Some(after) => format!("the first sure one after {:.2} s", after.as_secs_f64()),
+    };
+    format!("{asked} questions about them, {flagged} flagged, {sure}")
+}
