@@ -6,7 +6,8 @@ use seen_filter::Tick;
 /// When a replica counts as what.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReadinessLimits {
-    /// A feed that proved itself fresh so lately, in microseconds, is fresh: a replica that was behind has caught up.
+    /// A feed that proved itself fresh so lately, in microseconds, is fresh: a replica that was behind has caught up. So has one
+    /// that is behind the freshest of its peers by no more than this: a fence may take longer than this to come back.
     pub fresh_us_max: u64,
     /// A feed that did not for so long is stale: a replica that had caught up is behind again.
     pub stale_us_max: u64,
@@ -128,9 +129,8 @@ impl Readiness {
     /// [`ReadinessLimits::pause_us_max`].
     pub fn look(&mut self, facts: &Facts<'_>) -> Option<Unready> {
         self.remember(facts);
-        // One that answers in this one's stead. Without it this one serves, and asks storage where it must (rule R5,
-        // coherence row 56): a change feed may be down for long.
-        let stands_in = |peer: &&PeerState| peer.ready && !peer.draining;
+        // Without one that answers in its stead this one serves, and asks storage where it must (rule R5, coherence row
+        // 56): a change feed may be down for long.
         let fresh = |peer: &PeerState| peer.feed_lag_us <= self.limits.stale_us_max;
         let mut ready = facts.peers.iter().filter(stands_in).peekable();
         let any_ready = ready.peek().is_some();
@@ -162,6 +162,12 @@ impl Readiness {
         self.feed_began.is_none_or(|began| now.since_us(began) < self.limits.blind_us)
     }
 
+    /// How old the view of the feed of one that has caught up may be.
+    fn fresh_us_max(&self, peers: &[PeerState]) -> u64 {
+        let freshest_us = peers.iter().filter(stands_in).map(|peer| peer.feed_lag_us).min();
+        freshest_us.unwrap_or(0).saturating_add(self.limits.fresh_us_max)
+    }
+
     fn remember(&mut self, facts: &Facts<'_>) {
         let now = facts.now;
         if facts.begun {
@@ -174,7 +180,7 @@ impl Readiness {
         match facts.feed_lag_us {
             None => self.behind = true,
             Some(lag_us) if lag_us > self.limits.stale_us_max => self.behind = true,
-            Some(lag_us) if lag_us <= self.limits.fresh_us_max => self.behind = false,
+            Some(lag_us) if lag_us <= self.fresh_us_max(facts.peers) => self.behind = false,
             Some(_) => {}
         }
         let caught_up =
@@ -185,6 +191,11 @@ impl Readiness {
         self.warm |= facts.warm_share >= self.limits.warm_share_min
             || now.since_us(self.began) >= self.limits.warm_us_max;
     }
+}
+
+/// True if it answers in another one's stead.
+fn stands_in(peer: &&PeerState) -> bool {
+    peer.ready && !peer.draining
 }
 
 #[cfg(test)]
@@ -308,6 +319,28 @@ mod tests {
         looked.fresh_at = Some(Tick::new(looked.now.get() + STEP_US - 2_000_000));
         assert_eq!(looked.look(), Some(Unready::FeedBehind));
         assert_eq!(looked.fresh(), None);
+    }
+
+    /// A fence goes through storage, its log, a producer and Kafka, and each partition has its own: of eight that take 1.2 s
+    /// each hardly ever all have come back within the last second.
+    #[test]
+    fn a_feed_that_proves_itself_slowly_is_no_older_than_the_peers() {
+        let mut looked = Looked::serving();
+        looked.silent(60);
+        for (own_us, peer_us, expected) in [
+            (2_200_000, 1_100_000, Some(Unready::FeedBehind)),
+            (4_000_000, 2_900_000, Some(Unready::FeedBehind)),
+            (2_000_000, 1_200_000, None),
+        ] {
+            looked.peers =
+                vec![peer(4_000_000), peer(peer_us), PeerState { ready: false, ..peer(9_000_000) }];
+            looked.fresh_at = Some(Tick::new(looked.now.get() + STEP_US - own_us));
+            assert_eq!(looked.look(), expected, "{own_us}");
+        }
+        // Beyond what is stale it is behind, however far the peers are.
+        looked.peers = vec![peer(4_900_000)];
+        looked.fresh_at = Some(Tick::new(looked.now.get() + STEP_US - 5_500_000));
+        assert_eq!(looked.look(), Some(Unready::FeedBehind));
     }
 
     #[test]
