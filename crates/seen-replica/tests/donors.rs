@@ -93,7 +93,7 @@ async fn a_donor_that_does_not_know_how_far_its_feed_is_gives_nothing() {
     };
     stage::feeds().for_each(|feed| store.fail_feed(feed, FeedFault::Silent, None));
     let options =
-        WarmupOptions { busy_wait_max: Duration::from_secs(10), ..WarmupOptions::of(SlotSet::ALL) };
+        WarmupOptions { busy_wait_max: Duration::from_secs(30), ..WarmupOptions::of(SlotSet::ALL) };
     let summary = warm(&new, &peers(), &options).await;
     assert_eq!((summary.donors, new.replica.users()), (0, 0), "{summary:?}");
     assert!(summary.busy >= 2, "it is asked again: {summary:?}");

@@ -249,3 +249,38 @@ fn a_journal_that_nobody_empties_costs_no_look_a_write() {
         assert!((doubts_min..=doubts_max).contains(&doubts), "{following}: {doubts}");
     }
 }
+
+/// Rule R8: that a peer has read further proves that it has read what a reader lost, and not what never came into the log.
+#[test]
+fn a_peer_proves_nothing_of_what_was_lost_before_the_feed() {
+    use seen_filter::transfer::{self, Header};
+    use seen_filter::{GapScope, Generation};
+    use seen_replica::rules::EntryState;
+    let user = UserId::new(7);
+    let feed = FeedId { namespace: namespace().id, ..FeedId::default() };
+    for (reason, expected) in [("retention", EntryState::Ready), ("fence_lost", EntryState::Dirty)]
+    {
+        let rules = lone::replica(namespace());
+        let tell = |events: Vec<FeedEvent>| {
+            let batch = FeedBatch { events, resume: FeedCursor::default(), caught_up: true };
+            rules.step(NOW, Input::Feed { feed, batch: &batch });
+        };
+        tell(vec![FeedEvent::Gap { scope: GapScope::Partition, reason }]);
+        tell(vec![FeedEvent::Complete { stamp: stamp(5) }]);
+        let header = Header {
+            namespace: namespace().id,
+            user,
+            user_epoch: UserEpoch::default(),
+            generation: Generation::default(),
+            position: Some(stamp(9)),
+        };
+        let state = Builder::new(rules.key(), rules.sizing()).finish();
+        let bytes = transfer::encode(&state, &header, rules.key()).expect("small");
+        let (begun, _) = rules.step(NOW, Input::BeginTransfer { user });
+        let Outcome::Building(generation) = begun else { panic!("{begun:?}") };
+        let given = Input::Transferred { user, generation, bytes: &bytes };
+        let installed = rules.step(NOW, given).0;
+        assert!(matches!(installed, Outcome::Installed), "{reason}: {installed:?}");
+        assert_eq!(rules.entry(user, None).state, expected, "{reason}");
+    }
+}

@@ -11,6 +11,10 @@ use super::LinkError;
 /// By so much, as a divisor, two machines' clocks may run at different rates: twenty times what a quartz is off.
 const RATE_DIVISOR: u32 = 1_024;
 
+/// So much the other end may reckon ahead without its link being cut: where a clock is being set slowly (NTP) it does for a while, and
+/// what a write looks younger by is small against the time that its sender waits.
+const AHEAD_US_MAX: u64 = 20_000;
+
 /// The clock of the end that answers, as it tells it: from a moment near the connection's begin on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnClock(Instant);
@@ -29,14 +33,14 @@ impl OwnClock {
     /// The moment at which it showed this. `None` for 0: nobody knew.
     ///
     /// # Errors
-    /// It has not shown that yet: this clock stood still or was slowed down, and the other end reckons with too much.
+    /// It has not shown that yet by far: this clock stood still or was slowed down, and the other end reckons with too much.
     /// Whatever it says would look younger than it is until the two begin anew.
     pub fn moment(&self, us: u64, now: Instant) -> Result<Option<Instant>, LinkError> {
         let shown_us = self.us(now);
-        if us > shown_us {
+        if us.saturating_sub(shown_us) > AHEAD_US_MAX {
             return Err(LinkError::ClockAhead { ahead_us: us - shown_us });
         }
-        let Some(since_us) = us.checked_sub(1) else { return Ok(None) };
+        let Some(since_us) = us.min(shown_us).checked_sub(1) else { return Ok(None) };
         Ok(self.0.checked_add(Duration::from_micros(since_us)))
     }
 }
@@ -119,5 +123,8 @@ mod tests {
         assert!((180_000..=200_000).contains(&ahead_us), "{ahead_us}");
         assert!(own.moment(u64::MAX, sent).is_err());
         assert_eq!(own.moment(own.us(sent), sent), Ok(Some(sent)), "what is shown now was shown");
+        let slewed = own.us(sent) + AHEAD_US_MAX;
+        assert_eq!(own.moment(slewed, sent), Ok(Some(sent)), "a clock that is set slowly");
+        assert!(own.moment(slewed + 1, sent).is_err());
     }
 }

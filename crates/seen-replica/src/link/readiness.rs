@@ -165,7 +165,10 @@ impl Readiness {
     /// How old the view of the feed of one that has caught up may be.
     fn fresh_us_max(&self, peers: &[PeerState]) -> u64 {
         let freshest_us = peers.iter().filter(stands_in).map(|peer| peer.feed_lag_us).min();
-        freshest_us.unwrap_or(0).saturating_add(self.limits.fresh_us_max)
+        let fresh_us = freshest_us.unwrap_or(0).saturating_add(self.limits.fresh_us_max);
+        // Well below what is stale: else one at the edge would come and go with each fence.
+        let edge_us = self.limits.stale_us_max.saturating_sub(self.limits.fresh_us_max);
+        fresh_us.min(edge_us.max(self.limits.fresh_us_max))
     }
 
     fn remember(&mut self, facts: &Facts<'_>) {
@@ -336,6 +339,12 @@ mod tests {
                 vec![peer(4_000_000), peer(peer_us), PeerState { ready: false, ..peer(9_000_000) }];
             looked.fresh_at = Some(Tick::new(looked.now.get() + STEP_US - own_us));
             assert_eq!(looked.look(), expected, "{own_us}");
+        }
+        // At the edge of what is stale it does not come and go.
+        looked.peers = vec![peer(4_500_000)];
+        for own_us in [5_100_000, 4_900_000, 5_100_000, 4_200_000] {
+            looked.fresh_at = Some(Tick::new(looked.now.get() + STEP_US - own_us));
+            assert_eq!(looked.look(), Some(Unready::FeedBehind), "{own_us}");
         }
         // Beyond what is stale it is behind, however far the peers are.
         looked.peers = vec![peer(4_900_000)];

@@ -225,6 +225,7 @@ impl Rules {
         }
         let holds_lost = || {
             lane.dropped_below.is_none()
+                && !lane.lost_upstream
                 && lane.whole_from.zip(proof.lower).is_some_and(|(from, l)| l.covers(from))
         };
         let lane_whole = lane.epoch.get() == 0

@@ -199,6 +199,9 @@ pub(super) struct LaneState {
     pub whole_from: Option<CommitStamp>,
     /// An own write below this number was dropped unproven, and has not been proven since.
     pub dropped_below: Option<u64>,
+    /// Something was lost before it came into the feed: that somebody has read further does not prove that it was there to be
+    /// read. Only time does, for as long as this process lives.
+    pub lost_upstream: bool,
     /// Users of whom an event was lost, and when that was found.
     pub user_gaps: BTreeMap<UserId, Tick>,
     pub ring: Ring,
@@ -264,6 +267,7 @@ impl Lane {
             whole_since: now,
             whole_from: None,
             dropped_below: None,
+            lost_upstream: false,
             user_gaps: BTreeMap::new(),
             ring: Ring::new(settings.ring_bytes_max, seed, now),
             journal: Journal::new(settings.journal_bytes_max, seed),

@@ -15,6 +15,10 @@ use super::table::Stripe;
 /// A write's user, items and commit.
 type Written<'a> = (UserId, &'a [Item], Option<CommitStamp>);
 
+/// Doubts about what was lost between storage and the feed, where no reader can know of it by its place: a fence that did not come
+/// back, a source that went back, and statements that a producer tells of without their rows.
+const LOST_UPSTREAM: [&str; 4] = ["fence_lost", "source_rewound", "truncated", "snapshot"];
+
 impl Rules {
     pub(super) fn begin_write(&self, user: UserId, items: &[Item]) -> Outcome {
         // A user of no lane has no journal; its write still needs a number that ends it.
@@ -287,6 +291,7 @@ impl Rules {
     ) {
         if self.defends(Rule::R8) {
             state.doubt(now);
+            state.lost_upstream |= LOST_UPSTREAM.contains(&reason);
         }
         lane.publish(state);
         effects.push(Effect::Doubted { feed: lane.feed, reason });

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use seen_filter::{Incarnation, NamespaceId, Tick, UserId};
 use tokio::task::yield_now;
-use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::error::TransferFailure;
 use super::frame::{FrameKind, FrameSink};
@@ -24,9 +24,7 @@ const USERS_PER_LOOK: usize = 32;
 /// Looks at the clock in one turn, at most: whatever the clock says, others get theirs.
 const LOOKS_PER_TURN: usize = 8;
 
-/// How long the own feed may take to prove itself fresh, once somebody asks. Whoever asks waits longer.
-const FRESH_WAIT_MAX: Duration = Duration::from_secs(3);
-/// How often that is looked at.
+/// How often it is looked at whether the own feed has proved itself fresh.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How often a donor that finds nothing to give says that it is still at work: whoever waits gives a silent one up.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
@@ -73,13 +71,13 @@ impl Donor {
             decline(sink, EndKind::Busy).await?;
             return Err(TransferFailure::Declined(EndKind::Busy));
         };
-        let is_fresh = self.proves_fresh(&namespaces).await;
+        let mut alive = Alive::begin();
+        let is_fresh = self.proves_fresh(&namespaces, &mut alive, sink).await?;
         let begun = is_fresh.then(|| Stream::begin(&self.replica, ask, &namespaces)).flatten();
         let Some(mut stream) = begun else {
             decline(sink, EndKind::Busy).await?;
             return Err(TransferFailure::Declined(EndKind::Busy));
         };
-        let mut alive = Alive::begin();
         while self.work(&mut stream, Stream::count).await {
             alive.say(sink).await?;
             yield_now().await;
@@ -108,18 +106,25 @@ impl Donor {
     /// Waits until the own feed has proved since now that nothing was outstanding. Whoever asks follows it already, and
     /// compares positions: a donor that reads on in a log which was cut off meanwhile, and does not know, would
     /// name places beyond what it has seen of the one that is there now (coherence row 20).
-    async fn proves_fresh(&self, namespaces: &[usize]) -> bool {
+    async fn proves_fresh<S: FrameSink>(
+        &self,
+        namespaces: &[usize],
+        alive: &mut Alive,
+        sink: &mut S,
+    ) -> Result<bool, TransferFailure> {
         let asked = self.replica.ticker.now();
-        let is_fresh = || {
-            let mut held = namespaces.iter().map(|at| &self.replica.namespaces[*at].rules);
-            held.all(|rules| rules.fresh_since(asked))
-        };
-        let proven = async {
-            while !is_fresh() {
-                sleep(LOOK_EVERY).await;
+        let held = || namespaces.iter().map(|at| &self.replica.namespaces[*at].rules);
+        // A fence that was begun just before comes back first; one whose feed takes longer than that is stale.
+        let stale_us = held().map(|rules| rules.settings().feed_stale_us_max).max().unwrap_or(0);
+        let until = asked.plus_us(stale_us.saturating_mul(2));
+        while !held().all(|rules| rules.fresh_since(asked)) {
+            if self.replica.ticker.now() >= until {
+                return Ok(false);
             }
-        };
-        timeout(FRESH_WAIT_MAX, proven).await.is_ok()
+            alive.say(sink).await?;
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(true)
     }
 
     /// One stretch of work, when it is this stream's turn. False at the end.

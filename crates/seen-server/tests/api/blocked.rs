@@ -78,6 +78,12 @@ pub fn feeds() -> impl Iterator<Item = FeedId> {
     (0..2).flat_map(of)
 }
 
+/// No samples: they would ask storage behind the test's back.
+fn silent() -> ReplicaLimits {
+    let samples = SampleLimits { seen_share: 0.0, unread_share: 0.0, checks_per_s_max: 1 };
+    ReplicaLimits { samples, ..ReplicaLimits::default() }
+}
+
 impl Blocked {
     /// A replica of its own store.
     pub async fn open() -> Self {
@@ -91,28 +97,33 @@ impl Blocked {
 
     /// The replica `incarnation` over this store.
     pub async fn beside(store: MemoryStore, incarnation: u64, storage: StorageLimits) -> Self {
-        // No samples: they would ask storage behind the test's back.
-        let samples = SampleLimits { seen_share: 0.0, unread_share: 0.0, checks_per_s_max: 1 };
-        Self::assemble(vec![store], incarnation, storage, samples).await
+        Self::assemble(vec![store], incarnation, storage, silent()).await
+    }
+
+    /// A replica of its own store, whose reads may show what was so late before.
+    pub async fn lagging(lag: Duration) -> Self {
+        let snapshot_lag_us_max = lag.as_micros() as u64;
+        let limits = ReplicaLimits { snapshot_lag_us_max, ..silent() };
+        Self::assemble(vec![store()], 1, StorageLimits::default(), limits).await
     }
 
     /// A replica over so many shards; users are spread by their remainders.
     pub async fn sharded(shards: u32) -> Self {
-        let samples = SampleLimits { seen_share: 0.0, unread_share: 0.0, checks_per_s_max: 1 };
         let stores = (0..shards).map(shard).collect();
-        Self::assemble(stores, 1, StorageLimits::default(), samples).await
+        Self::assemble(stores, 1, StorageLimits::default(), silent()).await
     }
 
     /// A replica over this store that verifies its answers.
     pub async fn sampling(store: MemoryStore, samples: SampleLimits) -> Self {
-        Self::assemble(vec![store], 1, StorageLimits::default(), samples).await
+        let limits = ReplicaLimits { samples, ..ReplicaLimits::default() };
+        Self::assemble(vec![store], 1, StorageLimits::default(), limits).await
     }
 
     async fn assemble(
         mut stores: Vec<MemoryStore>,
         incarnation: u64,
         storage: StorageLimits,
-        samples: SampleLimits,
+        limits: ReplicaLimits,
     ) -> Self {
         let pages = Arc::new(AtomicUsize::new(0));
         let shards = Arc::new(Shards::new(stores.clone(), Arc::clone(&pages)));
@@ -123,11 +134,7 @@ impl Blocked {
             incarnation: Incarnation::new(incarnation),
             history: Arc::<Shards>::clone(&shards),
             feed: shards,
-            limits: ReplicaLimits {
-                samples,
-                heartbeat_fences: stores.len() > 1,
-                ..ReplicaLimits::default()
-            },
+            limits: ReplicaLimits { heartbeat_fences: stores.len() > 1, ..limits },
             storage,
         };
         let (replica, work) = Replica::new(options).expect("in range");
