@@ -58,6 +58,17 @@ impl Net {
         replicas.get(slot.rank(place.user_hash).first()?).copied()
     }
 
+    /// Whom the user's session is bound to: the first replica of its slot that serves, by its home's order.
+    pub fn bound(&self, place: Place) -> Option<ReplicaId> {
+        let table = self.table.as_ref()?;
+        let replicas = &self.slot(place)?.replicas;
+        let slot = table.resolved.pools.get(place.pool)?.slots.get(place.slot)?;
+        let usable = |at: usize| {
+            replicas.get(at).and_then(|id| self.replica(*id)).is_some_and(|replica| replica.serves)
+        };
+        replicas.get(slot.preferred(place.user_hash, usable)?).copied()
+    }
+
     /// Whom to ask first.
     pub fn choose_first(&self, need: Need, now: Tick) -> Option<Choice> {
         let mut best: Option<Choice> = None;
@@ -178,18 +189,21 @@ impl Net {
         now: Tick,
     ) -> Option<u64> {
         let home = self.home(place);
-        let home_serves = home.and_then(|id| self.replica(id)).is_some_and(|home| home.serves);
-        let wrote = !is_first && self.wrote.contains(place.user_hash, now);
-        if wrote || (home == Some(choice.replica) && !home_serves) {
-            return Some(self.claims.draw());
-        }
-        let moved = match home == Some(choice.replica) {
-            true => self.was_moved(place, choice.replica, now),
+        let serves = |id: ReplicaId| self.replica(id).is_some_and(|replica| replica.serves);
+        let home_serves = home.is_some_and(serves);
+        let moved = if self.bound(place) == Some(choice.replica) {
+            home != Some(choice.replica)
+                || self.was_moved(place, choice.replica, now)
+                || self.strayed.contains(place.user_hash, now)
+        } else {
+            // Nobody drew a number when the user wrote to the one that it is bound to.
+            if !serves(choice.replica) || self.wrote.contains(place.user_hash, now) {
+                return Some(self.claims.draw());
+            }
             // Asked elsewhere as well, a user who wrote nothing misses nothing of its own.
-            false => !home_serves || is_first,
+            is_first || !home_serves
         };
-        (moved || self.strayed.contains(place.user_hash, now))
-            .then(|| self.slot(place).map_or(0, |slot| slot.moved))
+        moved.then(|| self.slot(place).map_or(0, |slot| slot.moved))
     }
 
     /// True if the user's home, which serves, may not have been asked about the user until lately.

@@ -8,12 +8,15 @@
 //! - the home does not serve, so that another replica is asked: it may not have seen what the home acknowledged;
 //! - the home serves again since less than `moved_for`: another one acknowledged meanwhile. The same after a change of the
 //!   map that gave the user another home;
-//! - a write of this user was acknowledged by a replica that was not the one to ask when the answer came ([`Lately`]);
-//! - a second replica is asked while the first one serves, and the user wrote something through this proxy lately
+//! - a write of this user was acknowledged by a replica that is not its home, or not the one that it is bound to, which is
+//!   the first one that serves ([`Lately`]);
+//! - another replica than the one it is bound to is asked, and the user wrote something through this proxy lately
 //!   ([`Lately`]): who did not write can miss nothing of its own.
 //!
 //! A claim has a number. It stands for all that was acknowledged before the number was drawn, so that a replica which
-//! covered it once need not look again: while nothing changes, the users of a slot share the number of its last change.
+//! covered it once need not look again: the users of a slot share the number of its last change, which is the last time that
+//! one of its replicas began or ceased to serve, or that somebody else acknowledged a write than whom its user is bound to.
+//! A replica that users are not bound to gets a number of its own each time: nobody drew one when they wrote elsewhere.
 //! What several proxies do with one session is not known here: such a session needs the token (coherence row 37).
 
 use seen_filter::Tick;

@@ -228,18 +228,18 @@ impl State {
             return;
         }
         self.net.wrote.insert(place.user_hash, now);
-        let home = self.net.home(place);
-        if home != Some(replica) {
-            if !defends("proxy.strayed") {
-                return;
-            }
+        if !defends("proxy.strayed") {
+            return;
+        }
+        if self.net.home(place) != Some(replica) {
             self.net.strayed.insert(place.user_hash, now);
-            if home.and_then(|id| self.net.replica(id)).is_some_and(|home| home.serves) {
-                // Its home is asked already, and may not know of this.
-                let moved = self.net.claims.draw();
-                if let Some(slot) = self.net.slot_mut(place) {
-                    slot.moved = moved;
-                }
+        }
+        if self.net.bound(place).is_some_and(|bound| bound != replica) {
+            // Whoever is asked next may not know of this, whatever number it covered before.
+            self.net.strayed.insert(place.user_hash, now);
+            let moved = self.net.claims.draw();
+            if let Some(slot) = self.net.slot_mut(place) {
+                slot.moved = moved;
             }
         }
     }

@@ -123,6 +123,9 @@ impl<'a> Builder<'a> {
         }
         if self.rocksdb {
             arguments.push("--plugin-load-add=ha_rocksdb.so".into());
+            // Without it a server whose engine cannot begin starts all the same, without its tables;
+            // `loose`, for where there is no such plugin.
+            arguments.push("--loose-rocksdb=FORCE".into());
         }
         arguments.extend(self.arguments.into_iter().map(OsString::from));
         let kept = Arc::clone(&read_only);

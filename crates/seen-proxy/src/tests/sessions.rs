@@ -92,6 +92,24 @@ async fn the_home_is_told_of_a_write_that_another_one_did() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_stands_in_is_told_of_a_write_that_a_third_one_did() {
+    // The third one is of the same slot, or of another.
+    for (slots, replicas) in [(1, 3), (2, 2)] {
+        let bench = Bench::grown(&[("feed", slots, replicas)]).await;
+        let ranked = bench.ranked(5);
+        ranked[0].state(false);
+        bench.mark(5).answer().await.expect("done by the one that stands in");
+        let away = bench.claim(5, b"").await.expect("a claim");
+        assert_eq!(bench.claim(5, b"").await, Some(away), "it did what it is asked about itself");
+        ranked[1].set(Mode::Fails(ErrorKind::Unavailable));
+        bench.mark(5).answer().await.expect("done by a third one");
+        ranked[1].set(Mode::Answers);
+        let told = bench.claim(5, b"").await.expect("a claim");
+        assert!(told.sequence > away.sequence, "what was covered before says nothing of that");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn writes_carry_no_claim() {
     let bench = Bench::grown(&[("feed", 1, 2)]).await;
     bench.home(5).state(false);
