@@ -182,6 +182,7 @@ impl Callers {
             let must = |id: &&u64| ledger.must_see(session.user, **id, &session.held, applied);
             ids.iter().filter(must).copied().collect::<BTreeSet<u64>>()
         };
+        let asked = Instant::now();
         let said = self.call(proxy, Call::Filter, encode(&request), READ_WITHIN).await;
         let Said::Answer(answer) = said else {
             return self.tell(session, proxy, format_args!("filter: nothing"));
@@ -198,12 +199,19 @@ impl Callers {
         let unseen: BTreeSet<u64> =
             response.unseen.iter().filter_map(|at| ids.get(*at as usize)).copied().collect();
         let flagged = flag(&response);
-        self.report.lock().filtered(flagged);
+        let open = flagged == Some(DegradedReason::Contested)
+            && (!self.cluster.shape.numbers_commits
+                || self.ledger.lock().wrote_since(session.user, asked));
+        self.report.lock().filtered(flagged.is_some(), open);
         let (read, of) = (ids.len() - unseen.len(), ids.len());
         if let Some(why) = flagged {
             let name = why.as_str_name();
             self.tell(session, proxy, format_args!("filter: {read} of {of} read, flagged: {name}"));
-            return self.flagged(session, proxy, why, calm);
+            // See [`Report::open`].
+            if !open {
+                self.flagged(session, proxy, why, calm);
+            }
+            return;
         }
         self.tell(session, proxy, format_args!("filter: {read} of {of} read"));
         // What was undone meanwhile need not be seen.
@@ -229,10 +237,6 @@ impl Callers {
         calm: Option<Duration>,
     ) {
         let Some(calm) = calm.filter(|calm| !calm.is_zero()) else { return };
-        if why == DegradedReason::Contested && !self.cluster.shape.numbers_commits {
-            // See [`Report::contested`].
-            return;
-        }
         let mut report = self.report.lock();
         report.calm_longest = report.calm_longest.max(calm);
         drop(report);

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use seen_filter::settings::Retention;
 use tokio::time::Instant;
@@ -34,6 +35,9 @@ pub enum Outcome {
     /// It was certainly not done.
     Refused,
 }
+
+/// The longest that a write is waited for.
+const WRITES_WITHIN: Duration = Duration::from_secs(1);
 
 /// The number of an operation.
 pub type OpId = usize;
@@ -146,6 +150,19 @@ impl Ledger {
     /// The items that anything was done to.
     pub fn touched(&self, user: u64) -> Vec<u64> {
         self.items.get(&user).map(|items| items.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// True if anything was done to a user, or may have been, since `moment`.
+    pub fn wrote_since(&self, user: u64, moment: Instant) -> bool {
+        let of_items = self.items.get(&user).into_iter().flat_map(BTreeMap::values).flatten();
+        let mut ids = of_items.chain(self.forgets.get(&user).into_iter().flatten());
+        ids.any(|id| {
+            self.ops.get(*id).is_some_and(|op| match op.outcome {
+                // Under way still, unless it was given up.
+                Outcome::Unknown => op.began + WRITES_WITHIN > moment,
+                _ => op.may_follow(moment),
+            })
+        })
     }
 
     fn of_item(&self, user: u64, item: u64) -> impl Iterator<Item = (OpId, &Op)> {

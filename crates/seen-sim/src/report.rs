@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::time::Duration;
 
-use seen_proto::v1::DegradedReason;
-
 use crate::trace::Event;
 
 /// How much of what happened to a user is told.
@@ -37,9 +35,10 @@ pub struct Report {
     pub filters: u64,
     /// Filters whose answers were flagged.
     pub flagged: u64,
-    /// Those of them for an item that was unmarked within S, of which nobody can tell whether it was marked again since: what a
-    /// store that numbers no commits cannot tell.
-    pub contested: u64,
+    /// Those of them as contested where nobody can tell: an item that was unmarked within S may have been marked again since, in
+    /// a store that numbers no commits; or a mark came by while storage was asked, which does not show it, because the mark was
+    /// still under way or because it was removed meanwhile.
+    pub open: u64,
     /// Items that are certainly unread, as asked in the end.
     pub unread: u64,
     /// Those of them that were called read.
@@ -58,11 +57,11 @@ impl Report {
         self.broken.push(Broken { at_us, user, promise, what });
     }
 
-    /// A Filter was answered.
-    pub fn filtered(&mut self, flag: Option<DegradedReason>) {
+    /// A Filter was answered; `open` as for [`Report::open`].
+    pub fn filtered(&mut self, flagged: bool, open: bool) {
         self.filters += 1;
-        self.flagged += u64::from(flag.is_some());
-        self.contested += u64::from(flag == Some(DegradedReason::Contested));
+        self.flagged += u64::from(flagged);
+        self.open += u64::from(open);
     }
 }
 

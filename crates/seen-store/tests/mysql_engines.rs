@@ -357,6 +357,8 @@ mod doings {
             bad(&found).iter().filter_map(|f| f.subject.split(' ').next()).collect();
         assert_eq!(named, ["rocksdb_flush_log_at_trx_commit", "rocksdb_enable_2pc"], "{found:#?}");
         assert!(told(&found, "Zstandard") && !told(&found, "counts for new tables"), "{found:#?}");
+        let begins = ["rocksdb=FORCE", "rocksdb_wal_recovery_mode=0"];
+        assert!(begins.iter().all(|option| !told(&found, option)), "{found:#?}");
         for finding in bad(&found) {
             let mend = finding.mend.as_ref().expect("a statement");
             server.sql(mend).unwrap_or_else(|error| panic!("{finding}: {error}"));
@@ -366,13 +368,15 @@ mod doings {
         let other = MySqlOptions { engine: Engine::InnoDb, ..options };
         assert!(!told(&examine(&other).await, "Zstandard"));
         drop(server);
-        let server = own_server(&[&cf_options]).expect("it is installed");
+        let server = own_server(&[&cf_options, "--rocksdb=ON", "--rocksdb-wal-recovery-mode=1"]);
+        let server = server.expect("it is installed");
         let options = self::options(&server, Engine::RocksDb);
         let store = store(options.clone(), vec![first()]).await;
         mark(&store, 1, 0..1_000).await;
         store.close().await;
         let found = examine(&options).await;
-        assert!(bad(&found).is_empty() && !told(&found, "Zstandard"), "{found:#?}");
+        assert!(begins.iter().all(|option| told(&found, option)), "{found:#?}");
+        assert!(!told(&found, "Zstandard"), "{found:#?}");
         let flush = "SET GLOBAL rocksdb_compact_cf = 'default'; \
                      SELECT compression_algo, filter_policy FROM information_schema.rocksdb_sst_props \
                      WHERE entries >= 1000";

@@ -22,6 +22,9 @@ const LOG_KEPT_S_MIN: u64 = 3_600;
 /// primary.
 const OTHER_CONNECTIONS: u64 = 2;
 
+/// Stands among the variables for the option with which MyRocks is loaded.
+const ROCKSDB_LOADED: &str = "rocksdb load option";
+
 /// What a server is for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Duties {
@@ -59,6 +62,14 @@ impl Variables {
         let counters = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'rpl_semi_sync%' OR Variable_name \
                         IN ('wsrep_cluster_status', 'wsrep_ready', 'wsrep_local_state')";
         rows.extend(ask(connection, options, counters.to_owned()).await?);
+        if rows.iter().any(|row| text(row, 0).starts_with("rocksdb_")) {
+            // How a plugin is loaded is no variable.
+            let loaded = format!(
+                "SELECT '{ROCKSDB_LOADED}', load_option FROM information_schema.plugins WHERE \
+                 plugin_name = 'ROCKSDB'"
+            );
+            rows.extend(ask(connection, options, loaded).await?);
+        }
         let one = |row| (text(row, 0).to_ascii_lowercase(), text(row, 1).to_owned());
         Ok(Self(rows.iter().map(one).collect()))
     }
@@ -180,6 +191,21 @@ impl Server<'_> {
         findings.extend(self.want(flush, "1", why, error));
         let why = "after a crash the tables and the binary log may differ";
         findings.extend(self.want("rocksdb_enable_2pc", "ON", why, error));
+        let recovery = "rocksdb_wal_recovery_mode";
+        if self.variables.get(recovery) == Some("1") {
+            let what = format!(
+                "is 1, by which a crash amid a write keeps the engine from beginning again: the \
+                 last record is there in part, and nobody was told that it is; start the server \
+                 with {recovery}=0"
+            );
+            findings.push(Finding::warning(self.subject(recovery), what));
+        }
+        if self.variables.get(ROCKSDB_LOADED).is_some_and(|loaded| !loaded.starts_with("FORCE")) {
+            let what = "is not loaded by FORCE: where the engine cannot begin, for example after a \
+                        crash, the server starts all the same, without the histories, and decides \
+                        alone about transactions that were half-done; start it with rocksdb=FORCE";
+            findings.push(Finding::warning(self.subject("rocksdb"), what));
+        }
         let cf = "rocksdb_default_cf_options";
         if !self.variables.get(cf).unwrap_or_default().contains("ZSTD") {
             let what = format!(
