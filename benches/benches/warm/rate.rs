@@ -1,5 +1,6 @@
 //! How fast a receiver takes a donor's users, and how that compares with what the machine can do with the bytes.
 
+use seen_filter::VirtualSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,6 @@ use seen_cluster::link::{ClientOptions, ServerOptions, VERSION_MAX, VERSION_MIN,
 use seen_proto::v1;
 use seen_replica::Replica;
 use seen_replica::link::{ClusterRole, LinkDonors, ReplicaLink, Standing};
-use seen_replica::rules::SlotSet;
 use seen_replica::warm::{DonorLimits, Progress, WarmupOptions, warm_up};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -203,7 +203,8 @@ fn warm_once(replica: &Arc<Replica>, from: &str, users: u64, receiver: &Serving)
         let donors = LinkDonors::new(live, connect);
         let progress = Arc::new(Progress::new());
         let began = Instant::now();
-        let summary = warm_up(&replica, &donors, &WarmupOptions::of(SlotSet::ALL), &progress).await;
+        let summary =
+            warm_up(&replica, &donors, &WarmupOptions::of(VirtualSet::ALL), &progress).await;
         (summary, began.elapsed().as_secs_f64())
     });
     assert_eq!(summary.progress.installed, users, "{summary:?}");

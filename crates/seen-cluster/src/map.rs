@@ -25,7 +25,6 @@ mod resolve;
 mod resolved;
 mod slots;
 mod source;
-mod virtuals;
 
 pub use dns::SystemDns;
 pub use draft::{MapDraft, PoolDraft};
@@ -38,7 +37,6 @@ pub use resolve::{Looked, Resolve, ResolveError, Service};
 pub use resolved::{ResolvedMap, ResolvedPool, ResolvedReplica, ResolvedSlot};
 pub use slots::{Epoch, Pool, ReplicaAddress, Slot, SlotMap, SlotNumber, key_check};
 pub use source::{MapSource, SourceOptions};
-pub use virtuals::VirtualSet;
 
 /// A tag has at most so many bytes.
 pub const TAG_BYTES_MAX: usize = 48;

@@ -23,6 +23,7 @@ pub mod state;
 pub mod string_id;
 pub mod transfer;
 pub mod verdicts;
+mod virtuals;
 
 pub use build::Builder;
 pub use feed::{
@@ -46,3 +47,4 @@ pub use state::{Inserted, UserState};
 pub use string_id::{StringKey, string_id};
 pub use transfer::TransferError;
 pub use verdicts::Verdicts;
+pub use virtuals::VirtualSet;

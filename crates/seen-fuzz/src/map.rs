@@ -1,6 +1,7 @@
 //! The map of slots, a file that operators write.
 
-use seen_cluster::map::{SlotMap, VirtualSet};
+use seen_cluster::map::SlotMap;
+use seen_filter::VirtualSet;
 
 use crate::Target;
 
@@ -33,37 +34,7 @@ fn map(raw: &[u8]) {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let whole = r#"epoch = 7
-cluster = "9f1c000000000001"
-slot_key = "0123456789abcdeffedcba9876543210"
-settings = ["00000000000000aa"]
-default_pool = "feed"
-
-[namespace_pools]
-push_sent = "push"
-
-[[pool]]
-tag = "feed"
-
-[[pool.slot]]
-number = 0
-virtual = "0-2047"
-incoming = "2048-2100"
-replicas = [ { address = "10.0.0.1:7430", weight = 50 }, { address = "replica-1.seen:7430" } ]
-
-[[pool.slot]]
-number = 1
-virtual = "2048-4095"
-leaving = ""
-dns = "seen-feed-1.seen.svc:7430"
-
-[[pool]]
-tag = "push"
-[[pool.slot]]
-number = 0
-virtual = "0-4095"
-srv = "_link._tcp.seen-push.svc"
-"#;
+    let whole = include_str!("../../seen-cluster/tests/map/example.toml");
     let small = whole.split("[[pool]]\ntag = \"push\"").next().unwrap_or_default();
     let small = small.replace("[namespace_pools]\npush_sent = \"push\"\n", "");
     vec![whole.into(), small.into(), b"0-2047,2050".to_vec()]

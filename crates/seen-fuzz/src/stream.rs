@@ -1,7 +1,6 @@
 //! Streams of entries: the frames' payloads, and a whole stream as a replica takes it.
 
-use seen_filter::{Incarnation, NamespaceId, UserId};
-use seen_replica::rules::SlotSet;
+use seen_filter::{Incarnation, NamespaceId, UserId, VirtualSet};
 use seen_replica::warm::{
     ASK_USERS_MAX, Ask, Dialect, End, EndKind, Header, NamespaceLine, STREAM_VERSIONS,
     TransferFailure,
@@ -91,7 +90,7 @@ fn frame_seeds() -> Vec<Vec<u8>> {
         versions: STREAM_VERSIONS,
         dialect,
         receiver: Incarnation::new(9),
-        slots: SlotSet::ALL,
+        slots: VirtualSet::ALL,
         share_permille: 950,
         namespaces,
         users: vec![UserId::new(1), UserId::new(u64::MAX)],

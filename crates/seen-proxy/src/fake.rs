@@ -11,10 +11,10 @@ use seen_api::Call;
 use seen_cluster::link::{Answer, Link, LinkChange, LinkEvents, NotSent, Outgoing, RequestId};
 use seen_cluster::map::{
     Epoch, MapDraft, PoolDraft, ReplicaAddress, ResolvedMap, ResolvedPool, ResolvedReplica,
-    ResolvedSlot, Slot, SlotMap, SlotNumber, VirtualSet, name_hash,
+    ResolvedSlot, Slot, SlotMap, SlotNumber, name_hash,
 };
 use seen_filter::hash::VIRTUAL_SLOTS;
-use seen_filter::{HASH_VERSION, SlotKey, VirtualSlot};
+use seen_filter::{HASH_VERSION, SlotKey, VirtualSet, VirtualSlot};
 use seen_proto::message::{decode, encode};
 use seen_proto::model::{PushCall, PushRows, Quality};
 use seen_proto::status::{ApiError, ErrorKind};

@@ -14,9 +14,9 @@ use seen_api::reply::unanswered;
 use seen_cluster::link::{Answer, Link, LinkChange, LinkEvents, NotSent, Outgoing, RequestId};
 use seen_cluster::map::{
     Epoch, MapDraft, MapError, PoolDraft, ReplicaAddress, ResolvedMap, ResolvedPool,
-    ResolvedReplica, ResolvedSlot, Slot, SlotMap, SlotNumber, VirtualSet, name_hash,
+    ResolvedReplica, ResolvedSlot, Slot, SlotMap, SlotNumber, name_hash,
 };
-use seen_filter::SlotKey;
+use seen_filter::{SlotKey, VirtualSet};
 use seen_proto::status::ApiError;
 use seen_proto::v1::{self, LinkLane};
 
@@ -68,7 +68,7 @@ pub fn map_of_one(
     let number = SlotNumber::default();
     let slot = Slot {
         number,
-        owned: VirtualSet::full(),
+        owned: VirtualSet::ALL,
         replicas: vec![ReplicaAddress { address: ADDRESS.to_owned(), weight: WEIGHT }],
         ..Slot::default()
     };

@@ -10,7 +10,7 @@ use seen_filter::hash::{HashKey, VIRTUAL_SLOTS};
 use seen_filter::history::HistorySize;
 use seen_filter::{
     ChangeFeed, FeedId, History, Incarnation, NamespaceId, NamespaceSettings, SettingsError, Shard,
-    Tick, UserId, VirtualSlot,
+    Tick, UserId, VirtualSet, VirtualSlot,
 };
 use seen_proto::token::WildcardSource;
 
@@ -18,7 +18,7 @@ use crate::changes::Changes;
 use crate::clock::Ticker;
 use crate::figures::{Figures, SampleLimits};
 use crate::metrics::{FeedMemory, Metrics, NamespaceMetrics};
-use crate::rules::slots::{OwnedSlots, SlotSet};
+use crate::rules::slots::OwnedSlots;
 use crate::rules::{
     CacheBudget, Effect, Effects, Input, JOURNAL_ROW_BYTES, Outcome, RING_EVENT_BYTES, Rules,
     Settings,
@@ -120,7 +120,7 @@ pub struct Replica {
     /// Feed partitions that could not be opened when they were first tried.
     unopened: Mutex<BTreeSet<FeedId>>,
     /// The users that each feed partition may carry.
-    carried: BTreeMap<FeedId, SlotSet>,
+    carried: BTreeMap<FeedId, VirtualSet>,
     /// Counts the changes of what is to be read.
     pub(crate) wants: Changes,
 }
@@ -218,14 +218,14 @@ impl Replica {
     /// next (coherence rows 34 and 35). All others are answered by storage, right but slower. Until the first
     /// call, everybody's. Of a feed that is partitioned by users, only their share is read from then on: a partition
     /// that becomes wanted is opened at its head, and its users are kept once it has said where it begins (rule R7).
-    pub fn own_slots(&self, slots: &SlotSet) {
+    pub fn own_slots(&self, slots: &VirtualSet) {
         self.owned.set(slots);
         let lanes = || self.carried.keys().filter_map(|feed| Some((feed, self.rules_of(*feed)?)));
         // What is wanted from the start on is waited for; later ones are read before their users are owned.
         let at_first = !lanes().any(|(feed, rules)| rules.wants(*feed));
         let since = if at_first { Tick::new(0) } else { self.ticker.now() };
         for (feed, rules) in lanes() {
-            let carried = self.carried.get(feed).unwrap_or(&SlotSet::NONE);
+            let carried = self.carried.get(feed).unwrap_or(&VirtualSet::NONE);
             rules.want(*feed, carried.meets(slots), since);
         }
         self.wants.tell();
@@ -242,7 +242,7 @@ impl Replica {
     }
 
     /// Whose users may be kept in memory.
-    pub fn owned_slots(&self) -> SlotSet {
+    pub fn owned_slots(&self) -> VirtualSet {
         self.owned.get()
     }
 
@@ -393,7 +393,7 @@ impl Drop for Running {
 }
 
 /// The virtual slots of the users whose events may come by `feed`.
-fn carried_by(source: &dyn ChangeFeed, feed: FeedId) -> SlotSet {
+fn carried_by(source: &dyn ChangeFeed, feed: FeedId) -> VirtualSet {
     let slots = (0..VIRTUAL_SLOTS).map(VirtualSlot::new);
     slots.filter(|slot| source.carries(feed, *slot)).collect()
 }

@@ -51,7 +51,6 @@ pub use lane::CLAIM_WRITERS_MAX;
 pub use ring::RING_EVENT_BYTES;
 pub use sabotage::Rule;
 pub use side::CONTESTED_ITEMS_MAX;
-pub use slots::SlotSet;
 pub use view::{EntryState, EntryView, LaneView, Totals};
 pub use walk::Walk;
 

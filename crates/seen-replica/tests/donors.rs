@@ -7,8 +7,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
-use seen_filter::UserId;
-use seen_replica::rules::SlotSet;
+use seen_filter::{UserId, VirtualSet};
 use seen_replica::warm::{
     BytesSink, BytesSource, Donor, DonorLimits, Progress, Receiver, Summary, WarmupOptions, ask,
     load, warm_up,
@@ -42,7 +41,7 @@ async fn a_large_table_is_walked_in_slices() {
     let donor = Donor::new(Arc::clone(&old.replica), limits);
     for share_permille in [0, 1] {
         let mut file = BytesSink(Vec::new());
-        let asked = ask(&new.replica, SlotSet::ALL, share_permille);
+        let asked = ask(&new.replica, VirtualSet::ALL, share_permille);
         // Time stands still while somebody has something to do: the turns of one instant are those of the walk.
         let (mut at, mut turns, mut most) = (Instant::now(), 0_u64, 0);
         let end = {
@@ -71,7 +70,7 @@ async fn a_donor_that_takes_long_is_not_taken_for_a_silent_one() {
     let store = store();
     let (old, new) = (Node::open(&store, 1).await, Node::open(&store, 2).await);
     preload(&old, 0..USERS);
-    let options = WarmupOptions::of(SlotSet::ALL);
+    let options = WarmupOptions::of(VirtualSet::ALL);
     let limits = DonorLimits { busy_us_max: 1, period_us: 2_000_000, streams_max: 1 };
     let peers = Peers::default().with("old", Donor::new(Arc::clone(&old.replica), limits));
     let began = Instant::now();
@@ -92,8 +91,10 @@ async fn a_donor_that_does_not_know_how_far_its_feed_is_gives_nothing() {
         Peers::default().with("old", donor)
     };
     stage::feeds().for_each(|feed| store.fail_feed(feed, FeedFault::Silent, None));
-    let options =
-        WarmupOptions { busy_wait_max: Duration::from_secs(30), ..WarmupOptions::of(SlotSet::ALL) };
+    let options = WarmupOptions {
+        busy_wait_max: Duration::from_secs(30),
+        ..WarmupOptions::of(VirtualSet::ALL)
+    };
     let summary = warm(&new, &peers(), &options).await;
     assert_eq!((summary.donors, new.replica.users()), (0, 0), "{summary:?}");
     assert!(summary.busy >= 2, "it is asked again: {summary:?}");
@@ -106,7 +107,7 @@ async fn a_donor_that_does_not_know_how_far_its_feed_is_gives_nothing() {
 async fn busy_donor(node: &Node, busy_for: Duration) -> Arc<Donor> {
     let limits = DonorLimits { streams_max: 1, ..DonorLimits::default() };
     let donor = Arc::new(Donor::new(Arc::clone(&node.replica), limits));
-    let (held, asked) = (Arc::clone(&donor), ask(&node.replica, SlotSet::ALL, 1_000));
+    let (held, asked) = (Arc::clone(&donor), ask(&node.replica, VirtualSet::ALL, 1_000));
     tokio::spawn(async move {
         // It is not read, and so never ends by itself.
         let (mut unread, _kept) = pipe();
@@ -128,7 +129,7 @@ async fn a_busy_donor_is_waited_for() {
     let (old, new) = (Node::open(&store, 1).await, Node::open(&store, 2).await);
     preload(&old, 0..10);
     let peers = Peers::default().with("old", busy_donor(&old, Duration::from_secs(9)).await);
-    let summary = warm(&new, &peers, &WarmupOptions::of(SlotSet::ALL)).await;
+    let summary = warm(&new, &peers, &WarmupOptions::of(VirtualSet::ALL)).await;
     assert_eq!((summary.donors, summary.progress.installed), (1, 10), "{summary:?}");
     assert!(summary.failures.is_empty(), "{summary:?}");
     assert!((4..30).contains(&summary.busy), "it is neither hammered nor forgotten: {summary:?}");
@@ -156,7 +157,7 @@ async fn while_one_donor_is_busy_the_others_give() {
 fn warm_up_in_background(node: &Node, peers: Peers) -> tokio::task::JoinHandle<(Summary, Peers)> {
     let replica = Arc::clone(&node.replica);
     tokio::spawn(async move {
-        let options = WarmupOptions::of(SlotSet::ALL);
+        let options = WarmupOptions::of(VirtualSet::ALL);
         let summary = warm_up(&replica, &peers, &options, &Arc::new(Progress::new())).await;
         (summary, peers)
     })
@@ -168,7 +169,7 @@ async fn a_donor_that_stays_busy_is_given_up_at_last() {
     let (old, new) = (Node::open(&store, 1).await, Node::open(&store, 2).await);
     preload(&old, 0..10);
     let peers = Peers::default().with("old", busy_donor(&old, Duration::from_secs(3_600)).await);
-    let options = WarmupOptions::of(SlotSet::ALL);
+    let options = WarmupOptions::of(VirtualSet::ALL);
     let began = Instant::now();
     let summary = warm(&new, &peers, &options).await;
     assert_eq!((summary.donors, new.replica.users()), (0, 0), "it starts cold");
@@ -193,7 +194,7 @@ async fn replicas_that_start_together_ask_one_after_the_other() {
             stage::until(|| !peers.opened.lock().is_empty()).await;
             began.elapsed()
         };
-        let options = WarmupOptions::of(SlotSet::ALL);
+        let options = WarmupOptions::of(VirtualSet::ALL);
         asked_after.push(tokio::join!(warm(&new, &peers, &options), asked).1);
     }
     asked_after.sort();

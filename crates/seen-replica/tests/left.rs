@@ -6,12 +6,12 @@ mod stage;
 
 use std::sync::Arc;
 
-use seen_filter::UserId;
+use seen_filter::{UserId, VirtualSet};
 use seen_proto::model::RebuildCall;
 use seen_proto::status::ErrorKind;
 use seen_proto::v1::QualityLevel;
 use seen_replica::link::Standing;
-use seen_replica::rules::{RING_EVENT_BYTES, Refusal, SlotSet};
+use seen_replica::rules::{RING_EVENT_BYTES, Refusal};
 use seen_replica::service::filter::ReadMode;
 use seen_replica::warm::{
     BytesSink, BytesSource, Donor, DonorLimits, Progress, Receiver, Taken, ask, load,
@@ -32,7 +32,7 @@ async fn who_left_the_map_answers_its_last_requests() {
     let standing = Standing::new(Arc::clone(&node.replica));
     // Under way: a user who is not in memory.
     let under_way = node.unread(8, 4);
-    standing.set_map(9, &SlotSet::NONE, None);
+    standing.set_map(9, &VirtualSet::NONE, None);
     let (unread, at_once) = timeout(Duration::from_secs(1), under_way).await.expect("in time");
     assert_eq!((unread, at_once), (vec![0, 1, 2, 3], false));
     for round in 0..3 {
@@ -55,7 +55,7 @@ async fn users_of_others_are_not_rebuilt() {
     let store = store();
     let node = Node::open(&store, 1).await;
     node.mark(7, [3]).await;
-    node.replica.own_slots(&SlotSet::NONE);
+    node.replica.own_slots(&VirtualSet::NONE);
     until(|| node.replica.owned_slots().is_empty()).await;
     let users = node.replica.users();
     let call = RebuildCall { user: UserId::new(7), namespace: READ.to_owned() };
@@ -85,7 +85,7 @@ async fn a_dump_that_is_older_than_what_the_replica_remembers_is_refused() {
     }
     let mut dump = BytesSink(Vec::new());
     let donor = Donor::new(Arc::clone(&old.replica), DonorLimits::default());
-    let asked = ask(&old.replica, SlotSet::ALL, 1_000);
+    let asked = ask(&old.replica, VirtualSet::ALL, 1_000);
     donor.give(&asked, &mut dump).await.expect("given");
     // One item more for each of them, and then so much of others that a small ring reaches back no further.
     for user in 0..USERS {

@@ -17,13 +17,12 @@ use seen_cluster::link::{
     Outgoing, RequestId, ServerOptions, Socket, VERSION_MAX, VERSION_MIN, serve,
 };
 use seen_cluster::map::key_check;
-use seen_filter::HASH_VERSION;
+use seen_filter::{HASH_VERSION, VirtualSet};
 use seen_proto::message::{decode, encode};
 use seen_proto::status::ErrorKind;
 use seen_proto::v1::{self, LinkLane};
 use seen_replica::link::readiness::{PeerState, ReadinessLimits, Unready};
 use seen_replica::link::{ClusterRole, LinkPeer, ReplicaLink, Standing};
-use seen_replica::rules::SlotSet;
 use seen_replica::warm::{
     BytesSource, DonorLimits, Donors, End, EndKind, FrameKind, FrameSink, FrameSource, Progress,
     WarmupOptions, ask, push, warm_up,
@@ -350,7 +349,7 @@ async fn it_says_how_it_fares() {
     let kept = served.kept(vec![peer]);
     until(|| told(&caller).is_some_and(|state| state.ready)).await;
     let incoming = Arc::new(Progress::new());
-    served.standing.set_map(9, &SlotSet::ALL, Some(Arc::clone(&incoming)));
+    served.standing.set_map(9, &VirtualSet::ALL, Some(Arc::clone(&incoming)));
     node.build(7).await;
     until(|| {
         told(&caller).is_some_and(|state| {
@@ -433,7 +432,7 @@ async fn users_are_taken_over_the_link() {
     store.fail_reads(seen_store::memory::ReadFault::Refuse(unavailable), None);
     let peers = LinkedPeers(Served::new(&old));
     let new = Node::open(&store, 2).await;
-    let options = WarmupOptions::of(SlotSet::ALL);
+    let options = WarmupOptions::of(VirtualSet::ALL);
     let summary = warm_up(&new.replica, &peers, &options, &Arc::new(Progress::new())).await;
     assert_eq!((summary.progress.installed, summary.donors), (USERS, 1), "{summary:?}");
     for user in 0..USERS {
@@ -444,7 +443,7 @@ async fn users_are_taken_over_the_link() {
     // Another one is warmed by a tool, which has a dump of the first.
     let mut file = seen_replica::warm::BytesSink(Vec::new());
     let donor = seen_replica::warm::Donor::new(Arc::clone(&old.replica), DonorLimits::default());
-    let asked = ask(&old.replica, SlotSet::ALL, 1_000);
+    let asked = ask(&old.replica, VirtualSet::ALL, 1_000);
     donor.give(&asked, &mut file).await.expect("given");
     let third = Node::open(&store, 3).await;
     let mut target = LinkPeer::over(LinkedPeers(Served::new(&third)).client().await);

@@ -3,9 +3,8 @@
 #[allow(dead_code, reason = "each test uses its part")]
 mod stage;
 
-use seen_filter::{Incarnation, UserId};
+use seen_filter::{Incarnation, UserId, VirtualSet};
 use seen_proto::v1::QualityLevel;
-use seen_replica::rules::SlotSet;
 use seen_replica::service::filter::{Moved, ReadMode};
 use seen_store::memory::WriteFault;
 use tokio::time::{Duration, sleep};
@@ -42,7 +41,7 @@ async fn users_of_other_slots_are_answered_by_storage_and_not_kept() {
     let key = store.hash_key().slot_key();
     let (own, other) = (UserId::new(7), UserId::new(8));
     assert_ne!(key.virtual_slot(own), key.virtual_slot(other));
-    node.replica.own_slots(&SlotSet::from_iter([key.virtual_slot(own)]));
+    node.replica.own_slots(&VirtualSet::from_iter([key.virtual_slot(own)]));
     for user in [7, 8] {
         node.mark(user, [1]).await;
         assert_eq!(node.unread(user, 3).await.0, [0, 2]);

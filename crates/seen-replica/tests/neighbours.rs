@@ -7,8 +7,7 @@ mod stage;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use seen_filter::UserId;
-use seen_replica::rules::SlotSet;
+use seen_filter::{UserId, VirtualSet};
 use seen_replica::warm::{
     Ask, BytesSink, BytesSource, Donor, DonorLimits, End, EndKind, Frame, FrameKind, FrameSink,
     FrameSource, Progress, Receiver, STREAM_VERSIONS, Summary, TransferFailure, Versions,
@@ -59,7 +58,7 @@ fn donor(node: &Node) -> Donor {
 }
 
 async fn warm(node: &Node, peers: &Peers) -> Summary {
-    let options = WarmupOptions::of(SlotSet::ALL);
+    let options = WarmupOptions::of(VirtualSet::ALL);
     warm_up(&node.replica, peers, &options, &Arc::new(Progress::new())).await
 }
 
@@ -68,7 +67,8 @@ async fn this_donor_gives_to_a_newer_receiver() {
     let store = store();
     let (old, new) = (Node::open(&store, 1).await, Node::open(&store, 2).await);
     preload(&old, 0..50);
-    let asked = Ask::decode(&newer_ask(&ask(&new.replica, SlotSet::ALL, 1_000))).expect("an ask");
+    let asked =
+        Ask::decode(&newer_ask(&ask(&new.replica, VirtualSet::ALL, 1_000))).expect("an ask");
     let newest = STREAM_VERSIONS.newest;
     assert_eq!(asked.versions, Versions { newest: newest + 1, ..STREAM_VERSIONS });
     let mut file = BytesSink(Vec::new());
@@ -107,7 +107,7 @@ async fn who_is_too_far_away_is_refused_and_both_versions_are_named() {
     // A receiver: it is told what this donor speaks.
     let next = STREAM_VERSIONS.newest + 1;
     let found = Versions { oldest: next, newest: next + 1 };
-    let asked = Ask { versions: found, ..ask(&new.replica, SlotSet::ALL, 1_000) };
+    let asked = Ask { versions: found, ..ask(&new.replica, VirtualSet::ALL, 1_000) };
     let (mut to_donor, mut at_donor) = pipe();
     let (mut from_donor, mut at_receiver) = pipe();
     to_donor.send(FrameKind::Ask, Bytes::from(asked.encode())).await.expect("sent");

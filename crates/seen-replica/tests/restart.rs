@@ -13,8 +13,8 @@ use seen_filter::history::{
 };
 use seen_filter::{
     CommitStamp, FeedId, FenceSeq, History, Incarnation, NamespaceId, StoreError, UserId,
+    VirtualSet,
 };
-use seen_replica::rules::SlotSet;
 use seen_replica::warm::{Progress, WarmupOptions, warm_up};
 use seen_replica::{ReplicaOptions, StorageLimits};
 use seen_store::MemoryStore;
@@ -105,7 +105,7 @@ async fn started_cold(store: &MemoryStore, incarnation: u64) -> (Node, Arc<Count
     let storage = StorageLimits { builds_in_flight_max: BUILDS_MAX, ..StorageLimits::default() };
     let base = options(store, incarnation);
     let node = Node::with(ReplicaOptions { history: history.clone(), storage, ..base }).await;
-    let options = WarmupOptions::of(SlotSet::ALL);
+    let options = WarmupOptions::of(VirtualSet::ALL);
     let progress = Arc::new(Progress::new());
     let summary = warm_up(&node.replica, &Peers::default(), &options, &progress).await;
     assert_eq!((summary.donors, progress.view().over), (0, true), "it waits for nobody");

@@ -3,15 +3,14 @@
 #[allow(dead_code, reason = "each test uses its part")]
 mod stage;
 
-use seen_filter::{ChangeFeed, NamespaceId, UserId};
-use seen_replica::rules::SlotSet;
+use seen_filter::{ChangeFeed, NamespaceId, UserId, VirtualSet};
 use seen_store::MemoryStore;
 use tokio::time::{Duration, sleep};
 
 use stage::{Node, store, until};
 
 /// The virtual slots of these users.
-fn slots(store: &MemoryStore, users: &[u64]) -> SlotSet {
+fn slots(store: &MemoryStore, users: &[u64]) -> VirtualSet {
     let key = store.hash_key();
     users.iter().map(|user| key.virtual_slot(UserId::new(*user))).collect()
 }
@@ -56,7 +55,7 @@ async fn only_the_partitions_of_the_own_users_are_read() {
     until(|| node.replica.tried_all()).await;
     node.build(far).await;
 
-    node.replica.own_slots(&SlotSet::NONE);
+    node.replica.own_slots(&VirtualSet::NONE);
     until(|| read(&node).is_empty()).await;
     assert!(!node.replica.tried_all(), "who owns nobody waits for a map");
 }
@@ -69,7 +68,7 @@ async fn what_was_marked_while_nobody_read_is_not_missed() {
     node.replica.own_slots(&slots(&store, &[7]));
     for round in 0..20 {
         node.build(7).await;
-        node.replica.own_slots(&SlotSet::NONE);
+        node.replica.own_slots(&VirtualSet::NONE);
         until(|| read(&node).is_empty()).await;
         let token = other.mark(7, [round]).await;
         // By then it would have come by.

@@ -10,10 +10,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use seen_cluster::link::{ClientOptions, ServerOptions, VERSION_MAX, VERSION_MIN, serve_tcp};
 use seen_cluster::map::key_check;
 use seen_cluster::tls::{ClientTls, ServerTls, TlsFiles, TlsProtocol, TlsVersion};
-use seen_filter::{HASH_VERSION, Item, UnixMillis, UserId};
+use seen_filter::{HASH_VERSION, Item, UnixMillis, UserId, VirtualSet};
 use seen_proto::v1::{self, LinkLane};
 use seen_replica::link::{ClusterRole, LinkDonors, ReplicaLink, Standing};
-use seen_replica::rules::SlotSet;
 use seen_replica::warm::{DonorLimits, Progress, WarmupOptions, warm_up};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -121,7 +120,7 @@ async fn users_are_taken_over_tcp_and_over_tls() {
             ClientOptions { tls: client.clone(), ..options }
         };
         let donors = LinkDonors::new(|| vec![address.clone()], connect);
-        let options = WarmupOptions::of(SlotSet::ALL);
+        let options = WarmupOptions::of(VirtualSet::ALL);
         let progress = Arc::new(Progress::new());
         let summary = warm_up(&new.replica, &donors, &options, &progress).await;
         assert_eq!((summary.donors, summary.failures.len()), (1, 0), "{summary:?}");

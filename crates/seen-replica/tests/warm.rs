@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use seen_filter::hash::HashKey;
 use seen_filter::{
-    FeedId, GapScope, Incarnation, NamespaceId, NamespaceSettings, StoreErrorKind, TimeRule, UserId,
+    FeedId, GapScope, Incarnation, NamespaceId, NamespaceSettings, StoreErrorKind, TimeRule,
+    UserId, VirtualSet,
 };
 use seen_replica::Replica;
-use seen_replica::rules::{Refusal, SlotSet};
+use seen_replica::rules::Refusal;
 use seen_replica::warm::{
     BytesSink, BytesSource, Donor, DonorLimits, EndKind, FrameKind, FrameSink, FrameSource,
     Progress, ProgressView, Receiver, Summary, Taken, TransferFailure, WarmupOptions, ask, load,
@@ -41,7 +42,7 @@ fn donor(node: &Node) -> Donor {
 
 async fn warm(node: &Node, peers: &Peers) -> (Summary, Arc<Progress>) {
     let progress = Arc::new(Progress::new());
-    let options = WarmupOptions::of(SlotSet::ALL);
+    let options = WarmupOptions::of(VirtualSet::ALL);
     (warm_up(&node.replica, peers, &options, &progress).await, progress)
 }
 
@@ -99,7 +100,7 @@ async fn marks_go_on_while_users_are_taken() {
     let slow = Donor::new(Arc::clone(&old.replica), limits);
     let peers = Peers::default().with("old", slow);
     let progress = Arc::new(Progress::new());
-    let options = WarmupOptions::of(SlotSet::ALL);
+    let options = WarmupOptions::of(VirtualSet::ALL);
     let warming = warm_up(&new.replica, &peers, &options, &progress);
     let marking = async {
         let mut during = 0;
@@ -147,7 +148,7 @@ async fn the_hottest_users_come_first() {
     let third = Node::open(&store, 3).await;
     let peers = Peers::default().with("second", donor(&second));
     let progress = Arc::new(Progress::new());
-    let tenth = WarmupOptions { share_permille: 100, ..WarmupOptions::of(SlotSet::ALL) };
+    let tenth = WarmupOptions { share_permille: 100, ..WarmupOptions::of(VirtualSet::ALL) };
     warm_up(&third.replica, &peers, &tenth, &progress).await;
     assert_eq!(progress.view().installed, 40);
     knows(&third, (0..400).filter(|user| user % 10 == 7)).await;
@@ -161,7 +162,8 @@ async fn only_users_of_the_asked_and_owned_slots_come() {
     without_storage(&store);
     let key = store.hash_key().slot_key();
     let even = |user: &u64| key.virtual_slot(UserId::new(*user)).get().is_multiple_of(2);
-    let wanted: SlotSet = (0..200).filter(even).map(|n| key.virtual_slot(UserId::new(n))).collect();
+    let wanted: VirtualSet =
+        (0..200).filter(even).map(|n| key.virtual_slot(UserId::new(n))).collect();
 
     let new = Node::open(&store, 2).await;
     let peers = Peers::default().with("old", donor(&old));
@@ -290,7 +292,7 @@ async fn a_donor_in_doubt_gives_nothing() {
     sleep(Duration::from_secs(1)).await;
     let donor = donor(&old);
     let (mut sink, mut source) = pipe();
-    let asked = ask(&new.replica, SlotSet::ALL, 1_000);
+    let asked = ask(&new.replica, VirtualSet::ALL, 1_000);
     let given = tokio::spawn(async move { donor.give(&asked, &mut sink).await });
     let mut kinds = Vec::new();
     while let Some((kind, _)) = source.next().await.expect("a pipe") {
@@ -320,12 +322,12 @@ async fn a_receiver_has_one_stream_and_a_donor_only_so_many() {
     // It is not read, and so never ends.
     let (mut unread, _kept) = pipe();
     let held = Arc::clone(&donor);
-    let asked = ask(&receivers[0].replica, SlotSet::ALL, 1_000);
+    let asked = ask(&receivers[0].replica, VirtualSet::ALL, 1_000);
     let stream = tokio::spawn(async move { held.give(&asked, &mut unread).await });
     sleep(Duration::from_millis(100)).await;
     for receiver in &receivers {
         let (mut sink, mut source) = pipe();
-        let asked = ask(&receiver.replica, SlotSet::ALL, 1_000);
+        let asked = ask(&receiver.replica, VirtualSet::ALL, 1_000);
         let busy = Err(TransferFailure::Declined(EndKind::Busy));
         assert_eq!(donor.give(&asked, &mut sink).await, busy);
         assert_eq!(
@@ -336,7 +338,7 @@ async fn a_receiver_has_one_stream_and_a_donor_only_so_many() {
     stream.abort();
     assert!(stream.await.is_err());
     let (mut sink, mut source) = pipe();
-    let asked = ask(&receivers[1].replica, SlotSet::ALL, 1_000);
+    let asked = ask(&receivers[1].replica, VirtualSet::ALL, 1_000);
     let given = tokio::spawn(async move { donor.give(&asked, &mut sink).await });
     while source.next().await.expect("a pipe").is_some() {}
     assert_eq!(given.await.expect("no panic").map(|end| end.users), Ok(10));
@@ -366,7 +368,7 @@ async fn a_large_entry_comes_whole() {
 /// A stream as a file.
 async fn dump(node: &Node) -> Vec<u8> {
     let mut file = BytesSink(Vec::new());
-    let asked = ask(&node.replica, SlotSet::ALL, 1_000);
+    let asked = ask(&node.replica, VirtualSet::ALL, 1_000);
     donor(node).give(&asked, &mut file).await.expect("given");
     file.0
 }
@@ -439,7 +441,7 @@ async fn named_users_and_a_look_at_what_there_is() {
     fill(&old, 0..100).await;
     without_storage(&store);
     let mut receiver = Receiver::new(Arc::clone(&new.replica), Arc::new(Progress::new()));
-    let mut asked = ask(&new.replica, SlotSet::ALL, 0);
+    let mut asked = ask(&new.replica, VirtualSet::ALL, 0);
     assert_eq!(taken(&donor(&old), &asked, &mut receiver).await, 0);
     let header = receiver.header().expect("a head");
     assert_eq!((header.donor, header.namespaces.len()), (Incarnation::new(1), 1));

@@ -12,13 +12,13 @@ mod source;
 mod store;
 mod tls;
 
+use seen_filter::VirtualSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use seen_api::Tracer;
 use seen_proxy::ProxyOptions;
-use seen_replica::rules::SlotSet;
 use seen_replica::{Replica, ReplicaCalls};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -192,7 +192,7 @@ impl Node {
         readiness.not_ready("feed", "the change feed has not begun");
         if options.linked {
             // Until the map of slots says whose users may be kept.
-            replica.own_slots(&SlotSet::NONE);
+            replica.own_slots(&VirtualSet::NONE);
         }
         let (storage_stop, stopped) = watch::channel(false);
         let storage_work = storage.spawn(work.run(Arc::clone(&replica), stopped));

@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seen_cluster::link::{ServerOptions, serve};
-use seen_cluster::map::{
-    MapHandle, MapPublisher, ResolvedMap, Slot, SlotMap, SlotNumber, VirtualSet,
-};
+use seen_cluster::map::{MapHandle, MapPublisher, ResolvedMap, Slot, SlotMap, SlotNumber};
 use seen_cluster::sabotage::defends;
 use seen_filter::hash::HashKey;
-use seen_filter::{Incarnation, SettingsError};
+use seen_filter::{Incarnation, SettingsError, VirtualSet};
 use seen_replica::link::readiness::ReadinessLimits;
 use seen_replica::link::{ClusterRole, ReplicaLink, Standing};
-use seen_replica::rules::SlotSet;
 use seen_replica::warm::{DonorLimits, Progress, WarmupOptions, warm_up};
 use seen_replica::{Replica, ReplicaOptions, SampleLimits, StorageLimits};
 use tokio::sync::watch;
@@ -208,7 +205,7 @@ impl Driver {
     }
 
     async fn take_own(self: Arc<Self>, map: Arc<ResolvedMap>) {
-        let own = own_slot(&map, self.slot).map_or(SlotSet::NONE, |slot| set(&slot.owned));
+        let own = own_slot(&map, self.slot).map_or(VirtualSet::NONE, |slot| slot.owned);
         let _ = timeout(PEERS_WITHIN, self.peers.all_tried()).await;
         self.warm(&map, own, vec![self.slot], &self.warming).await;
     }
@@ -218,7 +215,7 @@ impl Driver {
         map: &Arc<ResolvedMap>,
         before: Option<Incoming>,
     ) -> Option<Incoming> {
-        let coming = own_slot(map, self.slot).map(|slot| slot.incoming.clone());
+        let coming = own_slot(map, self.slot).map(|slot| slot.incoming);
         let coming = coming.filter(|coming| !coming.is_empty());
         let owners = coming.as_ref().map(|coming| owners(&map.map, self.slot, coming));
         let same = before.filter(|before| {
@@ -231,7 +228,7 @@ impl Driver {
         let progress = coming.as_ref().map(|_| Arc::new(Progress::new()));
         self.keep(map, progress.clone());
         let (coming, owners, progress) = (coming?, owners?, progress?);
-        let (driver, given) = (Arc::clone(self), (Arc::clone(map), set(&coming), owners.clone()));
+        let (driver, given) = (Arc::clone(self), (Arc::clone(map), coming, owners.clone()));
         let taken = Arc::clone(&progress);
         let taking = tokio::spawn(async move {
             let (map, slots, owners) = given;
@@ -241,14 +238,14 @@ impl Driver {
     }
 
     fn keep(&self, map: &ResolvedMap, incoming: Option<Arc<Progress>>) {
-        let kept = own_slot(map, self.slot).map_or(SlotSet::NONE, |slot| set(&slot.followed()));
+        let kept = own_slot(map, self.slot).map_or(VirtualSet::NONE, |slot| slot.followed());
         self.standing.set_map(map.map.epoch.get(), &kept, incoming);
     }
 
     async fn warm(
         &self,
         map: &Arc<ResolvedMap>,
-        slots: SlotSet,
+        slots: VirtualSet,
         from: Vec<SlotNumber>,
         progress: &Arc<Progress>,
     ) {
@@ -268,8 +265,4 @@ fn owners(map: &SlotMap, own: SlotNumber, coming: &VirtualSet) -> Vec<SlotNumber
     let others = slots.into_iter().filter(|slot| slot.number != own);
     let owning = others.filter(|slot| !slot.owned.intersection(coming).is_empty());
     owning.map(|slot| slot.number).collect()
-}
-
-fn set(slots: &VirtualSet) -> SlotSet {
-    slots.iter().collect()
 }

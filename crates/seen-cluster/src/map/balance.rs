@@ -1,9 +1,9 @@
 //! Which virtual slots move when slots come and go: as few as can be.
 
-use seen_filter::VirtualSlot;
 use seen_filter::hash::VIRTUAL_SLOTS;
+use seen_filter::{VirtualSet, VirtualSlot};
 
-use super::{Slot, SlotNumber, VirtualSet};
+use super::{Slot, SlotNumber};
 
 /// Gives what was freed to those that own least, and lets newcomers take from those that own most until each has its share. Nothing else
 /// moves: what is uneven among the others stays.
@@ -63,7 +63,7 @@ fn most(counts: &[usize]) -> usize {
 
 /// Takes so many from each slot, its highest: what is left stays in few ranges.
 fn take_away(slots: &mut [Slot], losses: &[usize]) -> VirtualSet {
-    let mut taken = VirtualSet::empty();
+    let mut taken = VirtualSet::NONE;
     for (slot, loss) in slots.iter_mut().zip(losses) {
         let highest: Vec<VirtualSlot> = slot.owned.iter().rev().take(*loss).collect();
         for one in highest {

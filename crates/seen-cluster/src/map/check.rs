@@ -1,5 +1,6 @@
 //! What a map must hold to.
 
+use seen_filter::VirtualSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use seen_filter::hash::VIRTUAL_SLOTS;
 
 use super::{
     MapDraft, MapError, NAMESPACE_POOLS_MAX, POOLS_MAX, Pool, PoolDraft, REPLICAS_MAX,
-    SETTINGS_MAX, SLOTS_MAX, Slot, SlotMap, TAG_BYTES_MAX, VirtualSet, WEIGHT_MAX,
+    SETTINGS_MAX, SLOTS_MAX, Slot, SlotMap, TAG_BYTES_MAX, WEIGHT_MAX,
 };
 
 /// Where in a draft something is wrong: whoever has the file's text finds the line.
@@ -122,7 +123,7 @@ fn check_pool(at: usize, pool: &PoolDraft) -> Result<(), Wrong> {
     at_most(&name("slot"), pool.slots.len(), SLOTS_MAX)
         .map_err(|error| Wrong::new(Place::Pool(at), error))?;
     let mut numbers = HashMap::new();
-    let (mut owned, mut incoming) = (VirtualSet::empty(), VirtualSet::empty());
+    let (mut owned, mut incoming) = (VirtualSet::NONE, VirtualSet::NONE);
     for (slot_at, slot) in pool.slots.iter().enumerate() {
         let wrong = |error| Wrong::new(Place::Slot(at, slot_at), error);
         let number = slot.number;
@@ -141,7 +142,7 @@ fn check_pool(at: usize, pool: &PoolDraft) -> Result<(), Wrong> {
             *sum = sum.union(part);
         }
     }
-    let missing = VirtualSet::full().difference(&owned);
+    let missing = VirtualSet::ALL.difference(&owned);
     if !missing.is_empty() {
         let problem = format!("no slot owns {missing}; all of 0-{} must be", VIRTUAL_SLOTS - 1);
         let error = MapError::at(name("slot.virtual"), "", problem);

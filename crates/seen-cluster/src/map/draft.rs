@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use seen_filter::SlotKey;
+use seen_filter::{SlotKey, VirtualSet};
 
 use super::plan::Members;
-use super::{Epoch, Slot, SlotNumber, VirtualSet, balance};
+use super::{Epoch, Slot, SlotNumber, balance};
 
 /// What a map is made of, to be written down or changed and then checked: [`super::SlotMap::new`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl PoolDraft {
             ..Slot::default()
         };
         let mut slots: Vec<Slot> = members.iter().enumerate().map(slot).collect();
-        balance::share_out(&mut slots, &VirtualSet::full(), &[]);
+        balance::share_out(&mut slots, &VirtualSet::ALL, &[]);
         Self { tag: tag.to_owned(), slots }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use seen_filter::SlotKey;
+use seen_filter::{SlotKey, VirtualSet};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::{Place, check};
 use super::{
     Epoch, MAP_BYTES_MAX, MapDraft, MapError, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber,
-    VirtualSet, WEIGHT_DEFAULT,
+    WEIGHT_DEFAULT,
 };
 
 #[derive(Deserialize)]
@@ -142,7 +142,7 @@ impl Lines<'_> {
     fn slot(&self, tag: &str, raw: &RawSlot) -> Result<Slot, MapError> {
         let name = |what: &str| format!("pool.{tag}.slot.{}.{what}", raw.number.get_ref());
         let set = |what: &str, text: &Option<Spanned<String>>| match text {
-            None => Ok(VirtualSet::empty()),
+            None => Ok(VirtualSet::NONE),
             Some(text) => self.read(text, |text: &str| {
                 VirtualSet::parse(text).map_err(|problem| MapError::at(name(what), text, problem))
             }),

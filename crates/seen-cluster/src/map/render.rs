@@ -1,8 +1,9 @@
 //! From a map to a file's text.
 
+use seen_filter::VirtualSet;
 use std::fmt::Write;
 
-use super::{Pool, Slot, SlotMap, VirtualSet, WEIGHT_DEFAULT};
+use super::{Pool, Slot, SlotMap, WEIGHT_DEFAULT};
 
 /// The map's text.
 pub(super) fn render(map: &SlotMap) -> String {

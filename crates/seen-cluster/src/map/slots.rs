@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use seen_filter::hash::VIRTUAL_SLOTS;
-use seen_filter::{SlotKey, UserId, VirtualSlot};
+use seen_filter::{SlotKey, UserId, VirtualSet, VirtualSlot};
 
-use super::{MapDraft, MapError, PoolDraft, VirtualSet, check, parse, render};
+use super::{MapDraft, MapError, PoolDraft, check, parse, render};
 
 /// Which version of the map it is, counted up by each change. 0 = no map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use seen_cluster::map::plan::{
     Members, Plan, PlanError, PlanOptions, StepKind, Target, Wish, plan,
 };
-use seen_cluster::map::{Epoch, PoolDraft, SlotMap, SlotNumber, VirtualSet};
-use seen_filter::SlotKey;
+use seen_cluster::map::{Epoch, PoolDraft, SlotMap, SlotNumber};
+use seen_filter::{SlotKey, VirtualSet};
 
 use super::world::{feed, owners, replica, slot, two_slots};
 
@@ -251,9 +251,12 @@ fn wishes_that_cannot_be_are_refused() {
     let tag = "feed".to_owned();
     let text = |wishes: &[Wish]| planned(&two, wishes).unwrap_err().to_string();
     assert_eq!(text(&[Wish::Even { tag: "x".to_owned() }]), "no pool has the tag \"x\"");
-    let all = VirtualSet::full();
-    let owns =
-        |slot| Wish::Owns { tag: tag.clone(), slot: SlotNumber::new(slot), virtuals: all.clone() };
+    let all = VirtualSet::ALL;
+    let owns = |slot| Wish::Owns {
+        tag: tag.clone(),
+        slot: SlotNumber::new(slot),
+        virtuals: Box::new(all),
+    };
     assert_eq!(text(&[owns(5)]), "pool \"feed\" has no slot 5");
     assert!(text(&[owns(1)]).starts_with("slot 0 of pool \"feed\" would own nothing"));
     let none = |slot| Wish::NoSlot { tag: tag.clone(), slot: SlotNumber::new(slot) };
@@ -317,7 +320,7 @@ fn wish(one: &Move) -> Wish {
         Move::Owns(slot, first, count) => {
             let range = format!("{first}-{}", (first + count).min(4_095));
             let virtuals = VirtualSet::parse(&range).unwrap();
-            Wish::Owns { tag, slot: SlotNumber::new(slot), virtuals }
+            Wish::Owns { tag, slot: SlotNumber::new(slot), virtuals: Box::new(virtuals) }
         }
         Move::Even => Wish::Even { tag },
         Move::Replica(slot, at, weight) => Wish::Replica {

@@ -1,48 +1,13 @@
 //! The map's text.
 
 use proptest::prelude::*;
-use seen_cluster::map::{
-    MapDraft, MapError, PoolDraft, Slot, SlotMap, SlotNumber, VirtualSet, key_check,
-};
-use seen_filter::{SlotKey, UserId, VirtualSlot};
+use seen_cluster::map::{MapDraft, MapError, PoolDraft, Slot, SlotMap, SlotNumber, key_check};
+use seen_filter::{SlotKey, UserId, VirtualSet, VirtualSlot};
 
 use super::plan::members;
 use super::world::{KEY, every_virtual_slot, feed, owners, replica, slot, two_slots};
 
-const EXAMPLE: &str = r#"epoch = 7
-cluster = "9f1c000000000001"
-slot_key = "0123456789abcdeffedcba9876543210"
-settings = ["00000000000000aa", "00000000000000bb"]
-default_pool = "feed"
-
-[namespace_pools]
-push_sent = "push"
-
-[[pool]]
-tag = "feed"
-
-[[pool.slot]]
-number = 0
-virtual = "0-2047"
-incoming = "2048-2100"
-replicas = [
-    { address = "10.0.0.1:7430", weight = 50 },
-    { address = "replica-1.seen:7430" },
-]
-
-[[pool.slot]]
-number = 1
-virtual = "2048-4000, 4001-4095"
-dns = "seen-feed-1.seen.svc:7430"
-
-[[pool]]
-tag = "push"
-[[pool.slot]]
-number = 9
-virtual = "0-4095"
-replicas = [{ address = "[2001:db8::1]:7430", weight = 0 }]
-srv = "_link._tcp.seen-push.seen.svc"
-"#;
+const EXAMPLE: &str = include_str!("example.toml");
 
 #[test]
 fn the_example_means_what_it_says() {
@@ -147,7 +112,7 @@ fn limits_are_held_on_both_sides() {
         let slot =
             |number| slot(number, "", &[&format!("10.1.{}.{}:1", number / 256, number % 256)]);
         let mut slots: Vec<Slot> = (0..count).map(slot).collect();
-        slots[0].owned = VirtualSet::full();
+        slots[0].owned = VirtualSet::ALL;
         with(&|draft| draft.pools[0].slots = slots.clone())
     };
     assert!(slots(1_024).is_ok());
@@ -205,7 +170,7 @@ fn sets_of_virtual_slots_are_read_and_written() {
         assert_eq!(VirtualSet::parse(text).unwrap().to_string(), text);
     }
     assert_eq!(VirtualSet::parse(" 3 - 5 , 4 ").unwrap_err(), "4 is in it twice");
-    assert_eq!(VirtualSet::full().to_string(), "0-4095");
+    assert_eq!(VirtualSet::ALL.to_string(), "0-4095");
     for text in ["-", "1-", "-1", "1,,2", "x", "4096", "+1", "1-2-3", "99999999"] {
         assert!(VirtualSet::parse(text).is_err(), "{text}");
     }

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use seen_cluster::map::{
-    Epoch, MapDraft, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber, VirtualSet,
-};
-use seen_filter::{SlotKey, VirtualSlot};
+use seen_cluster::map::{Epoch, MapDraft, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber};
+use seen_filter::{SlotKey, VirtualSet, VirtualSlot};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;

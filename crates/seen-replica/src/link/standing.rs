@@ -1,5 +1,6 @@
 //! How a replica fares in its cluster, for whoever is connected to it: told with the welcome, on change, and now and then.
 
+use seen_filter::VirtualSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,7 +13,6 @@ use super::pulse::Pulse;
 use super::readiness::{Facts, PeerState, Readiness, ReadinessLimits, Unready};
 use crate::changes::Changes;
 use crate::replica::Replica;
-use crate::rules::SlotSet;
 use crate::warm::Progress;
 
 /// How often a replica looks at itself.
@@ -59,7 +59,7 @@ impl Standing {
 
     /// The map says whose users may be kept: those of the slot, and those that come to it next, which it must follow before it
     /// owns them (coherence row 35). `incoming` is the warm-up of the latter, where there are any.
-    pub fn set_map(&self, epoch: u32, kept: &SlotSet, incoming: Option<Arc<Progress>>) {
+    pub fn set_map(&self, epoch: u32, kept: &VirtualSet, incoming: Option<Arc<Progress>>) {
         self.replica.own_slots(kept);
         *self.incoming.lock() = incoming;
         self.map_epoch.store(epoch, Ordering::Relaxed);

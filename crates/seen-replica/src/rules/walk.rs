@@ -3,9 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
-use seen_filter::{Tick, UserId, VirtualSlot};
+use seen_filter::{Tick, UserId, VirtualSet, VirtualSlot};
 
-use super::slots::SlotSet;
 use super::table::{HEAT_MAX, Trust, WALKS_MAX};
 use super::{Rules, STRIPES};
 
@@ -20,7 +19,7 @@ const STRIPE_COST: usize = 16;
 pub struct Walk {
     /// Which of the bits in the entries is this walk's.
     number: u8,
-    slots: SlotSet,
+    slots: VirtualSet,
     /// Entries of at least this heat are met now.
     heat: u8,
     /// The next stripe.
@@ -44,7 +43,7 @@ impl Walk {
 impl Rules {
     /// Begins a walk over these slots: [`count_on`](Self::count_on) until all is counted, then
     /// [`walk_on`](Self::walk_on). `None` while too many are under way.
-    pub fn begin_walk(&self, slots: SlotSet) -> Option<Walk> {
+    pub fn begin_walk(&self, slots: VirtualSet) -> Option<Walk> {
         let mut taken = self.walks.load(Ordering::Acquire);
         let number = loop {
             let number = (0..WALKS_MAX).find(|number| taken >> number & 1 == 0)?;
@@ -148,11 +147,11 @@ impl Rules {
     }
 
     /// True if users of these slots may lie in this stripe.
-    fn has_slot(&self, slots: &SlotSet, stripe: usize) -> bool {
+    fn has_slot(&self, slots: &VirtualSet, stripe: usize) -> bool {
         self.stripes.len() != STRIPES || slots.contains(VirtualSlot::new(stripe as u16))
     }
 
-    fn is_met(&self, slots: &SlotSet, user: UserId) -> bool {
+    fn is_met(&self, slots: &VirtualSet, user: UserId) -> bool {
         self.stripes.len() == STRIPES || slots.contains(self.key.virtual_slot(user))
     }
 }

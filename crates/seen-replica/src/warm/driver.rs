@@ -1,6 +1,7 @@
 //! A warm-up: from every live peer of the slot in turn, until each has given what it has. Which users a peer holds depends on
 //! which ones were bound to it meanwhile, so that one peer is not enough.
 
+use seen_filter::VirtualSet;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
@@ -17,7 +18,6 @@ use super::receiver::{Receiver, Took};
 use super::wire::{Ask, End, EndKind, STREAM_VERSIONS};
 use super::{dialect, lines};
 use crate::replica::Replica;
-use crate::rules::SlotSet;
 
 /// Attempts at one donor. To be told that it is busy is none.
 const ATTEMPTS_MAX: u32 = 3;
@@ -51,7 +51,7 @@ pub trait Donors: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct WarmupOptions {
     /// Whose users are wanted.
-    pub slots: SlotSet,
+    pub slots: VirtualSet,
     /// How many of each donor's users, hottest first, in thousandths.
     pub share_permille: u16,
     /// A donor that gives nothing for so long is given up.
@@ -68,7 +68,7 @@ pub struct WarmupOptions {
 
 impl WarmupOptions {
     /// Everything of these slots.
-    pub const fn of(slots: SlotSet) -> Self {
+    pub const fn of(slots: VirtualSet) -> Self {
         let seconds = Duration::from_secs;
         Self {
             slots,
@@ -243,7 +243,7 @@ async fn until(holds: impl Fn() -> bool) {
 }
 
 /// What this replica asks donors for.
-pub fn ask(replica: &Replica, slots: SlotSet, share_permille: u16) -> Ask {
+pub fn ask(replica: &Replica, slots: VirtualSet, share_permille: u16) -> Ask {
     Ask {
         versions: STREAM_VERSIONS,
         dialect: dialect(replica),

@@ -14,11 +14,10 @@
 
 use seen_filter::hash::HASH_VERSION;
 use seen_filter::transfer::ALGORITHM;
-use seen_filter::{Incarnation, NamespaceId, UserId};
+use seen_filter::{Incarnation, NamespaceId, UserId, VirtualSet};
 
 use super::error::TransferFailure;
 use super::reader::Reader;
-use crate::rules::SlotSet;
 
 /// The oldest and the newest version of these layouts that this program speaks. A new one is needed for what an older program
 /// may not leave out.
@@ -98,7 +97,7 @@ pub struct Ask {
     /// This life of the receiver: a donor gives it one stream at a time.
     pub receiver: Incarnation,
     /// Whose users.
-    pub slots: SlotSet,
+    pub slots: VirtualSet,
     /// How many of the donor's users, hottest first, in thousandths; 0 = only the stream's head, to see what there is.
     pub share_permille: u16,
     /// The namespaces that the receiver holds.
@@ -179,7 +178,7 @@ impl Ask {
         let (mut reader, versions, dialect) = open(payload)?;
         let receiver = Incarnation::new(reader.u64()?);
         let share_permille = reader.u16()?;
-        let slots = SlotSet::from_bytes(reader.take(512)?).ok_or(TransferFailure::Torn)?;
+        let slots = VirtualSet::from_bytes(reader.take(512)?).ok_or(TransferFailure::Torn)?;
         let namespaces = decode_namespaces(&mut reader)?;
         let count = usize::from(reader.u16()?);
         if count > ASK_USERS_MAX {
@@ -340,7 +339,7 @@ mod tests {
             versions: STREAM_VERSIONS,
             dialect: Dialect::own(3, 5),
             receiver: Incarnation::new(9),
-            slots: SlotSet::ALL,
+            slots: VirtualSet::ALL,
             share_permille: 950,
             namespaces: vec![line(0, "feed_read"), line(1, "push_sent")],
             users: vec![UserId::new(1), UserId::new(u64::MAX)],

@@ -2,19 +2,19 @@
 
 mod peers;
 
+use seen_filter::VirtualSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use seen_api::Tracer;
 use seen_cluster::link::ServerOptions;
 use seen_cluster::map::{
-    MapHandle, MapSource, ResolvedMap, Slot, SlotMap, SlotNumber, SourceOptions, VirtualSet,
+    MapHandle, MapSource, ResolvedMap, Slot, SlotMap, SlotNumber, SourceOptions,
 };
 use seen_proto::v1;
 use seen_replica::Replica;
 use seen_replica::link::readiness::ReadinessLimits;
 use seen_replica::link::{ClusterRole, LinkDonors, ReplicaLink, Standing};
-use seen_replica::rules::SlotSet;
 use seen_replica::warm::{DonorLimits, Progress, Summary, WarmupOptions, warm_up};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -288,7 +288,7 @@ impl Driver {
         if !warms {
             return self.warming.end();
         }
-        let own = own_slot(&map, &self.place).map(|slot| set(&slot.owned)).unwrap_or(SlotSet::NONE);
+        let own = own_slot(&map, &self.place).map(|slot| slot.owned).unwrap_or(VirtualSet::NONE);
         // The answers of the peers say whom to take users from.
         let _ = timeout(PEERS_WITHIN, self.peers.all_tried(LOOK_EVERY)).await;
         let summary = self.warm(&map, own, vec![self.place.clone()], &self.warming).await;
@@ -302,7 +302,7 @@ impl Driver {
         map: &Arc<ResolvedMap>,
         before: Option<Incoming>,
     ) -> Option<Incoming> {
-        let coming = own_slot(map, &self.place).map(|slot| slot.incoming.clone());
+        let coming = own_slot(map, &self.place).map(|slot| slot.incoming);
         let coming = coming.filter(|coming| !coming.is_empty());
         let owners = coming.as_ref().map(|coming| owners(&map.map, &self.place, coming));
         let same = before.filter(|before| {
@@ -317,7 +317,7 @@ impl Driver {
         let (coming, owners, progress) = (coming?, owners?, progress?);
         let taking = tokio::spawn(Arc::clone(self).take_incoming(
             Arc::clone(map),
-            coming.clone(),
+            coming,
             owners.clone(),
             Arc::clone(&progress),
         ));
@@ -326,8 +326,8 @@ impl Driver {
 
     /// Keeps the users that the map says from now on.
     fn keep(&self, map: &ResolvedMap, incoming: Option<Arc<Progress>>) {
-        let kept = own_slot(map, &self.place).map(|slot| set(&slot.followed()));
-        self.standing.set_map(map.map.epoch.get(), &kept.unwrap_or(SlotSet::NONE), incoming);
+        let kept = own_slot(map, &self.place).map(|slot| slot.followed());
+        self.standing.set_map(map.map.epoch.get(), &kept.unwrap_or(VirtualSet::NONE), incoming);
     }
 
     async fn take_incoming(
@@ -337,14 +337,14 @@ impl Driver {
         owners: Vec<Place>,
         progress: Arc<Progress>,
     ) {
-        let summary = self.warm(&map, set(&coming), owners, &progress).await;
+        let summary = self.warm(&map, coming, owners, &progress).await;
         tracing::info!(?summary, "took the users of incoming virtual slots over");
     }
 
     async fn warm(
         &self,
         map: &ResolvedMap,
-        slots: SlotSet,
+        slots: VirtualSet,
         from: Vec<Place>,
         progress: &Arc<Progress>,
     ) -> Summary {
@@ -369,10 +369,4 @@ fn owners(map: &SlotMap, place: &Place, coming: &VirtualSet) -> Vec<Place> {
     let others = slots.into_iter().filter(|slot| slot.number != place.slot);
     let owning = others.filter(|slot| !slot.owned.intersection(coming).is_empty());
     owning.map(|slot| Place { pool: place.pool.clone(), slot: slot.number }).collect()
-}
-
-fn set(slots: &VirtualSet) -> SlotSet {
-    let mut set = SlotSet::NONE;
-    slots.iter().for_each(|slot| set.insert(slot));
-    set
 }

@@ -1,8 +1,6 @@
 //! Every fault once, under load.
 
-use serde_json::Value;
-
-use super::{free_ports, seen, turn};
+use super::{free_ports, reported, seen, turn};
 
 /// Some seconds of each fault, at a rate that a machine bears which builds something else beside the tests. Whether answers come in
 /// time is said by paused time elsewhere, and by a drill on a machine that does nothing else.
@@ -17,9 +15,7 @@ fn no_fault_makes_an_answer_wrong() {
         .arg(folder.path())
         .output()
         .expect("it runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    let json = String::from_utf8_lossy(&output.stdout);
-    let report: Value = serde_json::from_str(&json).unwrap_or_else(|_| panic!("{told}\n{json}"));
+    let (report, told) = reported(&output);
     let rows = report["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 9, "{report:#}");
     let row = |fault: &str| rows.iter().find(|row| row["fault"] == fault).expect("such a row");

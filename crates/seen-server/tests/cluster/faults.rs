@@ -1,8 +1,6 @@
 //! What is expected of each fault, and what is measured, in one document.
 
-use serde_json::Value;
-
-use super::{free_ports, seen, turn};
+use super::{free_ports, reported, seen, turn};
 
 /// Two faults that every machine can do, and one that needs servers which are not there: it must not pass for done.
 #[test]
@@ -20,9 +18,7 @@ fn faults_are_held_against_what_is_expected_of_them() {
         .arg(folder.path().join("cluster"))
         .output()
         .expect("it runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    let json = String::from_utf8_lossy(&output.stdout);
-    let report: Value = serde_json::from_str(&json).unwrap_or_else(|_| panic!("{told}\n{json}"));
+    let (report, told) = reported(&output);
     let rows = report["rows"].as_array().expect("rows");
     let [files, restart, silent] = &rows[..] else { panic!("{report:#}") };
     for row in [files, restart] {

@@ -8,7 +8,7 @@ mod warm;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -39,6 +39,14 @@ pub fn free_ports(place: u16) -> u16 {
         (*base..=*base + PORTS).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
     };
     (0..40).map(|n| begin + n * (PORTS + 1)).find(free).expect("a range of free ports")
+}
+
+/// What a drill reports, and what it told meanwhile.
+pub fn reported(drill: &Output) -> (Value, String) {
+    let told = String::from_utf8_lossy(&drill.stderr).into_owned();
+    let json = String::from_utf8_lossy(&drill.stdout);
+    let report = serde_json::from_str(&json).unwrap_or_else(|_| panic!("{told}\n{json}"));
+    (report, told)
 }
 
 /// The line of a Filter's answer that is about an item.

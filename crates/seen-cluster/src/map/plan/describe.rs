@@ -1,8 +1,9 @@
 //! What changes from one map to the next, for people.
 
+use seen_filter::VirtualSet;
 use std::collections::BTreeMap;
 
-use super::super::{Pool, Slot, SlotMap, SlotNumber, VirtualSet};
+use super::super::{Pool, Slot, SlotMap, SlotNumber};
 
 /// The differences, a line each.
 pub(super) fn differences(before: &SlotMap, after: &SlotMap) -> Vec<String> {

@@ -1,10 +1,9 @@
 //! What is wished, and the map that is wished.
 
+use seen_filter::VirtualSet;
 use std::collections::BTreeSet;
 
-use super::super::{
-    MapDraft, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber, VirtualSet, balance,
-};
+use super::super::{MapDraft, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber, balance};
 use super::PlanError;
 
 /// The replicas of a slot, as a map states them.
@@ -44,7 +43,7 @@ pub enum Wish {
         /// The slot.
         slot: SlotNumber,
         /// The virtual slots, beside what it owns.
-        virtuals: VirtualSet,
+        virtuals: Box<VirtualSet>,
     },
     /// All slots of the pool own the same number, or one more.
     Even {
@@ -153,7 +152,7 @@ fn come_and_go(draft: &mut MapDraft, wishes: &[Wish]) -> Result<(), PlanError> {
     let tags: BTreeSet<&str> = wishes.iter().filter_map(tag_of).collect();
     for tag in tags {
         let pool = pool_of(draft, tag)?;
-        let (mut freed, mut newcomers) = (VirtualSet::empty(), Vec::new());
+        let (mut freed, mut newcomers) = (VirtualSet::NONE, Vec::new());
         for wish in wishes.iter().filter(|wish| tag_of(wish) == Some(tag)) {
             match wish {
                 Wish::Slot { slot: number, members, .. } => {

@@ -1,8 +1,9 @@
 //! The maps between two.
 
+use seen_filter::VirtualSet;
 use std::collections::BTreeSet;
 
-use super::super::{Epoch, MapDraft, Pool, PoolDraft, ReplicaAddress, Slot, SlotMap, VirtualSet};
+use super::super::{Epoch, MapDraft, Pool, PoolDraft, ReplicaAddress, Slot, SlotMap};
 use super::wait::{self, Wait};
 use super::{PlanError, PlanOptions, Step, StepKind, describe};
 
@@ -28,7 +29,7 @@ fn switched(from: &SlotMap) -> Result<SlotMap, PlanError> {
     let mut draft = from.to_draft();
     for pool in &mut draft.pools {
         let arrived = pool.slots.iter().map(|slot| &slot.incoming);
-        let arrived = arrived.fold(VirtualSet::empty(), |sum, incoming| sum.union(incoming));
+        let arrived = arrived.fold(VirtualSet::NONE, |sum, incoming| sum.union(incoming));
         for slot in &mut pool.slots {
             let lost = slot.owned.intersection(&arrived);
             slot.leaving = slot.leaving.union(&lost).difference(&slot.incoming);
@@ -44,7 +45,7 @@ fn settled(switched: &SlotMap) -> Result<SlotMap, PlanError> {
     let mut draft = switched.to_draft();
     for pool in &mut draft.pools {
         pool.slots.retain(|slot| !slot.owned.is_empty() || slot.leaving.is_empty());
-        pool.slots.iter_mut().for_each(|slot| slot.leaving = VirtualSet::empty());
+        pool.slots.iter_mut().for_each(|slot| slot.leaving = VirtualSet::NONE);
     }
     Ok(SlotMap::new(draft)?)
 }
@@ -173,11 +174,11 @@ fn merged_pool(before: &Pool, after: &Pool, switched: bool) -> PoolDraft {
     let slot = |number| match (before.slot(number), after.slot(number)) {
         (Some(before), Some(after)) => merged_slot(before, after, switched),
         (Some(before), None) if switched => {
-            Slot { owned: VirtualSet::empty(), leaving: before.owned.clone(), ..before.clone() }
+            Slot { owned: VirtualSet::NONE, leaving: before.owned, ..before.clone() }
         }
         (Some(before), None) => before.clone(),
         (None, Some(after)) if !switched => {
-            Slot { owned: VirtualSet::empty(), incoming: after.owned.clone(), ..after.clone() }
+            Slot { owned: VirtualSet::NONE, incoming: after.owned, ..after.clone() }
         }
         (None, Some(after)) => after.clone(),
         (None, None) => Slot { number, ..Slot::default() },
@@ -186,7 +187,7 @@ fn merged_pool(before: &Pool, after: &Pool, switched: bool) -> PoolDraft {
 }
 
 fn merged_slot(before: &Slot, after: &Slot, switched: bool) -> Slot {
-    let none = VirtualSet::empty();
+    let none = VirtualSet::NONE;
     let gained = after.owned.difference(&before.owned);
     let lost = before.owned.difference(&after.owned);
     let name = |before: &Option<String>, after: &Option<String>| match switched {
@@ -194,8 +195,8 @@ fn merged_slot(before: &Slot, after: &Slot, switched: bool) -> Slot {
         false => before.clone().or_else(|| after.clone()),
     };
     let (owned, incoming, leaving) = match switched {
-        true => (after.owned.clone(), none, lost),
-        false => (before.owned.clone(), gained, none),
+        true => (after.owned, none, lost),
+        false => (before.owned, gained, none),
     };
     Slot {
         number: before.number,

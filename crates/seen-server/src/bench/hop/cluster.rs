@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use seen_client::{Admin, Client, ClientOptions};
 use seen_cluster::map::{
-    Epoch, MapDraft, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber, VirtualSet,
-    WEIGHT_DEFAULT,
+    Epoch, MapDraft, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber, WEIGHT_DEFAULT,
 };
-use seen_filter::VirtualSlot;
 use seen_filter::hash::VIRTUAL_SLOTS;
+use seen_filter::{VirtualSet, VirtualSlot};
 use seen_proto::v1::TrafficStatus;
 use tempfile::TempDir;
 

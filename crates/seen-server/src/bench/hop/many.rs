@@ -2,6 +2,7 @@
 //! replica whose memory they share. To a proxy, which sees addresses and identities, they are different ones, and each has
 //! a thread of its own as a process would.
 
+use seen_filter::VirtualSet;
 use std::net::{AddrParseError, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use seen_cluster::map::{MapSource, SourceOptions};
 use seen_replica::Replica;
 use seen_replica::link::readiness::ReadinessLimits;
 use seen_replica::link::{ClusterRole, ReplicaLink, Standing};
-use seen_replica::rules::SlotSet;
 use seen_replica::warm::{DonorLimits, Progress};
 use tokio::net::TcpListener;
 
@@ -73,7 +73,7 @@ pub(in crate::bench) async fn links(
 ) -> Result<(), CliError> {
     let (map, _) = MapSource::start(SourceOptions::new(map)).await?;
     let standing = Arc::new(Standing::new(Arc::clone(replica)));
-    standing.set_map(map.current().map.epoch.get(), &SlotSet::ALL, None);
+    standing.set_map(map.current().map.epoch.get(), &VirtualSet::ALL, None);
     let kept = Arc::clone(&standing);
     tokio::spawn(async move {
         kept.keep(ReadinessLimits::default(), &Progress::none(), Vec::new).await;

@@ -5,11 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use seen_cluster::map::{
-    Epoch, MapDraft, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber, VirtualSet,
-    WEIGHT_DEFAULT,
+    Epoch, MapDraft, PoolDraft, ReplicaAddress, Slot, SlotMap, SlotNumber, WEIGHT_DEFAULT,
 };
-use seen_filter::VirtualSlot;
 use seen_filter::hash::VIRTUAL_SLOTS;
+use seen_filter::{VirtualSet, VirtualSlot};
 
 use super::place::{Placed, placed};
 use crate::cli::{CliError, ConfigSources, print};

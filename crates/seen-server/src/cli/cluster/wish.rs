@@ -1,11 +1,12 @@
 //! What a map is to become, as flags say it.
 
+use seen_filter::VirtualSet;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use seen_cluster::map::plan::{Members, Plan, PlanOptions, Target, Wish, plan};
-use seen_cluster::map::{ReplicaAddress, SlotMap, SlotNumber, VirtualSet, WEIGHT_DEFAULT};
+use seen_cluster::map::{ReplicaAddress, SlotMap, SlotNumber, WEIGHT_DEFAULT};
 
 use super::place::{Placed, placed, slot_of};
 use crate::cli::CliError;
@@ -86,7 +87,11 @@ impl WishArgs {
         }
         for Placed { pool: tag, slot, value } in self.owns.clone() {
             let virtuals = VirtualSet::parse(&value).map_err(|error| format!("--owns: {error}"))?;
-            wishes.push(Wish::Owns { tag, slot: SlotNumber::new(slot), virtuals });
+            wishes.push(Wish::Owns {
+                tag,
+                slot: SlotNumber::new(slot),
+                virtuals: Box::new(virtuals),
+            });
         }
         wishes.extend(self.even.iter().map(|tag| Wish::Even { tag: tag.clone() }));
         if !self.settings.is_empty() {

@@ -7,10 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use seen_cluster::link::transfer::TransferClient;
 use seen_cluster::link::{ClientOptions, VERSION_MAX, VERSION_MIN};
-use seen_cluster::map::{VirtualSet, key_check};
-use seen_filter::{Incarnation, SlotKey, UserId};
+use seen_cluster::map::key_check;
+use seen_filter::{Incarnation, SlotKey, UserId, VirtualSet};
 use seen_proto::v1;
-use seen_replica::rules::SlotSet;
 use seen_replica::settings::namespace_digest;
 use seen_replica::warm::{Ask, Dialect, NamespaceLine, STREAM_VERSIONS};
 
@@ -164,7 +163,7 @@ impl Own {
 
     /// What to ask a donor for.
     pub fn ask(&self, meant: &Meant, share_permille: u16) -> Ask {
-        let slots = meant.slots.as_ref().map_or(SlotSet::ALL, |slots| slots.iter().collect());
+        let slots = meant.slots.as_ref().map_or(VirtualSet::ALL, |slots| slots.iter().collect());
         Ask {
             versions: STREAM_VERSIONS,
             dialect: self.dialect,

@@ -2,27 +2,19 @@
 
 use std::fmt;
 
-use seen_filter::VirtualSlot;
-use seen_filter::hash::VIRTUAL_SLOTS;
+use crate::hash::{VIRTUAL_SLOTS, VirtualSlot};
 
 const WORDS: usize = VIRTUAL_SLOTS as usize / 64;
 
 /// A set of virtual slots. As text: `0-2047,2050`, and nothing for none.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct VirtualSet {
-    bits: Box<[u64; WORDS]>,
-}
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VirtualSet([u64; WORDS]);
 
 impl VirtualSet {
     /// None.
-    pub fn empty() -> Self {
-        Self { bits: Box::new([0; WORDS]) }
-    }
-
+    pub const NONE: Self = Self([0; WORDS]);
     /// All 4,096.
-    pub fn full() -> Self {
-        Self { bits: Box::new([u64::MAX; WORDS]) }
-    }
+    pub const ALL: Self = Self([u64::MAX; WORDS]);
 
     /// The set that `text` describes: ranges and single slots with commas between them.
     ///
@@ -30,7 +22,7 @@ impl VirtualSet {
     ///
     /// What is wrong, for people.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut set = Self::empty();
+        let mut set = Self::NONE;
         if text.trim().is_empty() {
             return Ok(set);
         }
@@ -53,33 +45,33 @@ impl VirtualSet {
     /// Adds a slot. False if it was there.
     pub fn insert(&mut self, slot: VirtualSlot) -> bool {
         let (word, bit) = place(slot);
-        let fresh = self.bits[word] & bit == 0;
-        self.bits[word] |= bit;
+        let fresh = self.0[word] & bit == 0;
+        self.0[word] |= bit;
         fresh
     }
 
     /// Takes a slot out. False if it was not there.
     pub fn remove(&mut self, slot: VirtualSlot) -> bool {
         let (word, bit) = place(slot);
-        let there = self.bits[word] & bit != 0;
-        self.bits[word] &= !bit;
+        let there = self.0[word] & bit != 0;
+        self.0[word] &= !bit;
         there
     }
 
     /// True if the slot is in it.
     pub fn contains(&self, slot: VirtualSlot) -> bool {
         let (word, bit) = place(slot);
-        self.bits[word] & bit != 0
+        self.0[word] & bit != 0
     }
 
     /// How many are in it.
     pub fn len(&self) -> usize {
-        self.bits.iter().map(|word| word.count_ones() as usize).sum()
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// True if none is in it.
     pub fn is_empty(&self) -> bool {
-        self.bits.iter().all(|word| *word == 0)
+        *self == Self::NONE
     }
 
     /// Each of them, from the lowest on.
@@ -105,8 +97,35 @@ impl VirtualSet {
         self.with(other, |a, b| a & !b)
     }
 
+    /// True if a slot is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
+    }
+
+    /// Its 64 words: slot `n` is bit `n % 64` of word `n / 64`.
+    pub const fn words(&self) -> &[u64; WORDS] {
+        &self.0
+    }
+
+    /// The set of these words.
+    pub const fn from_words(words: [u64; WORDS]) -> Self {
+        Self(words)
+    }
+
+    /// The slots, as 512 bytes: slot `n` is bit `n % 8` of byte `n / 8`.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote; `None` if it is of another length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let words: &[[u8; 8]; WORDS] = words.try_into().ok()?;
+        rest.is_empty().then(|| Self(words.map(u64::from_le_bytes)))
+    }
+
     fn with(&self, other: &Self, word: impl Fn(u64, u64) -> u64) -> Self {
-        Self { bits: Box::new(std::array::from_fn(|at| word(self.bits[at], other.bits[at]))) }
+        Self(std::array::from_fn(|at| word(self.0[at], other.0[at])))
     }
 }
 
@@ -127,13 +146,13 @@ fn number(text: &str) -> Result<u16, String> {
 
 impl Default for VirtualSet {
     fn default() -> Self {
-        Self::empty()
+        Self::NONE
     }
 }
 
 impl FromIterator<VirtualSlot> for VirtualSet {
     fn from_iter<I: IntoIterator<Item = VirtualSlot>>(slots: I) -> Self {
-        let mut set = Self::empty();
+        let mut set = Self::NONE;
         slots.into_iter().for_each(|slot| {
             set.insert(slot);
         });
@@ -163,5 +182,23 @@ impl fmt::Display for VirtualSet {
 impl fmt::Debug for VirtualSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{{self}}}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_hold_what_was_put_in_and_survive_bytes() {
+        let slots: VirtualSet = [0, 63, 64, 4_095].into_iter().map(VirtualSlot::new).collect();
+        assert_eq!((slots.len(), slots.is_empty()), (4, false));
+        assert!(!slots.contains(VirtualSlot::new(1)) && slots.contains(VirtualSlot::new(4_095)));
+        let bytes = slots.to_bytes();
+        assert_eq!((bytes[0], bytes[7], bytes[8], bytes[511]), (1, 128, 1, 128));
+        assert_eq!(VirtualSet::from_bytes(&bytes), Some(slots));
+        assert_eq!(VirtualSet::from_bytes(&bytes[1..]), None);
+        assert_eq!(VirtualSet::from_bytes(&[&bytes[..], &[0]].concat()), None);
+        assert_eq!(VirtualSet::ALL.len(), usize::from(VIRTUAL_SLOTS));
     }
 }
