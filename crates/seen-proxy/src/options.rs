@@ -26,6 +26,16 @@ impl Clock {
     pub fn now(&self) -> Tick {
         Tick::new(self.started.elapsed().as_micros() as u64)
     }
+
+    /// What it shows then; 0 before it began.
+    pub(crate) fn tick(&self, then: Instant) -> Tick {
+        Tick::new(then.saturating_duration_since(self.started).as_micros() as u64)
+    }
+
+    /// When it shows this, or did.
+    pub(crate) fn instant(&self, tick: Tick) -> Instant {
+        self.started + Duration::from_micros(tick.get())
+    }
 }
 
 /// How a proxy spreads, repeats and refuses requests.

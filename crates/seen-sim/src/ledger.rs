@@ -59,6 +59,10 @@ impl Op {
         }
     }
 
+    fn is_acknowledged(&self) -> bool {
+        matches!(self.outcome, Outcome::Acknowledged(_))
+    }
+
     fn is_refused(&self) -> bool {
         self.outcome == Outcome::Refused
     }
@@ -107,11 +111,14 @@ impl Ledger {
     /// True if no row of an item can have expired. Whether a mark renews the row of an earlier one is not looked at.
     pub fn is_fresh(&self, user: u64, item: u64) -> bool {
         let Some(Expiry { span_ms, clock }) = &self.expiry else { return true };
+        let ids = self.of_item(user, item);
+        if ids.is_empty() {
+            return true;
+        }
         // The clock may have jumped back between a mark's begin and its commit.
         let kept_ms = span_ms.saturating_sub(JUMP_MS_MAX);
         let now_ms = clock.highest_ms();
-        let mut marks =
-            self.of_item(user, item).filter(|(_, op)| op.deed == Deed::Mark && !op.is_refused());
+        let mut marks = self.marks(ids).filter(|(_, op)| !op.is_refused());
         marks.all(|(_, mark)| now_ms <= mark.began_ms + kept_ms)
     }
 
@@ -148,50 +155,61 @@ impl Ledger {
         self.items.get(&user).map(|items| items.keys().copied().collect()).unwrap_or_default()
     }
 
-    fn of_item(&self, user: u64, item: u64) -> impl Iterator<Item = (OpId, &Op)> {
-        let own = self.items.get(&user).and_then(|items| items.get(&item));
-        let forgets = self.forgets.get(&user);
-        let ids = own.into_iter().flatten().chain(forgets.into_iter().flatten());
-        ids.filter_map(|id| Some((*id, self.ops.get(*id)?)))
+    /// What was done to one item: most were never touched, and a seed asks about very many.
+    fn of_item(&self, user: u64, item: u64) -> &[OpId] {
+        self.items.get(&user).and_then(|items| items.get(&item)).map_or(&[], Vec::as_slice)
+    }
+
+    fn forgets_of(&self, user: u64) -> &[OpId] {
+        self.forgets.get(&user).map_or(&[], Vec::as_slice)
+    }
+
+    fn ops(&self, ids: &[OpId]) -> impl Iterator<Item = (OpId, &Op)> {
+        ids.iter().filter_map(|id| Some((*id, self.ops.get(*id)?)))
+    }
+
+    fn marks(&self, ids: &[OpId]) -> impl Iterator<Item = (OpId, &Op)> {
+        self.ops(ids).filter(|(_, op)| op.deed == Deed::Mark)
+    }
+
+    /// What may have made the item unread.
+    fn undoings(&self, ids: &[OpId], user: u64) -> impl Iterator<Item = &Op> {
+        let own = self.ops(ids).filter(|(_, op)| op.deed != Deed::Mark);
+        own.chain(self.ops(self.forgets_of(user))).map(|(_, op)| op)
     }
 
     /// True if a reader that holds the tokens of these writes must be told that the item is read; or anybody must, since the
     /// event of a write is `applied` everywhere.
     pub fn must_see(&self, user: u64, item: u64, held: &BTreeSet<OpId>, applied: u64) -> bool {
-        let acknowledged = |op: &Op| matches!(op.outcome, Outcome::Acknowledged(_));
-        let marks = self
-            .of_item(user, item)
-            .filter(|(_, op)| op.deed == Deed::Mark && acknowledged(op))
-            .filter(|(id, op)| held.contains(id) || op.commit <= applied);
-        let mut stands = marks.filter(|(_, mark)| !self.may_be_undone(user, item, mark));
-        stands.next().is_some() && self.is_fresh(user, item)
+        let ids = self.of_item(user, item);
+        let mut marks = self
+            .marks(ids)
+            .filter(|(_, op)| op.is_acknowledged())
+            .filter(|(id, op)| op.commit <= applied || held.contains(id));
+        marks.any(|(_, mark)| !self.may_be_undone(ids, user, mark)) && self.is_fresh(user, item)
     }
 
-    fn may_be_undone(&self, user: u64, item: u64, mark: &Op) -> bool {
-        self.of_item(user, item).any(|(_, op)| op.deed != Deed::Mark && op.may_follow(mark.began))
+    fn may_be_undone(&self, ids: &[OpId], user: u64, mark: &Op) -> bool {
+        self.undoings(ids, user).any(|op| op.may_follow(mark.began))
     }
 
     /// What storage holds of an item once nothing is under way any more.
     pub fn holds(&self, user: u64, item: u64) -> Holds {
-        let stands = self.of_item(user, item).any(|(_, op)| {
-            op.deed == Deed::Mark
-                && matches!(op.outcome, Outcome::Acknowledged(_))
-                && !self.may_be_undone(user, item, op)
-        });
-        match (stands, self.is_fresh(user, item)) {
+        let ids = self.of_item(user, item);
+        let stands = self
+            .marks(ids)
+            .any(|(_, op)| op.is_acknowledged() && !self.may_be_undone(ids, user, op));
+        match (stands, stands && self.is_fresh(user, item)) {
             (true, true) => return Holds::Yes,
             (true, false) => return Holds::Either,
             (false, _) => {}
         }
-        let marks = || self.of_item(user, item).filter(|(_, op)| op.deed == Deed::Mark);
-        let undone = self.of_item(user, item).find(|(_, op)| {
-            op.deed != Deed::Mark
-                && matches!(op.outcome, Outcome::Acknowledged(_))
-                && !marks().any(|(_, mark)| mark.may_follow(op.began))
+        let undone = self.undoings(ids, user).find(|op| {
+            op.is_acknowledged() && !self.marks(ids).any(|(_, mark)| mark.may_follow(op.began))
         });
         match undone {
-            Some((_, op)) => Holds::No { forgotten: op.deed == Deed::Forget },
-            None if marks().all(|(_, op)| op.is_refused()) => Holds::No { forgotten: false },
+            Some(op) => Holds::No { forgotten: op.deed == Deed::Forget },
+            None if self.marks(ids).all(|(_, op)| op.is_refused()) => Holds::No { forgotten: false },
             None => Holds::Either,
         }
     }
