@@ -50,6 +50,9 @@ impl Wheel {
         // After a pause each bucket is taken once, however long it was.
         let rounds = now_ms.saturating_sub(self.taken_ms).min(BUCKETS);
         for step in 1..=rounds {
+            if self.keys == out.len() - before {
+                break;
+            }
             let at = ((self.taken_ms + step) % BUCKETS) as usize;
             out.extend(self.buckets.get_mut(at).into_iter().flat_map(|bucket| bucket.drain(..)));
         }

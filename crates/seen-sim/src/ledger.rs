@@ -4,7 +4,7 @@
 //! An operation takes effect at some moment between its begin and its acknowledgement. One whose outcome nobody knows may
 //! take effect at any later moment, or never; one that was certainly refused never does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use seen_filter::settings::Retention;
@@ -86,9 +86,26 @@ pub enum Holds {
 #[derive(Debug, Default)]
 pub struct Ledger {
     ops: Vec<Op>,
-    items: BTreeMap<u64, BTreeMap<u64, Vec<OpId>>>,
-    forgets: BTreeMap<u64, Vec<OpId>>,
+    /// By the user's number.
+    users: Vec<OfUser>,
     expiry: Option<Expiry>,
+}
+
+/// What was done to one user's items. Numbers of users and of items that are touched are small, and are asked for very often.
+#[derive(Debug, Default)]
+struct OfUser {
+    /// By the item's number.
+    items: Vec<Vec<OpId>>,
+    forgets: Vec<OpId>,
+}
+
+/// The place of a number, and all before it.
+fn place<T: Default>(of: &mut Vec<T>, number: u64) -> &mut T {
+    let at = number as usize;
+    if at >= of.len() {
+        of.resize_with(at + 1, T::default);
+    }
+    &mut of[at]
 }
 
 /// How rows expire.
@@ -133,12 +150,12 @@ impl Ledger {
             began_ms,
             commit: u64::MAX,
         });
-        let of_user = self.items.entry(user).or_default();
+        let of_user = place(&mut self.users, user);
         for item in items {
-            of_user.entry(*item).or_default().push(id);
+            place(&mut of_user.items, *item).push(id);
         }
         if deed == Deed::Forget {
-            self.forgets.entry(user).or_default().push(id);
+            of_user.forgets.push(id);
         }
         id
     }
@@ -152,16 +169,22 @@ impl Ledger {
 
     /// The items that anything was done to.
     pub fn touched(&self, user: u64) -> Vec<u64> {
-        self.items.get(&user).map(|items| items.keys().copied().collect()).unwrap_or_default()
+        let items = self.of_user(user).map_or(&[][..], |user| &user.items);
+        let touched = items.iter().enumerate().filter(|(_, ids)| !ids.is_empty());
+        touched.map(|(item, _)| item as u64).collect()
     }
 
-    /// What was done to one item: most were never touched, and a seed asks about very many.
+    fn of_user(&self, user: u64) -> Option<&OfUser> {
+        self.users.get(user as usize)
+    }
+
+    /// What was done to one item.
     fn of_item(&self, user: u64, item: u64) -> &[OpId] {
-        self.items.get(&user).and_then(|items| items.get(&item)).map_or(&[], Vec::as_slice)
+        self.of_user(user).and_then(|user| user.items.get(item as usize)).map_or(&[], Vec::as_slice)
     }
 
     fn forgets_of(&self, user: u64) -> &[OpId] {
-        self.forgets.get(&user).map_or(&[], Vec::as_slice)
+        self.of_user(user).map_or(&[], |user| &user.forgets)
     }
 
     fn ops(&self, ids: &[OpId]) -> impl Iterator<Item = (OpId, &Op)> {
