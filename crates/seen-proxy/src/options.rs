@@ -10,6 +10,11 @@ use tokio::time::Instant;
 use crate::health::Silence;
 use crate::limit::Rates;
 
+/// How often replicas are looked at, with the usual patience and at most.
+const TICK_MIN: Duration = Duration::from_millis(10);
+/// How often at least, however patient.
+const TICK_MAX: Duration = Duration::from_millis(50);
+
 /// Counts microseconds from one moment on. The threads of a process share one, since they share what is counted by it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -83,6 +88,11 @@ impl ProxyOptions {
             rates: Arc::default(),
             tracer: Tracer::off(),
         }
+    }
+
+    /// How often replicas are looked at: what is found late is a share of the silence that is looked for.
+    pub(crate) fn tick(&self) -> Duration {
+        (self.suspect_after / 5).clamp(TICK_MIN, TICK_MAX)
     }
 
     pub(crate) const fn silence(&self) -> Silence {

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,8 +25,6 @@ use crate::route;
 use crate::spans::Asked;
 use crate::state::{Ask, State};
 
-/// Replicas are looked at this often.
-const TICK: Duration = Duration::from_millis(10);
 /// A look that comes later than this was held up by this process, not by the replicas.
 const LATE_US: u64 = 10_000;
 
@@ -79,7 +76,8 @@ impl Proxy {
         let mut revisions = shared.map.revisions();
         revisions.mark_unchanged();
         self.connect();
-        let mut tick_at = Instant::now() + TICK;
+        let tick = shared.state.lock().net.options.tick();
+        let mut tick_at = Instant::now() + tick;
         let mut published = true;
         loop {
             let next = shared.next_look(tick_at);
@@ -96,7 +94,7 @@ impl Proxy {
                     let now = Instant::now();
                     if now >= tick_at {
                         let late = now - tick_at;
-                        tick_at = now + TICK;
+                        tick_at = now + tick;
                         shared.tick(late.as_micros() as u64);
                     }
                 }

@@ -232,7 +232,9 @@ impl Ledger {
         });
         match undone {
             Some(op) => Holds::No { forgotten: op.deed == Deed::Forget },
-            None if self.marks(ids).all(|(_, op)| op.is_refused()) => Holds::No { forgotten: false },
+            None if self.marks(ids).all(|(_, op)| op.is_refused()) => {
+                Holds::No { forgotten: false }
+            }
             None => Holds::Either,
         }
     }
