@@ -102,3 +102,17 @@ impl ProxyOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_patient_looks_less_often() {
+        let looks = |ms| {
+            let suspect_after = Duration::from_millis(ms);
+            ProxyOptions { suspect_after, ..ProxyOptions::new(1) }.tick().as_millis()
+        };
+        assert_eq!([10, 50, 100, 250, 60_000].map(looks), [10, 10, 20, 50, 50]);
+    }
+}
