@@ -134,6 +134,8 @@ pub(crate) enum Effect {
     Send(Arc<dyn Link>, Outgoing, ReplicaId),
     /// Somebody is to be answered.
     Finish(Sink, Result<Bytes, ApiError>),
+    /// Something is due before anybody would look.
+    Look,
 }
 
 /// What is to be done.

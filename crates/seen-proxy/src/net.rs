@@ -192,9 +192,11 @@ impl Net {
         };
         let health = replica.heard.health(now);
         let shown = (health, replica.breaker.state());
-        self.metrics.health(Some(replica.shown.0), Some(shown.0));
-        self.metrics.breaker(Some(replica.shown.1), Some(shown.1));
+        if replica.shown.0 != shown.0 {
+            self.metrics.health(Some(replica.shown.0), Some(shown.0));
+        }
         if replica.shown.1 != shown.1 {
+            self.metrics.breaker(Some(replica.shown.1), Some(shown.1));
             let breaker = shown.1.label();
             tracing::info!(replica = %replica.target.name, breaker, "a replica's breaker changed");
         }

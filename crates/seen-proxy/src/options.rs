@@ -10,6 +10,11 @@ use tokio::time::Instant;
 use crate::health::Silence;
 use crate::limit::Rates;
 
+/// How often replicas are looked at, with the usual patience and at most.
+const TICK_MIN: Duration = Duration::from_millis(10);
+/// How often at least, however patient.
+const TICK_MAX: Duration = Duration::from_millis(50);
+
 /// Counts microseconds from one moment on. The threads of a process share one, since they share what is counted by it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -25,6 +30,16 @@ impl Clock {
     /// The time since it began.
     pub fn now(&self) -> Tick {
         Tick::new(self.started.elapsed().as_micros() as u64)
+    }
+
+    /// What it shows then; 0 before it began.
+    pub(crate) fn tick(&self, then: Instant) -> Tick {
+        Tick::new(then.saturating_duration_since(self.started).as_micros() as u64)
+    }
+
+    /// When it shows this, or did.
+    pub(crate) fn instant(&self, tick: Tick) -> Instant {
+        self.started + Duration::from_micros(tick.get())
     }
 }
 
@@ -75,10 +90,29 @@ impl ProxyOptions {
         }
     }
 
+    /// How often replicas are looked at: what is found late is a share of the silence that is looked for.
+    pub(crate) fn tick(&self) -> Duration {
+        (self.suspect_after / 5).clamp(TICK_MIN, TICK_MAX)
+    }
+
     pub(crate) const fn silence(&self) -> Silence {
         Silence {
             suspect_us: self.suspect_after.as_micros() as u64,
             eject_us: self.eject_after.as_micros() as u64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_patient_looks_less_often() {
+        let looks = |ms| {
+            let suspect_after = Duration::from_millis(ms);
+            ProxyOptions { suspect_after, ..ProxyOptions::new(1) }.tick().as_millis()
+        };
+        assert_eq!([10, 50, 100, 250, 60_000].map(looks), [10, 10, 20, 50, 50]);
     }
 }

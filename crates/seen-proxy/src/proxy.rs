@@ -1,9 +1,7 @@
 //! The proxy of one serving thread: calls in, requests out, answers back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,10 +25,6 @@ use crate::route;
 use crate::spans::Asked;
 use crate::state::{Ask, State};
 
-/// While anything is under way, what is due is looked at this often.
-const SWEEP: Duration = Duration::from_millis(1);
-/// Replicas are looked at this often.
-const TICK: Duration = Duration::from_millis(10);
 /// A look that comes later than this was held up by this process, not by the replicas.
 const LATE_US: u64 = 10_000;
 
@@ -44,8 +38,7 @@ struct Shared {
     state: Mutex<State>,
     clock: Clock,
     tracer: Tracer,
-    /// True while nothing is under way, and nobody looks whether anything is due.
-    idle: AtomicBool,
+    /// Something is due sooner than it is looked at.
     wake: Notify,
     map: Arc<MapHandle>,
     connector: Arc<dyn Connector>,
@@ -61,8 +54,8 @@ impl Proxy {
     ) -> Self {
         let tracer = options.tracer.clone();
         let state = Mutex::new(State::new(options, clock.now()));
-        let (idle, wake) = (AtomicBool::new(false), Notify::new());
-        Self { shared: Arc::new(Shared { state, clock, tracer, idle, wake, map, connector }) }
+        let wake = Notify::new();
+        Self { shared: Arc::new(Shared { state, clock, tracer, wake, map, connector }) }
     }
 
     /// Connects to the replicas of the map. [`run`](Self::run) does so, too; whoever calls before it finds them by this. To be
@@ -83,11 +76,11 @@ impl Proxy {
         let mut revisions = shared.map.revisions();
         revisions.mark_unchanged();
         self.connect();
-        let mut tick_at = Instant::now() + TICK;
+        let tick = shared.state.lock().net.options.tick();
+        let mut tick_at = Instant::now() + tick;
         let mut published = true;
         loop {
-            let idle = shared.rests();
-            let next = if idle { tick_at } else { tick_at.min(Instant::now() + SWEEP) };
+            let next = shared.next_look(tick_at);
             tokio::select! {
                 biased;
                 changed = revisions.changed(), if published => match changed {
@@ -95,12 +88,13 @@ impl Proxy {
                     // Whoever published maps is gone: the last one stays.
                     Err(_) => published = false,
                 },
-                () = shared.wake.notified(), if idle => {}
+                () = shared.wake.notified() => {}
                 () = sleep_until(next) => {
                     shared.sweep();
-                    if Instant::now() >= tick_at {
-                        let late = Instant::now() - tick_at;
-                        tick_at = Instant::now() + TICK;
+                    let now = Instant::now();
+                    if now >= tick_at {
+                        let late = now - tick_at;
+                        tick_at = now + tick;
                         shared.tick(late.as_micros() as u64);
                     }
                 }
@@ -160,10 +154,7 @@ impl Calls for Proxy {
             _ => shared.begin(now, asked, body, reply, &mut out),
         };
         match begun {
-            Ok(()) => {
-                shared.run(out);
-                shared.watch();
-            }
+            Ok(()) => shared.run(out),
             Err((error, reply)) => {
                 self.refused(&error);
                 reply.send(Err(error));
@@ -245,27 +236,22 @@ impl Shared {
                     Effect::Finish(Sink::Part(gather, users), answer) => {
                         gather.part(&users, answer)
                     }
+                    Effect::Look => {
+                        if self.state.lock().wants_look() {
+                            self.wake.notify_one();
+                        }
+                    }
                 }
             }
             effects = more;
         }
     }
 
-    /// Has it looked at when something is due, if anything is still under way: a replica of this process may have answered
-    /// already.
-    fn watch(&self) {
-        let begun = self.idle.load(Ordering::Acquire) && self.state.lock().in_flight() > 0;
-        if begun && self.idle.swap(false, Ordering::AcqRel) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// True if nothing is under way. Whoever begins something then wakes the task.
-    fn rests(&self) -> bool {
-        let state = self.state.lock();
-        let rests = state.in_flight() == 0;
-        self.idle.store(rests, Ordering::Release);
-        rests
+    /// When to look at what is due, if nobody wakes the task before.
+    fn next_look(&self, by: Instant) -> Instant {
+        let by_us = self.clock.tick(by);
+        let next = self.state.lock().next_look(by_us);
+        if next == by_us { by } else { self.clock.instant(next) }
     }
 
     fn sweep(&self) {

@@ -48,12 +48,33 @@ pub(crate) struct State {
     flights: Slab<Flight>,
     wheel: Wheel,
     due: Vec<u64>,
+    /// When it is looked at next what is due, whether or not anything is begun until then.
+    looks: Tick,
 }
 
 impl State {
     pub fn new(options: ProxyOptions, now: Tick) -> Self {
         let flights = Slab::new(options.in_flight_max);
-        Self { net: Net::new(options, now), flights, wheel: Wheel::new(now), due: Vec::new() }
+        let (wheel, looks) = (Wheel::new(now), Tick::new(0));
+        Self { net: Net::new(options, now), flights, wheel, due: Vec::new(), looks }
+    }
+
+    /// When anything is due, and `by` at the latest. Whoever asks looks at it then, or as soon as an [`Effect::Look`] comes.
+    pub fn next_look(&mut self, by: Tick) -> Tick {
+        let next = if self.flights.is_empty() { None } else { self.wheel.next() };
+        self.looks = next.map_or(by, |next| next.min(by));
+        self.looks
+    }
+
+    /// True if anything is still under way that must be looked at sooner than it will be: a replica of this process may have
+    /// answered already.
+    pub fn wants_look(&mut self) -> bool {
+        let wants = !self.flights.is_empty();
+        if !wants {
+            // Nobody is told, so that whoever begins something next must tell.
+            self.looks = Tick::new(u64::MAX);
+        }
+        wants
     }
 
     /// How many requests are under way.
@@ -121,7 +142,14 @@ impl State {
         };
         let Some(flight) = self.flights.get_mut(key) else { return };
         match self.net.first(now, key, flight, out) {
-            Ok(()) => self.wheel.put(flight.due(), key),
+            Ok(()) => {
+                let due = flight.due();
+                self.wheel.put(due, key);
+                if due < self.looks {
+                    self.looks = due;
+                    out.push(Effect::Look);
+                }
+            }
             Err(why) => self.give_up(now, key, why, out),
         }
     }

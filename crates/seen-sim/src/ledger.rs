@@ -4,7 +4,7 @@
 //! An operation takes effect at some moment between its begin and its acknowledgement. One whose outcome nobody knows may
 //! take effect at any later moment, or never; one that was certainly refused never does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,10 @@ impl Op {
         }
     }
 
+    fn is_acknowledged(&self) -> bool {
+        matches!(self.outcome, Outcome::Acknowledged(_))
+    }
+
     fn is_refused(&self) -> bool {
         self.outcome == Outcome::Refused
     }
@@ -86,9 +90,26 @@ pub enum Holds {
 #[derive(Debug, Default)]
 pub struct Ledger {
     ops: Vec<Op>,
-    items: BTreeMap<u64, BTreeMap<u64, Vec<OpId>>>,
-    forgets: BTreeMap<u64, Vec<OpId>>,
+    /// By the user's number.
+    users: Vec<OfUser>,
     expiry: Option<Expiry>,
+}
+
+/// What was done to one user's items. Numbers of users and of items that are touched are small, and are asked for very often.
+#[derive(Debug, Default)]
+struct OfUser {
+    /// By the item's number.
+    items: Vec<Vec<OpId>>,
+    forgets: Vec<OpId>,
+}
+
+/// The place of a number, and all before it.
+fn place<T: Default>(of: &mut Vec<T>, number: u64) -> &mut T {
+    let at = number as usize;
+    if at >= of.len() {
+        of.resize_with(at + 1, T::default);
+    }
+    &mut of[at]
 }
 
 /// How rows expire.
@@ -111,11 +132,14 @@ impl Ledger {
     /// True if no row of an item can have expired. Whether a mark renews the row of an earlier one is not looked at.
     pub fn is_fresh(&self, user: u64, item: u64) -> bool {
         let Some(Expiry { span_ms, clock }) = &self.expiry else { return true };
+        let ids = self.of_item(user, item);
+        if ids.is_empty() {
+            return true;
+        }
         // The clock may have jumped back between a mark's begin and its commit.
         let kept_ms = span_ms.saturating_sub(JUMP_MS_MAX);
         let now_ms = clock.highest_ms();
-        let mut marks =
-            self.of_item(user, item).filter(|(_, op)| op.deed == Deed::Mark && !op.is_refused());
+        let mut marks = self.marks(ids).filter(|(_, op)| !op.is_refused());
         marks.all(|(_, mark)| now_ms <= mark.began_ms + kept_ms)
     }
 
@@ -130,12 +154,12 @@ impl Ledger {
             began_ms,
             commit: u64::MAX,
         });
-        let of_user = self.items.entry(user).or_default();
+        let of_user = place(&mut self.users, user);
         for item in items {
-            of_user.entry(*item).or_default().push(id);
+            place(&mut of_user.items, *item).push(id);
         }
         if deed == Deed::Forget {
-            self.forgets.entry(user).or_default().push(id);
+            of_user.forgets.push(id);
         }
         id
     }
@@ -149,13 +173,15 @@ impl Ledger {
 
     /// The items that anything was done to.
     pub fn touched(&self, user: u64) -> Vec<u64> {
-        self.items.get(&user).map(|items| items.keys().copied().collect()).unwrap_or_default()
+        let items = self.of_user(user).map_or(&[][..], |user| &user.items);
+        let touched = items.iter().enumerate().filter(|(_, ids)| !ids.is_empty());
+        touched.map(|(item, _)| item as u64).collect()
     }
 
     /// True if anything was done to a user, or may have been, since `moment`.
     pub fn wrote_since(&self, user: u64, moment: Instant) -> bool {
-        let of_items = self.items.get(&user).into_iter().flat_map(BTreeMap::values).flatten();
-        let mut ids = of_items.chain(self.forgets.get(&user).into_iter().flatten());
+        let of_items = self.of_user(user).into_iter().flat_map(|user| user.items.iter().flatten());
+        let mut ids = of_items.chain(self.forgets_of(user));
         ids.any(|id| {
             self.ops.get(*id).is_some_and(|op| match op.outcome {
                 // Under way still, unless it was given up.
@@ -165,50 +191,67 @@ impl Ledger {
         })
     }
 
-    fn of_item(&self, user: u64, item: u64) -> impl Iterator<Item = (OpId, &Op)> {
-        let own = self.items.get(&user).and_then(|items| items.get(&item));
-        let forgets = self.forgets.get(&user);
-        let ids = own.into_iter().flatten().chain(forgets.into_iter().flatten());
-        ids.filter_map(|id| Some((*id, self.ops.get(*id)?)))
+    fn of_user(&self, user: u64) -> Option<&OfUser> {
+        self.users.get(user as usize)
+    }
+
+    /// What was done to one item.
+    fn of_item(&self, user: u64, item: u64) -> &[OpId] {
+        self.of_user(user).and_then(|user| user.items.get(item as usize)).map_or(&[], Vec::as_slice)
+    }
+
+    fn forgets_of(&self, user: u64) -> &[OpId] {
+        self.of_user(user).map_or(&[], |user| &user.forgets)
+    }
+
+    fn ops(&self, ids: &[OpId]) -> impl Iterator<Item = (OpId, &Op)> {
+        ids.iter().filter_map(|id| Some((*id, self.ops.get(*id)?)))
+    }
+
+    fn marks(&self, ids: &[OpId]) -> impl Iterator<Item = (OpId, &Op)> {
+        self.ops(ids).filter(|(_, op)| op.deed == Deed::Mark)
+    }
+
+    /// What may have made the item unread.
+    fn undoings(&self, ids: &[OpId], user: u64) -> impl Iterator<Item = &Op> {
+        let own = self.ops(ids).filter(|(_, op)| op.deed != Deed::Mark);
+        own.chain(self.ops(self.forgets_of(user))).map(|(_, op)| op)
     }
 
     /// True if a reader that holds the tokens of these writes must be told that the item is read; or anybody must, since the
     /// event of a write is `applied` everywhere.
     pub fn must_see(&self, user: u64, item: u64, held: &BTreeSet<OpId>, applied: u64) -> bool {
-        let acknowledged = |op: &Op| matches!(op.outcome, Outcome::Acknowledged(_));
-        let marks = self
-            .of_item(user, item)
-            .filter(|(_, op)| op.deed == Deed::Mark && acknowledged(op))
-            .filter(|(id, op)| held.contains(id) || op.commit <= applied);
-        let mut stands = marks.filter(|(_, mark)| !self.may_be_undone(user, item, mark));
-        stands.next().is_some() && self.is_fresh(user, item)
+        let ids = self.of_item(user, item);
+        let mut marks = self
+            .marks(ids)
+            .filter(|(_, op)| op.is_acknowledged())
+            .filter(|(id, op)| op.commit <= applied || held.contains(id));
+        marks.any(|(_, mark)| !self.may_be_undone(ids, user, mark)) && self.is_fresh(user, item)
     }
 
-    fn may_be_undone(&self, user: u64, item: u64, mark: &Op) -> bool {
-        self.of_item(user, item).any(|(_, op)| op.deed != Deed::Mark && op.may_follow(mark.began))
+    fn may_be_undone(&self, ids: &[OpId], user: u64, mark: &Op) -> bool {
+        self.undoings(ids, user).any(|op| op.may_follow(mark.began))
     }
 
     /// What storage holds of an item once nothing is under way any more.
     pub fn holds(&self, user: u64, item: u64) -> Holds {
-        let stands = self.of_item(user, item).any(|(_, op)| {
-            op.deed == Deed::Mark
-                && matches!(op.outcome, Outcome::Acknowledged(_))
-                && !self.may_be_undone(user, item, op)
-        });
-        match (stands, self.is_fresh(user, item)) {
+        let ids = self.of_item(user, item);
+        let stands = self
+            .marks(ids)
+            .any(|(_, op)| op.is_acknowledged() && !self.may_be_undone(ids, user, op));
+        match (stands, stands && self.is_fresh(user, item)) {
             (true, true) => return Holds::Yes,
             (true, false) => return Holds::Either,
             (false, _) => {}
         }
-        let marks = || self.of_item(user, item).filter(|(_, op)| op.deed == Deed::Mark);
-        let undone = self.of_item(user, item).find(|(_, op)| {
-            op.deed != Deed::Mark
-                && matches!(op.outcome, Outcome::Acknowledged(_))
-                && !marks().any(|(_, mark)| mark.may_follow(op.began))
+        let undone = self.undoings(ids, user).find(|op| {
+            op.is_acknowledged() && !self.marks(ids).any(|(_, mark)| mark.may_follow(op.began))
         });
         match undone {
-            Some((_, op)) => Holds::No { forgotten: op.deed == Deed::Forget },
-            None if marks().all(|(_, op)| op.is_refused()) => Holds::No { forgotten: false },
+            Some(op) => Holds::No { forgotten: op.deed == Deed::Forget },
+            None if self.marks(ids).all(|(_, op)| op.is_refused()) => {
+                Holds::No { forgotten: false }
+            }
             None => Holds::Either,
         }
     }

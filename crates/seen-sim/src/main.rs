@@ -11,6 +11,10 @@ use parking_lot::Mutex;
 use seen_sim::sabotage::{self, BUGS, Bug};
 use seen_sim::{Options, Played, play};
 
+/// A seed allocates some eighty thousand times, in one thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The simulated cluster, through many seeds or one.
 #[derive(Debug, Parser)]
 #[command(name = "seen-sim", version)]

@@ -1,5 +1,6 @@
 //! The network: connections between processes, how long what they carry takes, and what befalls them.
 
+mod bells;
 mod pipe;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use tokio::time::sleep;
 
 use crate::dice::Dice;
 use crate::process::{Host, Process};
+use bells::Bells;
 use pipe::Pipe;
 pub use pipe::SimSocket;
 
@@ -42,10 +44,11 @@ struct Inner {
 pub struct Net {
     inner: Mutex<Inner>,
     healed: Notify,
+    bells: Bells,
 }
 
 impl Net {
-    /// One on which nothing goes wrong.
+    /// One on which nothing goes wrong. Call it on the runtime that it is simulated by.
     pub fn new(dice: Dice) -> Arc<Self> {
         let inner = Inner {
             listeners: BTreeMap::new(),
@@ -55,7 +58,11 @@ impl Net {
             slow_ms: BTreeMap::new(),
             dice,
         };
-        Arc::new(Self { inner: Mutex::new(inner), healed: Notify::new() })
+        let inner = Mutex::new(inner);
+        let net = Arc::new(Self { inner, healed: Notify::new(), bells: Bells::default() });
+        let rings = Arc::clone(&net);
+        tokio::spawn(async move { rings.bells.ring().await });
+        net
     }
 
     /// From now on a process takes what is sent to this address.

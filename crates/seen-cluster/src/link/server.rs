@@ -32,8 +32,8 @@ pub struct ServerOptions {
     pub write_timeout: Duration,
     /// How long what is under way may take after a goodbye.
     pub drain_timeout: Duration,
-    /// After how long without another frame the state is sent as a sign of life. The clock is told about as often, at
-    /// most.
+    /// After how long without another frame the state is sent as a sign of life; on a lane for pushes after ten times as long,
+    /// since nobody tells by it whether this end lives. The clock is told about as often, at most.
     pub life_interval: Duration,
     /// How much may wait to be written, before whoever does not read is cut off.
     pub buffer_bytes_max: usize,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use seen_cluster::link::decoder::Message;
 use seen_cluster::link::{ClientOptions, Cut, Link, LinkChange, ServerOptions};
+use seen_proto::v1::{LinkHello, LinkLane};
 use tokio::time::{Instant, advance, sleep};
 
-use crate::pair::{Heard, Served, Service, body, client, client_options, request};
-use crate::raw::{Raw, frame, request_frames, state_frame, welcome, welcome_frame};
+use crate::pair::{Heard, Served, Service, body, client, client_options, hello, request};
+use crate::raw::{Raw, frame, hello_frame, request_frames, state_frame, welcome, welcome_frame};
 use seen_cluster::link::frame::FrameKind;
 
 #[tokio::test(start_paused = true)]
@@ -31,6 +32,24 @@ async fn a_replica_that_has_nothing_to_say_says_how_it_fares() {
     let replied = Instant::now();
     assert!(matches!(raw.next().await, Some(Message::State(_))));
     assert_eq!(replied.elapsed(), Duration::from_millis(20));
+}
+
+/// Nobody tells by it whether this end lives, but both ends must know that the connection does.
+#[tokio::test(start_paused = true)]
+async fn a_lane_for_pushes_is_quieter() {
+    let service = Service::echo();
+    let (mut raw, _served) = Raw::to_server(&service, 65_536, &ServerOptions::default());
+    raw.say(&hello_frame(&LinkHello { lane: LinkLane::Push.into(), ..hello() })).await;
+    assert!(matches!(raw.next().await, Some(Message::Welcome(_))));
+    let begun = Instant::now();
+    for tick in 1..=5 {
+        assert!(matches!(raw.next().await, Some(Message::State(_))));
+        assert_eq!(begun.elapsed(), tick * Duration::from_millis(200));
+    }
+    // A change is told at once all the same.
+    service.change(|state| state.draining = true);
+    assert!(matches!(raw.next().await, Some(Message::State(state)) if state.draining));
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]

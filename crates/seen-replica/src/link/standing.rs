@@ -110,7 +110,7 @@ impl Standing {
             let now = ticker.now();
             self.pulse.beat(now);
             // Once and for all: partitions of users that come later are opened before these are its own.
-            begun |= self.replica.tried_all();
+            begun = begun || self.replica.tried_all();
             let unready = readiness.look(&Facts {
                 now,
                 begun,

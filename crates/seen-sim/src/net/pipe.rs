@@ -1,7 +1,6 @@
 //! One connection: two pipes, each of which carries bytes one way.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Duration, Instant, Sleep, sleep_until};
+use tokio::time::{Duration, Instant};
 
 use super::Net;
 use crate::dice::Dice;
@@ -79,11 +78,19 @@ impl Pipe {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// Something may have arrived.
+    pub fn wake_reader(&self) {
+        let reader = self.inner.lock().reader.take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
     /// Nothing more is sent.
-    fn end(&self) {
+    fn end(self: &Arc<Self>) {
         let due = self.due();
         self.inner.lock().ends.get_or_insert(due);
-        self.wake();
+        self.net.bells.set(due, self);
     }
 
     /// When something is there that is sent now.
@@ -96,7 +103,7 @@ impl Pipe {
         inner.last_due
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: &Arc<Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let due = self.due();
         let mut inner = self.inner.lock();
         if inner.lost {
@@ -107,51 +114,43 @@ impl Pipe {
             return Poll::Pending;
         }
         inner.bytes += bytes.len();
+        // What arrives together is read together, and announced once.
+        let is_announced = inner.chunks.back().is_some_and(|(last, _)| *last == due);
         inner.chunks.push_back((due, bytes.to_vec()));
-        if let Some(reader) = inner.reader.take() {
-            reader.wake();
+        let reader = if due <= Instant::now() { inner.reader.take() } else { None };
+        drop(inner);
+        match reader {
+            Some(reader) => reader.wake(),
+            None if is_announced => {}
+            None => self.net.bells.set(due, self),
         }
         Poll::Ready(Ok(bytes.len()))
     }
 
-    fn poll_read(
-        &self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-        mut timer: Pin<&mut Sleep>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let is_cut = self.net.is_cut(self.way.0, self.way.1);
-        let now = Instant::now();
         let mut inner = self.inner.lock();
         if inner.lost {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        inner.reader = Some(cx.waker().clone());
-        if is_cut {
-            return Poll::Pending;
-        }
-        if inner.give(now, buf) {
-            let writer = inner.writer.take();
-            drop(inner);
-            if let Some(writer) = writer {
-                writer.wake();
+        if !is_cut && (!inner.chunks.is_empty() || inner.ends.is_some()) {
+            let now = Instant::now();
+            if inner.give(now, buf) {
+                let writer = inner.writer.take();
+                drop(inner);
+                if let Some(writer) = writer {
+                    writer.wake();
+                }
+                return Poll::Ready(Ok(()));
             }
-            return Poll::Ready(Ok(()));
-        }
-        let next = inner.chunks.front().map(|(due, _)| *due).or(inner.ends);
-        drop(inner);
-        match next {
             // The end, after everything.
-            Some(due) if due <= now => return Poll::Ready(Ok(())),
-            Some(due) => {
-                if timer.deadline() != due {
-                    timer.as_mut().reset(due);
-                }
-                if timer.as_mut().poll(cx).is_ready() {
-                    cx.waker().wake_by_ref();
-                }
+            if inner.chunks.is_empty() && inner.ends.is_some_and(|ends| ends <= now) {
+                return Poll::Ready(Ok(()));
             }
-            None => {}
+        }
+        // A bell was set for whatever is on its way.
+        if !inner.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+            inner.reader = Some(cx.waker().clone());
         }
         Poll::Pending
     }
@@ -184,27 +183,24 @@ pub struct SimSocket {
     owner: Arc<Process>,
     from: Arc<Pipe>,
     to: Arc<Pipe>,
-    timer: Pin<Box<Sleep>>,
 }
 
 impl SimSocket {
     pub(super) fn new(owner: &Arc<Process>, from: Arc<Pipe>, to: Arc<Pipe>) -> Self {
-        let timer = Box::pin(sleep_until(Instant::now()));
-        Self { owner: Arc::clone(owner), from, to, timer }
+        Self { owner: Arc::clone(owner), from, to }
     }
 }
 
 impl AsyncRead for SimSocket {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.owner.poll_runs(cx) {
             return Poll::Pending;
         }
-        let Self { from, timer, .. } = &mut *self;
-        from.poll_read(cx, buf, timer.as_mut())
+        self.from.poll_read(cx, buf)
     }
 }
 

@@ -24,6 +24,9 @@ const REQUESTS_PER_WRITE: u64 = 16;
 /// How often the clock is told, at least. Between two times it is reckoned on, which makes a request look older than it is by a
 /// thousandth of the time.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+/// How much longer than a lane for Filters the others may be silent: whether a replica lives is told by the former, and nobody
+/// looks for it here.
+const QUIET_LANE_LIFE: u32 = 10;
 /// Least credit that is granted: the longest request can be sent, and a few others meanwhile.
 const CREDIT_BYTES_MIN: u64 = 4 * REQUEST_BYTES_MAX as u64;
 /// Most credit that is granted: what is given back at once fits its frame.
@@ -75,6 +78,10 @@ pub(super) async fn run<S: LinkService>(
         buffer: Vec::new(),
         handled: 0,
         wrote: Instant::now(),
+        life_interval: match lane {
+            LinkLane::Push => options.life_interval * QUIET_LANE_LIFE,
+            _ => options.life_interval,
+        },
         clock,
         clock_told: Instant::now(),
         ends: None,
@@ -138,6 +145,8 @@ struct Connection<'a, T, S> {
     handled: u64,
     /// When anything was written last.
     wrote: Instant,
+    /// After how long without anything a sign of life is written.
+    life_interval: Duration,
     /// What requests say when they were sent by.
     clock: OwnClock,
     clock_told: Instant,
@@ -170,7 +179,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: LinkService> Connection<'_, T, S> {
         let mut watched = true;
         let replies = self.replies.clone();
         // Looked at when it fires, and not set anew with each write.
-        let timer = sleep_until(self.wrote + self.options.life_interval);
+        let timer = sleep_until(self.wrote + self.life_interval);
         let woken = replies.out.woken();
         tokio::pin!(timer, woken);
         loop {
@@ -298,11 +307,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: LinkService> Connection<'_, T, S> {
             let limit = self.options.drain_timeout;
             return Err(Cut::Late { what: "what was under way at the goodbye", limit });
         }
-        let mut due = self.wrote + self.options.life_interval;
+        let mut due = self.wrote + self.life_interval;
         let silent = due <= now;
         if silent {
             self.tell_state();
-            due = now + self.options.life_interval;
+            due = now + self.life_interval;
         }
         if silent || self.clock_told + CLOCK_INTERVAL <= now {
             self.tell_clock(now);
