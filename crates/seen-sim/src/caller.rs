@@ -262,6 +262,7 @@ impl Callers {
         session.meets(life);
         let (call, body, within) = write_request(session, deed, &ids);
         let op = self.ledger.lock().begin(session.user, deed, &ids);
+        self.cluster.deadlines.waits(session.user, deed, &ids, within);
         let verb = call.label();
         self.tell(session, proxy, format_args!("{verb} {ids:?} begins"));
         let said = self.call(proxy, call, body, within).await;

@@ -56,6 +56,8 @@ pub enum Mishap {
     StorageSilent,
     /// Storage takes so many milliseconds longer.
     StorageSlow(u64),
+    /// Some of storage's answers take long, while others come by.
+    StorageStraggles,
     /// Storage refuses some reads and writes.
     StorageRefuses,
     /// Storage commits, or does not, and its answer is lost.
@@ -228,7 +230,10 @@ pub async fn befall(world: Arc<World>, fault: Fault) {
         Mishap::OtherKey(seat) => {
             world.crash_replica(seat);
             sleep(RESTARTS_AFTER).await;
-            world.start_replica_with(seat, HashKey::new(77, [77; 16]));
+            // Who keeps the number and changes the key is found out by the key alone.
+            let own = world.cluster.store.hash_key().id();
+            let id = if fault.lasts.as_millis() % 2 == 0 { own } else { 77 };
+            world.start_replica_with(seat, HashKey::new(id, [77; 16]));
             sleep(fault.lasts).await;
             world.crash_replica(seat);
             sleep(RESTARTS_AFTER).await;
@@ -247,6 +252,7 @@ impl Mishap {
         let well = Conditions::default();
         match self {
             Self::StorageSilent => Conditions { silent: true, ..well },
+            Self::StorageStraggles => Conditions { straggle_per_mille: 150, ..well },
             Self::StorageSlow(ms) => Conditions { slow_ms: ms, ..well },
             Self::StorageRefuses => {
                 Conditions { refuse_reads_per_mille: 200, refuse_writes_per_mille: 300, ..well }
@@ -258,8 +264,9 @@ impl Mishap {
                 ..well
             },
             Self::StorageStale => Conditions {
-                // A state of some commits ago is older than S may be where nobody knows which it is.
                 stale_builds_per_mille: if numbered { 400 } else { 0 },
+                // Where nobody knows which state it is, it is no older than S.
+                lagging_builds_per_mille: if numbered { 0 } else { 400 },
                 unknown_builds_per_mille: 300,
                 ..well
             },

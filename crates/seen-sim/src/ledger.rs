@@ -14,7 +14,7 @@ use crate::cluster::Clock;
 use crate::faults::JUMP_MS_MAX;
 
 /// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deed {
     /// Items become read.
     Mark,

@@ -27,8 +27,12 @@ pub struct Conditions {
     pub refuse_writes_per_mille: u64,
     /// Builds that read a state of some commits ago.
     pub stale_builds_per_mille: u64,
+    /// Builds that read a state of a while ago, within S, and do not learn which.
+    pub lagging_builds_per_mille: u64,
     /// Builds that do not learn what they read.
     pub unknown_builds_per_mille: u64,
+    /// Answers that take long.
+    pub straggle_per_mille: u64,
     /// Writes that are committed, and the answer is lost.
     pub lose_committed_per_mille: u64,
     /// Writes that are not, and the answer is lost as well.
@@ -51,6 +55,10 @@ impl Conditions {
                 .refuse_writes_per_mille
                 .max(other.refuse_writes_per_mille),
             stale_builds_per_mille: self.stale_builds_per_mille.max(other.stale_builds_per_mille),
+            lagging_builds_per_mille: self
+                .lagging_builds_per_mille
+                .max(other.lagging_builds_per_mille),
+            straggle_per_mille: self.straggle_per_mille.max(other.straggle_per_mille),
             unknown_builds_per_mille: self
                 .unknown_builds_per_mille
                 .max(other.unknown_builds_per_mille),
