@@ -24,7 +24,7 @@ pub enum Aim {
     None,
     /// Builds read states that are older than what the ring holds (rule R2).
     ShortRing,
-    /// Replicas start, and their feed cannot be opened yet (rule R7).
+    /// All replicas start while the feed cannot be opened, and serve all the same (rule R7, coherence row 56).
     NoFeedYet,
     /// The proxies disagree about who serves a user, and the feed trickles (rule R9, coherence row 37).
     TwoHomes,
@@ -95,13 +95,13 @@ impl Aim {
                 add(early, long, Mishap::Evictions);
             }
             Self::NoFeedYet => {
-                let began = dice.ms(500..=5_000);
-                add(began, dice.ms(1_500..=3_500), Mishap::FeedSilent);
+                let began = dice.ms(200..=2_000);
+                add(began, dice.ms(2_500..=4_500), Mishap::FeedSilent);
                 add(began + dice.ms(0..=300), dice.ms(50..=400), Mishap::CrashAll);
-                part_homes(shape, dice, began, Duration::from_secs(5), &mut add);
+                part_homes(shape, dice, (began, long), &mut add);
             }
             Self::TwoHomes | Self::TwoHomesAndOldStates => {
-                part_homes(shape, dice, early, long, &mut add);
+                part_homes(shape, dice, (early, long), &mut add);
                 add(early, long, Mishap::FeedLate(dice.within(20..=150)));
                 for seat in shape.seats() {
                     // So that the replicas' fences are not all written at the same time.
@@ -116,7 +116,7 @@ impl Aim {
                 }
             }
             Self::Toggles => {
-                part_homes(shape, dice, early, long, &mut add);
+                part_homes(shape, dice, (early, long), &mut add);
                 add(early, long, Mishap::StorageStraggles);
             }
             Self::NewLinks => {
@@ -139,8 +139,7 @@ impl Aim {
 fn part_homes(
     shape: &Shape,
     dice: &mut Dice,
-    after: Duration,
-    lasts: Duration,
+    (after, lasts): (Duration, Duration),
     add: &mut impl FnMut(Duration, Duration, Mishap),
 ) {
     for slot in 0..shape.slots {

@@ -263,8 +263,10 @@ impl ChangeFeed for SimStorage {
         Box::pin(async move {
             self.there().await;
             // What is committed by now is in whatever is read from storage from now on.
-            // Whoever waits for it sees nothing that is committed meanwhile.
-            self.weather.feeds(self.process.host, feed.partition).await;
+            if self.weather.is_silent(feed.partition) {
+                let message = "the change feed does not answer".to_owned();
+                return Err(FeedError { message, retry_helps: true });
+            }
             let head = self.store.head();
             let inner = self.store.open(feed, start).await?;
             let reader = SimReader::new(self.clone(), feed, inner, head);

@@ -127,12 +127,14 @@ impl Weather {
         self.wait(host, |conditions| conditions.silent).await;
     }
 
+    /// True if a partition of the change feed brings nothing to anybody.
+    pub fn is_silent(&self, partition: Partition) -> bool {
+        silences(&self.now(), partition)
+    }
+
     /// Waits until a partition of the change feed reaches a machine.
     pub async fn feeds(&self, host: Host, partition: Partition) {
-        let is_silent = |conditions: &Conditions| {
-            conditions.feed_silent || conditions.silent_partition == Some(partition)
-        };
-        self.wait(host, is_silent).await;
+        self.wait(host, |conditions| silences(conditions, partition)).await;
     }
 
     async fn wait(&self, host: Host, is_silent: impl Fn(&Conditions) -> bool) {
@@ -144,4 +146,8 @@ impl Weather {
             changed.await;
         }
     }
+}
+
+fn silences(conditions: &Conditions, partition: Partition) -> bool {
+    conditions.feed_silent || conditions.silent_partition == Some(partition)
 }
