@@ -32,8 +32,8 @@ pub enum Aim {
     TwoHomesAndOldStates,
     /// Two devices mark and unmark the same few items, and storage's answers are late (rule R10).
     Toggles,
-    /// Replicas stand still right after their links were opened, when nobody knows their clocks yet (coherence rows 36 and 38).
-    NewLinks,
+    /// Nothing goes wrong, and requests are so large that a link's credit is used up again and again.
+    LargeRequests,
 }
 
 impl Aim {
@@ -49,7 +49,7 @@ impl Aim {
             Self::TwoHomes,
             Self::TwoHomesAndOldStates,
             Self::Toggles,
-            Self::NewLinks,
+            Self::LargeRequests,
         ];
         let at = dice.below(all.len() as u64) as usize;
         (all.get(at).copied().unwrap_or_default(), dice)
@@ -63,7 +63,8 @@ impl Aim {
                 shape.ring_events_max = SHORT_RING_EVENTS;
                 shape.habit = Habit::NEW_ITEMS;
             }
-            Self::NoFeedYet | Self::NewLinks => shape.habit = Habit::NEW_ITEMS,
+            Self::NoFeedYet => shape.habit = Habit::NEW_ITEMS,
+            Self::LargeRequests => shape.habit = Habit::MANY_ITEMS,
             Self::TwoHomes | Self::TwoHomesAndOldStates => {
                 // Numbers say by themselves what a fence would.
                 shape.numbers_commits = dice.in_mille(200);
@@ -81,15 +82,18 @@ impl Aim {
         }
     }
 
-    /// What goes wrong for it.
-    pub fn faults(self, shape: &Shape, dice: &mut Dice) -> Vec<Fault> {
+    /// What goes wrong for it; `None` if that is left to chance.
+    pub fn faults(self, shape: &Shape, dice: &mut Dice) -> Option<Vec<Fault>> {
+        if self == Self::None {
+            return None;
+        }
         let mut faults = Vec::new();
         let mut add = |after: Duration, lasts: Duration, mishap| {
             faults.push(Fault { after, lasts, mishap });
         };
         let (early, long) = (dice.ms(0..=2_000), dice.ms(5_000..=8_000));
         match self {
-            Self::None => {}
+            Self::None | Self::LargeRequests => {}
             Self::ShortRing => {
                 add(early, long, Mishap::StorageStale);
                 add(early, long, Mishap::Evictions);
@@ -102,36 +106,44 @@ impl Aim {
             }
             Self::TwoHomes | Self::TwoHomesAndOldStates => {
                 part_homes(shape, dice, (early, long), &mut add);
-                add(early, long, Mishap::FeedLate(dice.within(20..=150)));
-                for seat in shape.seats() {
-                    // So that the replicas' fences are not all written at the same time.
-                    if dice.in_mille(300) {
-                        add(early + dice.ms(0..=3_000), dice.ms(50..=500), Mishap::CrashReplica(seat));
-                    }
-                }
+                let behind_ms = if self == Self::TwoHomes { 800 } else { 150 };
+                add(early, long, Mishap::FeedBehind(dice.within(behind_ms / 6..=behind_ms)));
                 if self == Self::TwoHomesAndOldStates {
                     add(early, long, Mishap::StorageStale);
-                    add(early, long, Mishap::Evictions);
-                    add(early + dice.ms(500..=4_000), dice.ms(50..=800), Mishap::FeedLost);
+                    // What is built after the last of them stays.
+                    add(early, long / 2, Mishap::Evictions);
+                    for _ in 0..3 {
+                        let after = early + dice.ms(2_500..=6_000);
+                        add(after, dice.ms(300..=1_500), Mishap::FeedPoison);
+                    }
+                } else {
+                    stagger(shape, dice, early, &mut add);
+                    stagger(shape, dice, early + long / 2, &mut add);
                 }
             }
             Self::Toggles => {
                 part_homes(shape, dice, (early, long), &mut add);
                 add(early, long, Mishap::StorageStraggles);
             }
-            Self::NewLinks => {
-                for at in 0..4 {
-                    let at = Duration::from_secs(2 * at) + dice.ms(0..=400);
-                    for seat in shape.seats().into_iter().filter(|seat| seat.number == 0) {
-                        add(at, Duration::ZERO, Mishap::Reset(seat.host()));
-                        let frozen = dice.ms(600..=1_400);
-                        add(at + dice.ms(10..=90), frozen, Mishap::FreezeReplica(seat));
-                    }
-                }
-            }
         }
         faults.sort_by_key(|fault| fault.after);
-        faults
+        Some(faults)
+    }
+}
+
+/// The replicas of each slot start one after the other, so that their fences have the same numbers, and not the same times.
+fn stagger(
+    shape: &Shape,
+    dice: &mut Dice,
+    after: Duration,
+    add: &mut impl FnMut(Duration, Duration, Mishap),
+) {
+    for slot in 0..shape.slots {
+        let mut after = after;
+        for number in 0..shape.replicas {
+            add(after, Duration::from_millis(50), Mishap::CrashReplica(Seat { slot, number }));
+            after += dice.ms(150..=600);
+        }
     }
 }
 
@@ -160,6 +172,8 @@ pub struct Habit {
     pub look_ms_max: u64,
     /// Deeds out of a hundred that are unmarks.
     pub unmarks_percent: u64,
+    /// How many items one asks about that nobody marked, beside those that one asks about anyway.
+    pub strangers: u64,
     /// Deeds out of a hundred that are forgets.
     pub forgets_percent: u64,
 }
@@ -172,7 +186,10 @@ impl Habit {
         look_ms_max: 0,
         unmarks_percent: 10,
         forgets_percent: 2,
+        strangers: 0,
     };
+    /// As usual, but for large questions.
+    const MANY_ITEMS: Self = Self { strangers: 900, ..Self::USUAL };
     /// Hardly anybody marks what was marked before, and everybody looks whether it was.
     const NEW_ITEMS: Self =
         Self { items: 2_000, looks_max: 4, look_ms_max: 80, unmarks_percent: 4, ..Self::USUAL };

@@ -2,12 +2,13 @@
 
 mod map_change;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use seen_filter::hash::HashKey;
-use seen_filter::{ChangeFeed, GapScope, Partition, PrimaryId, Timeline, UserId};
+use seen_filter::{ChangeFeed, Partition, PrimaryId, Timeline, UserId};
 use seen_proto::model::EvictCall;
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +27,8 @@ pub const JUMP_MS_MAX: u64 = 2_000;
 const RESTARTS_AFTER: Duration = Duration::from_millis(60);
 /// How often all users are dropped from memory.
 const EVICTS_EVERY: Duration = Duration::from_millis(70);
+/// How often a feed that is behind goes on.
+const BEHIND_EVERY: Duration = Duration::from_millis(5);
 /// One of so many seeds has none.
 const FAULTLESS_ONE_IN: u64 = 8;
 
@@ -72,11 +75,13 @@ pub enum Mishap {
     PartitionSilent(Partition),
     /// The change feed is late by so many milliseconds.
     FeedLate(u64),
+    /// The change feed is behind by so many milliseconds, and brings each commit by itself.
+    FeedBehind(u64),
     /// The change feed stands still, and what it had to bring is lost.
     FeedLost,
     /// The change feed brings again what it brought.
     FeedReplayed,
-    /// An event cannot be read.
+    /// One user's events cannot be read: the feed says that, and nothing more.
     FeedPoison,
     /// Storage's clock is off by so many milliseconds.
     ClockJump(i64),
@@ -252,7 +257,7 @@ impl Mishap {
         let well = Conditions::default();
         match self {
             Self::StorageSilent => Conditions { silent: true, ..well },
-            Self::StorageStraggles => Conditions { straggle_per_mille: 150, ..well },
+            Self::StorageStraggles => Conditions { straggle_per_mille: 250, ..well },
             Self::StorageSlow(ms) => Conditions { slow_ms: ms, ..well },
             Self::StorageRefuses => {
                 Conditions { refuse_reads_per_mille: 200, refuse_writes_per_mille: 300, ..well }
@@ -358,9 +363,36 @@ async fn befall_network(world: &World, fault: Fault) {
     }
 }
 
+/// Lets every commit come by so much later, each at its time.
+async fn fall_behind(world: &World, behind: Duration, lasts: Duration) {
+    let (store, until) = (&world.cluster.store, Instant::now() + lasts);
+    let feeds = store.feeds();
+    feeds.iter().for_each(|feed| store.hold_feed(*feed));
+    let (mut released, mut heads) = (store.head(), VecDeque::new());
+    while Instant::now() < until {
+        heads.push_back((Instant::now(), store.head()));
+        while let Some((_, head)) = heads.pop_front_if(|(at, _)| at.elapsed() >= behind) {
+            feeds.iter().for_each(|feed| store.release_commits(*feed, head - released));
+            released = head;
+        }
+        sleep(BEHIND_EVERY).await;
+    }
+    feeds.iter().for_each(|feed| store.release_feed(*feed));
+}
+
 async fn befall_storage(world: &World, fault: Fault) {
     let (weather, store) = (&world.cluster.weather, &world.cluster.store);
+    if let Mishap::FeedBehind(ms) = fault.mishap {
+        return fall_behind(world, Duration::from_millis(ms), fault.lasts).await;
+    }
     let now = fault.mishap.conditions(world.cluster.shape.numbers_commits);
+    let now = match fault.mishap {
+        Mishap::FeedPoison => {
+            let user = fault.lasts.as_millis() as u64 % workload::LIGHT_USERS;
+            Conditions { poisoned: Some(UserId::new(user)), ..now }
+        }
+        _ => now,
+    };
     weather.begin(now);
     match fault.mishap {
         Mishap::StorageFailover => {
@@ -370,12 +402,6 @@ async fn befall_storage(world: &World, fault: Fault) {
         Mishap::FeedReplayed => {
             let from = store.head().saturating_sub(20).max(1);
             store.feeds().into_iter().for_each(|feed| store.replay_feed(feed, from));
-        }
-        Mishap::FeedPoison => {
-            let user = UserId::new(fault.lasts.as_millis() as u64 % workload::LIGHT_USERS);
-            store.feeds().into_iter().for_each(|feed| {
-                store.report_gap(feed, GapScope::User(user), "poison");
-            });
         }
         _ => {}
     }

@@ -131,7 +131,7 @@ fn role(seat: Seat) -> ClusterRole {
         slot: seat.slot.into(),
         program: "simulated".to_owned(),
         // Little, so that what is not given back is missed.
-        credit_bytes: 6 << 10,
+        credit_bytes: 16 << 10,
         donor: DonorLimits::default(),
     }
 }

@@ -20,6 +20,8 @@ pub const LIGHT_USERS: u64 = 14;
 pub const HEAVY_USERS: u64 = 2;
 /// Items that a heavy user has from the start.
 pub const HEAVY_ITEMS: u64 = 600;
+/// The number of an item that nobody marks, and that takes many bytes.
+const LARGE_ID: u64 = 1 << 50;
 /// How long a push waits.
 const PUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -61,7 +63,8 @@ async fn act(callers: &Callers, session: &mut Session, dice: &mut Dice) {
         ids.dedup();
         ids
     };
-    let (few, many) = (some(3), some(24));
+    let (few, mut many) = (some(3), some(24));
+    many.extend((0..habit.strangers).map(|n| LARGE_ID + n));
     let forgets = 100 - habit.forgets_percent;
     let unmarks = forgets - habit.unmarks_percent;
     match dice.below(100) {

@@ -79,7 +79,7 @@ pub struct World {
     dice: Mutex<Dice>,
     timeline: AtomicU64,
     /// What goes wrong for what the seed aims at.
-    aimed: Vec<Fault>,
+    aimed: Option<Vec<Fault>>,
 }
 
 /// Plays a seed to its end.
@@ -153,8 +153,10 @@ impl World {
         }
         let mut dice = self.dice.lock().fork();
         let faults = match options.faults {
-            true if !self.aimed.is_empty() => self.aimed.clone(),
-            true => faults::draw(&mut dice, self, FAULTS_WITHIN),
+            true => {
+                let draw = || faults::draw(&mut dice, self, FAULTS_WITHIN);
+                self.aimed.clone().unwrap_or_else(draw)
+            }
             false => Vec::new(),
         };
         self.callers.report.lock().faults = faults.len() as u64;

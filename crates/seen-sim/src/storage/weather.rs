@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
-use seen_filter::Partition;
+use seen_filter::{Partition, UserId};
 use tokio::sync::Notify;
 
 use crate::process::Host;
@@ -17,6 +17,8 @@ pub struct Conditions {
     pub feed_silent: bool,
     /// One partition of it does not, so that others go ahead of it.
     pub silent_partition: Option<Partition>,
+    /// The user of whom no event of an item can be read.
+    pub poisoned: Option<UserId>,
     /// What each way to it and back takes longer, in milliseconds.
     pub slow_ms: u64,
     /// What the change feed is late, in milliseconds.
@@ -48,6 +50,7 @@ impl Conditions {
             silent: self.silent || other.silent,
             feed_silent: self.feed_silent || other.feed_silent,
             silent_partition: other.silent_partition.or(self.silent_partition),
+            poisoned: other.poisoned.or(self.poisoned),
             slow_ms: self.slow_ms + other.slow_ms,
             feed_late_ms: self.feed_late_ms.max(other.feed_late_ms),
             refuse_reads_per_mille: self.refuse_reads_per_mille.max(other.refuse_reads_per_mille),
