@@ -32,6 +32,8 @@ pub enum Aim {
     TwoHomesAndOldStates,
     /// Two devices mark and unmark the same few items, and storage's answers are late (rule R10).
     Toggles,
+    /// Users are forgotten while builds of them are on their way, and others are begun before those end (coherence row 7).
+    LateBuilds,
     /// Nothing goes wrong, and requests are so large that a link's credit is used up again and again.
     LargeRequests,
 }
@@ -50,6 +52,7 @@ impl Aim {
             Self::TwoHomesAndOldStates,
             Self::Toggles,
             Self::LargeRequests,
+            Self::LateBuilds,
         ];
         let at = dice.below(all.len() as u64) as usize;
         (all.get(at).copied().unwrap_or_default(), dice)
@@ -70,6 +73,11 @@ impl Aim {
                 shape.numbers_commits = dice.in_mille(200);
                 shape.feed_events_max = dice.within(1..=4) as usize;
                 shape.habit = Habit::NEW_ITEMS;
+            }
+            Self::LateBuilds => {
+                // Where commits have numbers, these tell an old state.
+                shape.numbers_commits = false;
+                shape.habit = Habit::FORGETFUL;
             }
             Self::Toggles => {
                 shape.numbers_commits = dice.in_mille(300);
@@ -120,6 +128,10 @@ impl Aim {
                     stagger(shape, dice, early, &mut add);
                     stagger(shape, dice, early + long / 2, &mut add);
                 }
+            }
+            Self::LateBuilds => {
+                add(early, long, Mishap::StorageStraggles);
+                add(early, long, Mishap::Evictions);
             }
             Self::Toggles => {
                 part_homes(shape, dice, (early, long), &mut add);
@@ -193,6 +205,8 @@ impl Habit {
     /// Hardly anybody marks what was marked before, and everybody looks whether it was.
     const NEW_ITEMS: Self =
         Self { items: 2_000, looks_max: 4, look_ms_max: 80, unmarks_percent: 4, ..Self::USUAL };
+    /// Users are often forgotten.
+    const FORGETFUL: Self = Self { unmarks_percent: 2, forgets_percent: 10, ..Self::USUAL };
     /// The same few items are marked and unmarked.
     const SAME_ITEMS: Self =
         Self { items: 6, unmarks_percent: 20, forgets_percent: 6, ..Self::USUAL };

@@ -6,13 +6,12 @@ use bytes::Bytes;
 use seen_api::{Call, Span};
 use seen_filter::{History, Item, NamespaceId, Question, UserId};
 use seen_proto::message::{decode, encode};
-use seen_proto::model::Quality;
 use seen_proto::v1;
 use seen_proto::wire::FilterCall;
 use seen_replica::service::Handled;
 use seen_replica::service::filter::ReadMode;
 
-use crate::caller::{KIND, READ_WITHIN, Said, filter_request, flag};
+use crate::caller::{KIND, READ_WITHIN, Said, filter_request, flag, is_exact};
 use crate::ledger::Holds;
 use crate::replica::ReplicaNode;
 use crate::workload;
@@ -155,11 +154,6 @@ fn check_memory(world: &World, node: &ReplicaNode, stored: &Stored, ids: &[u64])
         let what = format!("{name}: its memory of user {user} is exact, and has {wrong:?}");
         world.callers.broken(Some(user), 5, what);
     }
-}
-
-/// True if an answer says that no filter's error is in it.
-fn is_exact(response: &v1::FilterResponse) -> bool {
-    matches!(Quality::from(&response.quality.unwrap_or_default()), Quality::Exact)
 }
 
 /// Promises 2, 5, 6 and 7 for a reader without a token.

@@ -167,6 +167,18 @@ impl Ledger {
         stands.next().is_some() && self.is_fresh(user, item)
     }
 
+    /// True if an item was certainly undone, and marked by nobody since, and the event of that is `applied` everywhere.
+    pub fn is_undone(&self, user: u64, item: u64, applied: u64) -> bool {
+        let undone = |op: &Op| {
+            op.deed != Deed::Mark
+                && matches!(op.outcome, Outcome::Acknowledged(_))
+                && op.commit <= applied
+        };
+        let marks = || self.of_item(user, item).filter(|(_, op)| op.deed == Deed::Mark);
+        let mut undone = self.of_item(user, item).filter(|(_, op)| undone(op));
+        undone.any(|(_, op)| !marks().any(|(_, mark)| mark.may_follow(op.began)))
+    }
+
     fn may_be_undone(&self, user: u64, item: u64, mark: &Op) -> bool {
         self.of_item(user, item).any(|(_, op)| op.deed != Deed::Mark && op.may_follow(mark.began))
     }
@@ -232,6 +244,7 @@ mod tests {
         assert!(ledger.must_see(1, 5, &held, 6));
         done(&mut ledger, Deed::Unmark).await;
         assert!(!ledger.must_see(1, 5, &held, 6));
+        assert!(ledger.is_undone(1, 5, 7) && !ledger.is_undone(1, 5, 6));
         assert_eq!(ledger.holds(1, 5), Holds::No { forgotten: false });
     }
 
