@@ -120,6 +120,8 @@ impl SimStorage {
         } else if is_build && dice.in_mille(conditions.stale_builds_per_mille) {
             let longer = dice.in_mille(300);
             let commits = if longer { dice.within(1..=STALER_COMMITS_MAX) } else { commits };
+            // Where S is 0, time proves that a read shows what was lost from the feed before it (rule R8).
+            let commits = commits.min(head.saturating_sub(self.weather.lost()));
             Some(ReadFault::Old { commits })
         } else if is_build && dice.in_mille(conditions.lagging_builds_per_mille) {
             let commits = self.heads.younger_than(LAG_MAX, head);

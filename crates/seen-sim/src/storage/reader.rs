@@ -54,7 +54,8 @@ impl FeedReader for SimReader {
             self.way.weather.feeds(host, partition).await;
             let mut batch = self.inner.next(events_max).await;
             if let (Ok(batch), Some(user)) = (&mut batch, self.way.weather.now().poisoned) {
-                poison(&mut batch.events, user);
+                let lost = poison(&mut batch.events, user);
+                self.way.weather.lose(lost);
             }
             let late_ms = self.late_ms(events_max);
             if late_ms > 0 {
@@ -72,13 +73,16 @@ impl FeedReader for SimReader {
     }
 }
 
-/// A user's events cannot be read: whose they are is known, and not what they say.
-fn poison(events: &mut [FeedEvent], poisoned: UserId) {
+/// A user's events cannot be read: whose they are is known, and not what they say. Gives the newest commit that has one.
+fn poison(events: &mut [FeedEvent], poisoned: UserId) -> u64 {
+    let mut newest = 0;
     for event in events {
-        if let FeedEvent::Add { user, .. } | FeedEvent::Remove { user, .. } = *event
+        if let FeedEvent::Add { stamp, user, .. } | FeedEvent::Remove { stamp, user, .. } = *event
             && user == poisoned
         {
+            newest = newest.max(stamp.position);
             *event = FeedEvent::Gap { scope: GapScope::User(user), reason: "poison" };
         }
     }
+    newest
 }

@@ -1,6 +1,7 @@
 //! What befalls storage, and the ways to it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use seen_filter::{Partition, UserId};
@@ -82,6 +83,8 @@ pub struct Weather {
     /// What is wrong, each by itself.
     wrong: Mutex<Vec<Conditions>>,
     away: Mutex<BTreeSet<Host>>,
+    /// The newest commit of which an event could not be read.
+    unread: AtomicU64,
     changed: Notify,
 }
 
@@ -105,6 +108,16 @@ impl Weather {
         }
         drop(wrong);
         self.changed.notify_waiters();
+    }
+
+    /// An event of this commit could not be read.
+    pub(super) fn lose(&self, commit: u64) {
+        self.unread.fetch_max(commit, Ordering::Relaxed);
+    }
+
+    /// The newest commit of which an event could not be read, 0 if there is none.
+    pub(super) fn lost(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// A machine cannot reach storage any more.
