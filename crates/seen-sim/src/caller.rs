@@ -182,6 +182,11 @@ impl Callers {
             let must = |id: &&u64| ledger.must_see(session.user, **id, &session.held, applied);
             ids.iter().filter(must).copied().collect::<BTreeSet<u64>>()
         };
+        let undone = {
+            let ledger = self.ledger.lock();
+            let undone = |id: &&u64| ledger.is_undone(session.user, **id, applied);
+            ids.iter().filter(undone).copied().collect::<BTreeSet<u64>>()
+        };
         let asked = Instant::now();
         let said = self.call(proxy, Call::Filter, encode(&request), READ_WITHIN).await;
         let Said::Answer(answer) = said else {
@@ -214,6 +219,9 @@ impl Callers {
             return;
         }
         self.tell(session, proxy, format_args!("filter: {read} of {of} read"));
+        if is_exact(&response) {
+            self.check_undone(session, undone.difference(&unseen), applied);
+        }
         // What was undone meanwhile need not be seen.
         let ledger = self.ledger.lock();
         let stands = |id: &&u64| ledger.must_see(session.user, **id, &session.held, applied);
@@ -225,6 +233,27 @@ impl Callers {
                 "{name}: items {missed:?} are unread, though it marked them, or all is applied up to {applied} of {head}"
             );
             self.broken(Some(session.user), 2, what);
+        }
+    }
+
+    /// An answer without a filter's error called these read, though they had been undone when it was asked for.
+    fn check_undone<'a>(
+        &self,
+        session: &Session,
+        read: impl Iterator<Item = &'a u64>,
+        applied: u64,
+    ) {
+        let ledger = self.ledger.lock();
+        // Somebody may have marked it again meanwhile.
+        let undone = |id: &&u64| ledger.is_undone(session.user, **id, applied);
+        let wrong: Vec<u64> = read.filter(undone).copied().collect();
+        drop(ledger);
+        if !wrong.is_empty() {
+            let (name, head) = (&session.name, self.cluster.store.head());
+            let what = format!(
+                "{name}: items {wrong:?} are read, though all is applied up to {applied} of {head}, and they were undone by then"
+            );
+            self.broken(Some(session.user), 5, what);
         }
     }
 
@@ -266,6 +295,7 @@ impl Callers {
         session.meets(life);
         let (call, body, within) = write_request(session, deed, &ids);
         let op = self.ledger.lock().begin(session.user, deed, &ids);
+        self.cluster.deadlines.waits(session.user, deed, &ids, within);
         let verb = call.label();
         self.tell(session, proxy, format_args!("{verb} {ids:?} begins"));
         let said = self.call(proxy, call, body, within).await;
@@ -309,6 +339,11 @@ pub fn flag(response: &v1::FilterResponse) -> Option<DegradedReason> {
         Quality::Degraded { reason, .. } => Some(reason),
         Quality::Exact | Quality::Filtered { .. } => None,
     }
+}
+
+/// True if an answer says that no filter's error is in it.
+pub fn is_exact(response: &v1::FilterResponse) -> bool {
+    matches!(Quality::from(&response.quality.unwrap_or_default()), Quality::Exact)
 }
 
 fn write_request(session: &Session, deed: Deed, ids: &[u64]) -> (Call, Bytes, Duration) {

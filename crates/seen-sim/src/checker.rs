@@ -12,7 +12,7 @@ use seen_proto::wire::FilterCall;
 use seen_replica::service::Handled;
 use seen_replica::service::filter::ReadMode;
 
-use crate::caller::{KIND, READ_WITHIN, Said, filter_request, flag};
+use crate::caller::{KIND, READ_WITHIN, Said, filter_request, flag, is_exact};
 use crate::ledger::Holds;
 use crate::replica::ReplicaNode;
 use crate::workload;
@@ -26,6 +26,9 @@ const STRANGER: u64 = 1_000_000;
 const FALSE_POSITIVES_FREE: u64 = 3;
 /// Three times the rate of the namespace, in thousandths: a seed asks about few.
 const FALSE_POSITIVES_PER_MILLE: u64 = 30;
+
+/// Items asked about at once.
+const ITEMS_MAX: usize = 1_000;
 
 /// What storage holds of a user.
 struct Stored {
@@ -49,6 +52,7 @@ pub async fn check(world: &World, faultless: bool) -> Result<(), String> {
             check_answer(world, proxy, &stored).await;
         }
     }
+    check_deadlines(world);
     let report = world.callers.report.lock().clone();
     let allowed = FALSE_POSITIVES_FREE + report.unread * FALSE_POSITIVES_PER_MILLE / 1_000;
     if report.false_positives > allowed {
@@ -62,6 +66,15 @@ pub async fn check(world: &World, faultless: bool) -> Result<(), String> {
         world.callers.broken(None, 6, what);
     }
     Ok(())
+}
+
+/// Row 38: what its caller gave up is not begun.
+fn check_deadlines(world: &World) {
+    for late in world.cluster.deadlines.late() {
+        let (user, deed, items, by) = (late.user, late.deed, late.items, late.by);
+        let what = format!("user {user}: {deed:?} {items:?} was begun {by:?} after its deadline");
+        world.callers.broken(Some(user), 8, what);
+    }
 }
 
 async fn stored(world: &World, user: u64) -> Result<Stored, String> {
@@ -104,13 +117,17 @@ fn check_storage(world: &World, stored: &Stored) {
     }
 }
 
-/// Promise 3: what memory alone answers covers storage.
+/// Promises 3 and 5: what memory alone answers covers storage, and is no more than that where it says that it is exact.
 fn check_replica(world: &World, node: &ReplicaNode, stored: &Stored) {
     let ledger = world.callers.ledger.lock();
-    let fresh = stored.there.iter().filter(|id| ledger.is_fresh(stored.user, **id));
+    let fresh = stored.ids.iter().filter(|id| ledger.is_fresh(stored.user, **id));
     let ids: Vec<u64> = fresh.copied().collect();
     drop(ledger);
-    let body = encode(&filter_request(stored.user, &[], &ids));
+    ids.chunks(ITEMS_MAX).for_each(|ids| check_memory(world, node, stored, ids));
+}
+
+fn check_memory(world: &World, node: &ReplicaNode, stored: &Stored, ids: &[u64]) {
+    let body = encode(&filter_request(stored.user, &[], ids));
     let Ok(call) = FilterCall::parse(&body) else { return };
     let deadline = node.replica.ticker().now().plus_us(READ_WITHIN.as_micros() as u64);
     let mut out = Vec::new();
@@ -119,19 +136,29 @@ fn check_replica(world: &World, node: &ReplicaNode, stored: &Stored) {
     // Whatever storage is asked about is right.
     let Ok(Handled::Written) = handled else { return };
     let Ok(response) = decode::<v1::FilterResponse>(Bytes::from(out)) else { return };
-    if flag(&response).is_none() && !response.unseen.is_empty() {
-        let missed: Vec<&u64> =
-            response.unseen.iter().filter_map(|at| ids.get(*at as usize)).collect();
-        let (name, user) = (&node.process.name, stored.user);
+    if flag(&response).is_some() {
+        return;
+    }
+    let unseen: BTreeSet<u64> =
+        response.unseen.iter().filter_map(|at| ids.get(*at as usize)).copied().collect();
+    let (name, user) = (&node.process.name, stored.user);
+    let missed: Vec<&u64> = stored.there.intersection(&unseen).collect();
+    if !missed.is_empty() {
         let what = format!("{name}: its memory of user {user} lacks {missed:?}");
         world.callers.broken(Some(user), 3, what);
+    }
+    let read = ids.iter().filter(|id| !unseen.contains(id));
+    let wrong: Vec<&u64> = read.filter(|id| !stored.there.contains(id)).collect();
+    if is_exact(&response) && !wrong.is_empty() {
+        let what = format!("{name}: its memory of user {user} is exact, and has {wrong:?}");
+        world.callers.broken(Some(user), 5, what);
     }
 }
 
 /// Promises 2, 5, 6 and 7 for a reader without a token.
 async fn check_answer(world: &World, proxy: usize, stored: &Stored) {
     let user = stored.user;
-    for ids in stored.ids.chunks(1_000) {
+    for ids in stored.ids.chunks(ITEMS_MAX) {
         let body = encode(&filter_request(user, &[], ids));
         let said = world.callers.call(proxy, Call::Filter, body, READ_WITHIN).await;
         let response = match said {

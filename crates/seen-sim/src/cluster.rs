@@ -14,14 +14,16 @@ use seen_cluster::map::{
 use seen_filter::settings::Retention;
 use seen_filter::{NamespaceId, NamespaceSettings, StoreError, UnixMillis};
 use seen_replica::ReplicaLimits;
+use seen_replica::rules::RING_EVENT_BYTES;
 use seen_store::memory::MemoryOptions;
 use seen_store::{MemoryStore, StorageClock};
 use tokio::time::Instant;
 
+use crate::aim::Habit;
 use crate::dice::Dice;
 use crate::net::Net;
 use crate::process::Host;
-use crate::storage::{Applied, Weather};
+use crate::storage::{Applied, Deadlines, Heads, Weather};
 use crate::trace::Trace;
 
 /// The only namespace.
@@ -34,6 +36,10 @@ pub const CLUSTER: u64 = 0x5ee_0000_0000_0001;
 const PORT: u16 = 7_430;
 /// Feed partitions.
 pub const PARTITIONS: u16 = 4;
+/// Events of a partition that a replica keeps: more than a seed has.
+pub const RING_EVENTS_MAX: usize = 2_184;
+/// By how much a read may lag where commits have no numbers: S.
+pub const SNAPSHOT_LAG: Duration = Duration::from_millis(500);
 /// When the storage's clock begins, in milliseconds since 1970.
 const BEGIN_MS: u64 = 1_700_000_000_000;
 
@@ -83,6 +89,10 @@ pub struct Shape {
     pub retention: Option<Retention>,
     /// Events that a replica takes from the feed at once: with few, a commit comes in pieces.
     pub feed_events_max: usize,
+    /// Events of a partition that a replica keeps.
+    pub ring_events_max: usize,
+    /// What users do.
+    pub habit: Habit,
     /// True if what happens is taken down.
     pub traced: bool,
 }
@@ -160,6 +170,10 @@ pub struct Cluster {
     pub clock: Arc<Clock>,
     /// How far the change feed is applied.
     pub applied: Arc<Applied>,
+    /// When storage's newest commit was which one.
+    pub heads: Arc<Heads>,
+    /// When the callers of writes give up.
+    pub deadlines: Arc<Deadlines>,
     /// When anything was wrong last.
     pub calm: Calm,
     /// What happens.
@@ -194,6 +208,8 @@ impl Cluster {
             weather: Arc::default(),
             clock,
             applied: Arc::default(),
+            heads: Arc::default(),
+            deadlines: Arc::default(),
             calm: Calm::default(),
             trace: Arc::new(Trace::begin(shape.traced)),
             shape,
@@ -223,9 +239,9 @@ impl Cluster {
         let numbered = self.shape.numbers_commits;
         ReplicaLimits {
             cache_bytes_max: self.shape.cache_bytes_max,
-            ring_bytes_max: 256 << 10,
+            ring_bytes_max: self.shape.ring_events_max * RING_EVENT_BYTES,
             journal_bytes_max: 256 << 10,
-            snapshot_lag_us_max: if numbered { 0 } else { 500_000 },
+            snapshot_lag_us_max: if numbered { 0 } else { SNAPSHOT_LAG.as_micros() as u64 },
             heartbeat_fences: !numbered,
             feed_events_max: self.shape.feed_events_max,
             ..ReplicaLimits::default()

@@ -2,12 +2,13 @@
 
 mod map_change;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use seen_filter::hash::HashKey;
-use seen_filter::{ChangeFeed, GapScope, Partition, PrimaryId, Timeline, UserId};
+use seen_filter::{ChangeFeed, Partition, PrimaryId, Timeline, UserId};
 use seen_proto::model::EvictCall;
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +27,8 @@ pub const JUMP_MS_MAX: u64 = 2_000;
 const RESTARTS_AFTER: Duration = Duration::from_millis(60);
 /// How often all users are dropped from memory.
 const EVICTS_EVERY: Duration = Duration::from_millis(70);
+/// How often a feed that is behind goes on.
+const BEHIND_EVERY: Duration = Duration::from_millis(5);
 /// One of so many seeds has none.
 const FAULTLESS_ONE_IN: u64 = 8;
 
@@ -56,6 +59,8 @@ pub enum Mishap {
     StorageSilent,
     /// Storage takes so many milliseconds longer.
     StorageSlow(u64),
+    /// Some of storage's answers take long, while others come by.
+    StorageStraggles,
     /// Storage refuses some reads and writes.
     StorageRefuses,
     /// Storage commits, or does not, and its answer is lost.
@@ -70,11 +75,13 @@ pub enum Mishap {
     PartitionSilent(Partition),
     /// The change feed is late by so many milliseconds.
     FeedLate(u64),
+    /// The change feed is behind by so many milliseconds, and brings each commit by itself.
+    FeedBehind(u64),
     /// The change feed stands still, and what it had to bring is lost.
     FeedLost,
     /// The change feed brings again what it brought.
     FeedReplayed,
-    /// An event cannot be read.
+    /// One user's events cannot be read: the feed says that, and nothing more.
     FeedPoison,
     /// Storage's clock is off by so many milliseconds.
     ClockJump(i64),
@@ -228,7 +235,10 @@ pub async fn befall(world: Arc<World>, fault: Fault) {
         Mishap::OtherKey(seat) => {
             world.crash_replica(seat);
             sleep(RESTARTS_AFTER).await;
-            world.start_replica_with(seat, HashKey::new(77, [77; 16]));
+            // Who keeps the number and changes the key is found out by the key alone.
+            let own = world.cluster.store.hash_key().id();
+            let id = if fault.lasts.as_millis() % 2 == 0 { own } else { 77 };
+            world.start_replica_with(seat, HashKey::new(id, [77; 16]));
             sleep(fault.lasts).await;
             world.crash_replica(seat);
             sleep(RESTARTS_AFTER).await;
@@ -247,6 +257,7 @@ impl Mishap {
         let well = Conditions::default();
         match self {
             Self::StorageSilent => Conditions { silent: true, ..well },
+            Self::StorageStraggles => Conditions { straggle_per_mille: 250, ..well },
             Self::StorageSlow(ms) => Conditions { slow_ms: ms, ..well },
             Self::StorageRefuses => {
                 Conditions { refuse_reads_per_mille: 200, refuse_writes_per_mille: 300, ..well }
@@ -258,8 +269,9 @@ impl Mishap {
                 ..well
             },
             Self::StorageStale => Conditions {
-                // A state of some commits ago is older than S may be where nobody knows which it is.
                 stale_builds_per_mille: if numbered { 400 } else { 0 },
+                // Where nobody knows which state it is, it is no older than S.
+                lagging_builds_per_mille: if numbered { 0 } else { 400 },
                 unknown_builds_per_mille: 300,
                 ..well
             },
@@ -351,9 +363,36 @@ async fn befall_network(world: &World, fault: Fault) {
     }
 }
 
+/// Lets every commit come by so much later, each at its time.
+async fn fall_behind(world: &World, behind: Duration, lasts: Duration) {
+    let (store, until) = (&world.cluster.store, Instant::now() + lasts);
+    let feeds = store.feeds();
+    feeds.iter().for_each(|feed| store.hold_feed(*feed));
+    let (mut released, mut heads) = (store.head(), VecDeque::new());
+    while Instant::now() < until {
+        heads.push_back((Instant::now(), store.head()));
+        while let Some((_, head)) = heads.pop_front_if(|(at, _)| at.elapsed() >= behind) {
+            feeds.iter().for_each(|feed| store.release_commits(*feed, head - released));
+            released = head;
+        }
+        sleep(BEHIND_EVERY).await;
+    }
+    feeds.iter().for_each(|feed| store.release_feed(*feed));
+}
+
 async fn befall_storage(world: &World, fault: Fault) {
     let (weather, store) = (&world.cluster.weather, &world.cluster.store);
+    if let Mishap::FeedBehind(ms) = fault.mishap {
+        return fall_behind(world, Duration::from_millis(ms), fault.lasts).await;
+    }
     let now = fault.mishap.conditions(world.cluster.shape.numbers_commits);
+    let now = match fault.mishap {
+        Mishap::FeedPoison => {
+            let user = fault.lasts.as_millis() as u64 % workload::LIGHT_USERS;
+            Conditions { poisoned: Some(UserId::new(user)), ..now }
+        }
+        _ => now,
+    };
     weather.begin(now);
     match fault.mishap {
         Mishap::StorageFailover => {
@@ -363,12 +402,6 @@ async fn befall_storage(world: &World, fault: Fault) {
         Mishap::FeedReplayed => {
             let from = store.head().saturating_sub(20).max(1);
             store.feeds().into_iter().for_each(|feed| store.replay_feed(feed, from));
-        }
-        Mishap::FeedPoison => {
-            let user = UserId::new(fault.lasts.as_millis() as u64 % workload::LIGHT_USERS);
-            store.feeds().into_iter().for_each(|feed| {
-                store.report_gap(feed, GapScope::User(user), "poison");
-            });
         }
         _ => {}
     }

@@ -15,7 +15,7 @@ use crate::cluster::Clock;
 use crate::faults::JUMP_MS_MAX;
 
 /// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deed {
     /// Items become read.
     Mark,
@@ -229,6 +229,14 @@ impl Ledger {
         marks.any(|(_, mark)| !self.may_be_undone(ids, user, mark)) && self.is_fresh(user, item)
     }
 
+    /// True if an item was certainly undone, and marked by nobody since, and the event of that is `applied` everywhere.
+    pub fn is_undone(&self, user: u64, item: u64, applied: u64) -> bool {
+        let ids = self.of_item(user, item);
+        let mut undone =
+            self.undoings(ids, user).filter(|op| op.is_acknowledged() && op.commit <= applied);
+        undone.any(|op| !self.marks(ids).any(|(_, mark)| mark.may_follow(op.began)))
+    }
+
     fn may_be_undone(&self, ids: &[OpId], user: u64, mark: &Op) -> bool {
         self.undoings(ids, user).any(|op| op.may_follow(mark.began))
     }
@@ -292,6 +300,7 @@ mod tests {
         assert!(ledger.must_see(1, 5, &held, 6));
         done(&mut ledger, Deed::Unmark).await;
         assert!(!ledger.must_see(1, 5, &held, 6));
+        assert!(ledger.is_undone(1, 5, 7) && !ledger.is_undone(1, 5, 6));
         assert_eq!(ledger.holds(1, 5), Holds::No { forgotten: false });
     }
 

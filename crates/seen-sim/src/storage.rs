@@ -1,6 +1,8 @@
 //! Storage as one process reaches it: the store in memory, behind a way that takes time and fails.
 
 mod applied;
+mod deadlines;
+mod heads;
 mod reader;
 mod weather;
 
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use seen_filter::history::{
-    Answers, HistorySize, Page, PageRequest, RecentRequest, SeamFuture, Write,
+    Answers, HistorySize, Page, PageRequest, RecentRequest, SeamFuture, Write, WriteOp,
 };
 use seen_filter::{
     ChangeFeed, CommitStamp, FeedError, FeedId, FeedReader, FeedStart, FenceSeq, Forgotten,
@@ -21,13 +23,22 @@ use tokio::time::sleep;
 
 use crate::cluster::{Cluster, PARTITIONS};
 use crate::dice::Dice;
+use crate::ledger::Deed;
 use crate::process::Process;
 pub use applied::Applied;
+pub use deadlines::{Deadlines, Late};
+pub use heads::Heads;
 use reader::SimReader;
 pub use weather::{Conditions, Weather};
 
 /// How many commits a stale read misses at most.
 const STALE_COMMITS_MAX: u64 = 8;
+/// One that is longer ago, which may be before the ring.
+const STALER_COMMITS_MAX: u64 = 80;
+/// How far a lagging read lags at most: it is begun before it is done.
+const LAG_MAX: Duration = Duration::from_millis(450);
+/// How much longer some answers take at most, in milliseconds.
+const STRAGGLE_MS_MAX: u64 = 1_500;
 
 /// Storage, as a process reaches it. Clones are the same way.
 #[derive(Clone)]
@@ -36,6 +47,8 @@ pub struct SimStorage {
     store: MemoryStore,
     weather: Arc<Weather>,
     applied: Arc<Applied>,
+    heads: Arc<Heads>,
+    deadlines: Arc<Deadlines>,
     dice: Arc<Mutex<Dice>>,
 }
 
@@ -47,6 +60,8 @@ impl SimStorage {
             store: cluster.store.clone(),
             weather: Arc::clone(&cluster.weather),
             applied: Arc::clone(&cluster.applied),
+            heads: Arc::clone(&cluster.heads),
+            deadlines: Arc::clone(&cluster.deadlines),
             dice: Arc::new(Mutex::new(dice)),
         }
     }
@@ -60,7 +75,16 @@ impl SimStorage {
 
     /// The way back. A process that is frozen hears of it later, and one that is dead never.
     async fn back(&self) {
+        self.heads.note(self.store.head());
         self.pass().await;
+        let straggles = self.weather.now().straggle_per_mille;
+        if straggles > 0 {
+            let ms = {
+                let mut dice = self.dice.lock();
+                if dice.in_mille(straggles) { dice.within(20..=STRAGGLE_MS_MAX) } else { 0 }
+            };
+            sleep(Duration::from_millis(ms)).await;
+        }
         self.weather.answers(self.process.host).await;
         self.process.runs().await;
     }
@@ -73,15 +97,35 @@ impl SimStorage {
         }
     }
 
+    /// It was asked for these.
+    fn begin(&self, writes: &[Write]) {
+        for write in writes {
+            let deed = match write.op {
+                WriteOp::Append => Deed::Mark,
+                WriteOp::Remove => Deed::Unmark,
+            };
+            let items = write.items.iter().map(|(item, _)| item.id.get()).collect();
+            self.deadlines.begins(write.user.get(), deed, items);
+        }
+    }
+
     /// What the next read suffers. It is done within the same poll, so that it befalls no other.
     fn spoil_read(&self, is_build: bool) {
         let conditions = self.weather.now();
         let mut dice = self.dice.lock();
         let commits = dice.within(1..=STALE_COMMITS_MAX);
+        let head = self.store.head();
         let fault = if dice.in_mille(conditions.refuse_reads_per_mille) {
             Some(ReadFault::Refuse(StoreErrorKind::Unavailable))
         } else if is_build && dice.in_mille(conditions.stale_builds_per_mille) {
+            let longer = dice.in_mille(300);
+            let commits = if longer { dice.within(1..=STALER_COMMITS_MAX) } else { commits };
+            // Where S is 0, time proves that a read shows what was lost from the feed before it (rule R8).
+            let commits = commits.min(head.saturating_sub(self.weather.lost()));
             Some(ReadFault::Old { commits })
+        } else if is_build && dice.in_mille(conditions.lagging_builds_per_mille) {
+            let commits = self.heads.younger_than(LAG_MAX, head);
+            Some(ReadFault::OldUnknown { commits })
         } else if is_build && dice.in_mille(conditions.unknown_builds_per_mille) {
             Some(ReadFault::Unknown)
         } else {
@@ -149,6 +193,7 @@ impl History for SimStorage {
 
     fn write(&self, writes: Vec<Write>) -> SeamFuture<'_, Result<Option<CommitStamp>, StoreError>> {
         Box::pin(async move {
+            self.begin(&writes);
             self.there().await;
             self.spoil_write();
             let stamp = self.store.write(writes).await;
@@ -163,6 +208,7 @@ impl History for SimStorage {
         user: UserId,
     ) -> SeamFuture<'_, Result<Forgotten, StoreError>> {
         Box::pin(async move {
+            self.deadlines.begins(user.get(), Deed::Forget, Vec::new());
             self.there().await;
             self.spoil_write();
             let forgotten = self.store.forget(namespace, user).await;
@@ -219,6 +265,10 @@ impl ChangeFeed for SimStorage {
         Box::pin(async move {
             self.there().await;
             // What is committed by now is in whatever is read from storage from now on.
+            if self.weather.is_silent(feed.partition) {
+                let message = "the change feed does not answer".to_owned();
+                return Err(FeedError { message, retry_helps: true });
+            }
             let head = self.store.head();
             let inner = self.store.open(feed, start).await?;
             let reader = SimReader::new(self.clone(), feed, inner, head);

@@ -8,6 +8,7 @@ use seen_proto::message::encode;
 use seen_proto::v1;
 use tokio::time::{Instant, sleep};
 
+use crate::aim::Habit;
 use crate::caller::{Callers, KIND, Said, Session};
 use crate::cluster::NAMESPACE;
 use crate::dice::Dice;
@@ -17,10 +18,10 @@ use crate::ledger::Deed;
 pub const LIGHT_USERS: u64 = 14;
 /// Users with many.
 pub const HEAVY_USERS: u64 = 2;
-/// Items of a light user.
-const LIGHT_ITEMS: u64 = 40;
 /// Items that a heavy user has from the start.
 pub const HEAVY_ITEMS: u64 = 600;
+/// The number of an item that nobody marks, and that takes many bytes.
+const LARGE_ID: u64 = 1 << 50;
 /// How long a push waits.
 const PUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -35,8 +36,8 @@ pub const fn is_heavy(user: u64) -> bool {
 }
 
 /// How many items there are of a user.
-const fn items_of(user: u64) -> u64 {
-    if is_heavy(user) { HEAVY_ITEMS * 2 } else { LIGHT_ITEMS }
+const fn items_of(user: u64, habit: &Habit) -> u64 {
+    if is_heavy(user) { HEAVY_ITEMS * 2 } else { habit.items }
 }
 
 /// One user at one device, until the end.
@@ -54,23 +55,33 @@ pub async fn browse(callers: Arc<Callers>, mut session: Session, mut dice: Dice,
 async fn act(callers: &Callers, session: &mut Session, dice: &mut Dice) {
     let proxies = callers.proxies.lock().len() as u64;
     let proxy = dice.below(proxies) as usize;
-    let items = items_of(session.user);
+    let habit = callers.cluster.shape.habit;
+    let items = items_of(session.user, &habit);
     let mut some = |count: u64| {
         let mut ids: Vec<u64> = (0..count).map(|_| dice.below(items)).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
     };
-    let (few, many) = (some(3), some(24));
+    let (few, mut many) = (some(3), some(24));
+    many.extend((0..habit.strangers).map(|n| LARGE_ID + n));
+    let forgets = 100 - habit.forgets_percent;
+    let unmarks = forgets - habit.unmarks_percent;
     match dice.below(100) {
         0..58 => callers.filter(session, proxy, many).await,
-        58..88 => {
+        deed if deed >= 58 && deed < unmarks => {
             callers.write(session, proxy, Deed::Mark, few.clone()).await;
             // Whoever marked looks again, mostly elsewhere.
-            let proxy = dice.below(proxies) as usize;
-            callers.filter(session, proxy, few).await;
+            let looks = if habit.looks_max > 1 { dice.within(1..=habit.looks_max) } else { 1 };
+            for look in 0..looks {
+                if look > 0 {
+                    sleep(dice.ms(0..=habit.look_ms_max)).await;
+                }
+                let proxy = dice.below(proxies) as usize;
+                callers.filter(session, proxy, few.clone()).await;
+            }
         }
-        88..98 => {
+        deed if deed >= unmarks && deed < forgets => {
             let one = few.into_iter().take(1).collect();
             callers.write(session, proxy, Deed::Unmark, one).await;
         }
@@ -85,7 +96,8 @@ pub async fn push(callers: Arc<Callers>, mut dice: Dice, until: Instant) {
     while Instant::now() < until {
         sleep(dice.ms(300..=1_200)).await;
         request_id += 1;
-        let ids = (0..3).map(|_| dice.below(LIGHT_ITEMS)).collect();
+        let items = callers.cluster.shape.habit.items;
+        let ids = (0..3).map(|_| dice.below(items)).collect();
         let request = v1::FilterUsersRequest {
             request_id,
             namespaces: vec![NAMESPACE.to_owned()],

@@ -15,11 +15,12 @@ use seen_proto::token::WildcardSource;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::aim::{Aim, Habit};
 use crate::caller::{Callers, KIND, Session};
 use crate::checker;
-use crate::cluster::{Cluster, Seat, Shape, resolved};
+use crate::cluster::{Cluster, RING_EVENTS_MAX, Seat, Shape, resolved};
 use crate::dice::Dice;
-use crate::faults;
+use crate::faults::{self, Fault};
 use crate::ledger::{Deed, Ledger, Outcome};
 use crate::process::{Host, Process};
 use crate::proxy::ProxyNode;
@@ -77,6 +78,8 @@ pub struct World {
     map: Mutex<SlotMap>,
     dice: Mutex<Dice>,
     timeline: AtomicU64,
+    /// What goes wrong for what the seed aims at.
+    aimed: Option<Vec<Fault>>,
 }
 
 /// Plays a seed to its end.
@@ -99,7 +102,9 @@ pub fn play(seed: u64, options: Options) -> Result<Played, String> {
 impl World {
     fn begin(seed: u64, options: Options) -> Result<Arc<Self>, String> {
         let mut dice = Dice::new(seed);
-        let shape = Shape {
+        let (aim, mut aims) = Aim::of(seed);
+        let aim = if options.faults { aim } else { Aim::None };
+        let mut shape = Shape {
             proxies: 2,
             slots: 2,
             replicas: 2,
@@ -110,8 +115,11 @@ impl World {
                 .in_mille(200)
                 .then(|| Retention { span_ms: 1_000 * dice.within(4..=9), bucket_ms: 1_000 }),
             feed_events_max: if dice.in_mille(600) { 1_024 } else { dice.within(1..=6) as usize },
+            ring_events_max: RING_EVENTS_MAX,
+            habit: Habit::USUAL,
             traced: options.traced,
         };
+        aim.change(&mut shape, &mut aims);
         let cluster = Cluster::begin(shape, &mut dice).map_err(|error| error.to_string())?;
         let map = cluster.first_map().map_err(|error| error.to_string())?;
         let callers = Arc::new(Callers {
@@ -128,6 +136,7 @@ impl World {
             map: Mutex::new(map),
             dice: Mutex::new(dice),
             timeline: AtomicU64::new(1),
+            aimed: aim.faults(&shape, &mut aims),
         }))
     }
 
@@ -144,7 +153,10 @@ impl World {
         }
         let mut dice = self.dice.lock().fork();
         let faults = match options.faults {
-            true => faults::draw(&mut dice, self, FAULTS_WITHIN),
+            true => {
+                let draw = || faults::draw(&mut dice, self, FAULTS_WITHIN);
+                self.aimed.clone().unwrap_or_else(draw)
+            }
             false => Vec::new(),
         };
         self.callers.report.lock().faults = faults.len() as u64;

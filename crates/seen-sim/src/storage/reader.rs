@@ -2,7 +2,7 @@
 
 use seen_filter::feed::FeedBatch;
 use seen_filter::history::SeamFuture;
-use seen_filter::{FeedError, FeedEvent, FeedId, FeedReader};
+use seen_filter::{FeedError, FeedEvent, FeedId, FeedReader, GapScope, UserId};
 use tokio::time::{Duration, sleep};
 
 use super::SimStorage;
@@ -52,7 +52,11 @@ impl FeedReader for SimReader {
             let (host, partition) = (self.way.process.host, self.feed.partition);
             self.way.process.runs().await;
             self.way.weather.feeds(host, partition).await;
-            let batch = self.inner.next(events_max).await;
+            let mut batch = self.inner.next(events_max).await;
+            if let (Ok(batch), Some(user)) = (&mut batch, self.way.weather.now().poisoned) {
+                let lost = poison(&mut batch.events, user);
+                self.way.weather.lose(lost);
+            }
             let late_ms = self.late_ms(events_max);
             if late_ms > 0 {
                 sleep(Duration::from_millis(late_ms)).await;
@@ -67,4 +71,18 @@ impl FeedReader for SimReader {
             batch
         })
     }
+}
+
+/// A user's events cannot be read: whose they are is known, and not what they say. Gives the newest commit that has one.
+fn poison(events: &mut [FeedEvent], poisoned: UserId) -> u64 {
+    let mut newest = 0;
+    for event in events {
+        if let FeedEvent::Add { stamp, user, .. } | FeedEvent::Remove { stamp, user, .. } = *event
+            && user == poisoned
+        {
+            newest = newest.max(stamp.position);
+            *event = FeedEvent::Gap { scope: GapScope::User(user), reason: "poison" };
+        }
+    }
+    newest
 }

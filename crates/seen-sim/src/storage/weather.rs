@@ -1,9 +1,10 @@
 //! What befalls storage, and the ways to it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use seen_filter::Partition;
+use seen_filter::{Partition, UserId};
 use tokio::sync::Notify;
 
 use crate::process::Host;
@@ -17,6 +18,8 @@ pub struct Conditions {
     pub feed_silent: bool,
     /// One partition of it does not, so that others go ahead of it.
     pub silent_partition: Option<Partition>,
+    /// The user of whom no event of an item can be read.
+    pub poisoned: Option<UserId>,
     /// What each way to it and back takes longer, in milliseconds.
     pub slow_ms: u64,
     /// What the change feed is late, in milliseconds.
@@ -27,8 +30,12 @@ pub struct Conditions {
     pub refuse_writes_per_mille: u64,
     /// Builds that read a state of some commits ago.
     pub stale_builds_per_mille: u64,
+    /// Builds that read a state of a while ago, within S, and do not learn which.
+    pub lagging_builds_per_mille: u64,
     /// Builds that do not learn what they read.
     pub unknown_builds_per_mille: u64,
+    /// Answers that take long.
+    pub straggle_per_mille: u64,
     /// Writes that are committed, and the answer is lost.
     pub lose_committed_per_mille: u64,
     /// Writes that are not, and the answer is lost as well.
@@ -44,6 +51,7 @@ impl Conditions {
             silent: self.silent || other.silent,
             feed_silent: self.feed_silent || other.feed_silent,
             silent_partition: other.silent_partition.or(self.silent_partition),
+            poisoned: other.poisoned.or(self.poisoned),
             slow_ms: self.slow_ms + other.slow_ms,
             feed_late_ms: self.feed_late_ms.max(other.feed_late_ms),
             refuse_reads_per_mille: self.refuse_reads_per_mille.max(other.refuse_reads_per_mille),
@@ -51,6 +59,10 @@ impl Conditions {
                 .refuse_writes_per_mille
                 .max(other.refuse_writes_per_mille),
             stale_builds_per_mille: self.stale_builds_per_mille.max(other.stale_builds_per_mille),
+            lagging_builds_per_mille: self
+                .lagging_builds_per_mille
+                .max(other.lagging_builds_per_mille),
+            straggle_per_mille: self.straggle_per_mille.max(other.straggle_per_mille),
             unknown_builds_per_mille: self
                 .unknown_builds_per_mille
                 .max(other.unknown_builds_per_mille),
@@ -71,6 +83,8 @@ pub struct Weather {
     /// What is wrong, each by itself.
     wrong: Mutex<Vec<Conditions>>,
     away: Mutex<BTreeSet<Host>>,
+    /// The newest commit of which an event could not be read.
+    unread: AtomicU64,
     changed: Notify,
 }
 
@@ -96,6 +110,16 @@ impl Weather {
         self.changed.notify_waiters();
     }
 
+    /// An event of this commit could not be read.
+    pub(super) fn lose(&self, commit: u64) {
+        self.unread.fetch_max(commit, Ordering::Relaxed);
+    }
+
+    /// The newest commit of which an event could not be read, 0 if there is none.
+    pub(super) fn lost(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
+    }
+
     /// A machine cannot reach storage any more.
     pub fn part(&self, host: Host) {
         self.away.lock().insert(host);
@@ -119,12 +143,14 @@ impl Weather {
         self.wait(host, |conditions| conditions.silent).await;
     }
 
+    /// True if a partition of the change feed brings nothing to anybody.
+    pub fn is_silent(&self, partition: Partition) -> bool {
+        silences(&self.now(), partition)
+    }
+
     /// Waits until a partition of the change feed reaches a machine.
     pub async fn feeds(&self, host: Host, partition: Partition) {
-        let is_silent = |conditions: &Conditions| {
-            conditions.feed_silent || conditions.silent_partition == Some(partition)
-        };
-        self.wait(host, is_silent).await;
+        self.wait(host, |conditions| silences(conditions, partition)).await;
     }
 
     async fn wait(&self, host: Host, is_silent: impl Fn(&Conditions) -> bool) {
@@ -136,4 +162,8 @@ impl Weather {
             changed.await;
         }
     }
+}
+
+fn silences(conditions: &Conditions, partition: Partition) -> bool {
+    conditions.feed_silent || conditions.silent_partition == Some(partition)
 }
