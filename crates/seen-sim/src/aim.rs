@@ -34,6 +34,8 @@ pub enum Aim {
     Toggles,
     /// Users are forgotten while builds of them are on their way, and others are begun before those end (coherence row 7).
     LateBuilds,
+    /// Replicas start again and again, and take users over from peers that do not reach storage, or are told late (rule R3).
+    Transfers,
     /// Nothing goes wrong, and requests are so large that a link's credit is used up again and again.
     LargeRequests,
 }
@@ -53,6 +55,7 @@ impl Aim {
             Self::Toggles,
             Self::LargeRequests,
             Self::LateBuilds,
+            Self::Transfers,
         ];
         let at = dice.below(all.len() as u64) as usize;
         (all.get(at).copied().unwrap_or_default(), dice)
@@ -73,6 +76,12 @@ impl Aim {
                 shape.numbers_commits = dice.in_mille(200);
                 shape.feed_events_max = dice.within(1..=4) as usize;
                 shape.habit = Habit::NEW_ITEMS;
+            }
+            Self::Transfers => {
+                // Without numbers nothing is taken from a peer.
+                shape.numbers_commits = true;
+                let same = dice.in_mille(500);
+                shape.habit = if same { Habit::SAME_ITEMS } else { Habit::NEW_ITEMS };
             }
             Self::LateBuilds => {
                 // Where commits have numbers, these tell an old state.
@@ -129,6 +138,10 @@ impl Aim {
                     stagger(shape, dice, early + long / 2, &mut add);
                 }
             }
+            Self::Transfers => {
+                transfer(shape, dice, &mut add);
+                add(early, long, Mishap::StorageStraggles);
+            }
             Self::LateBuilds => {
                 add(early, long, Mishap::StorageStraggles);
                 add(early, long, Mishap::Evictions);
@@ -140,6 +153,25 @@ impl Aim {
         }
         faults.sort_by_key(|fault| fault.after);
         Some(faults)
+    }
+}
+
+/// A replica of each slot starts again and again, and the other one does not reach storage now and then.
+fn transfer(shape: &Shape, dice: &mut Dice, add: &mut impl FnMut(Duration, Duration, Mishap)) {
+    for slot in 0..shape.slots {
+        for second in 1..9 {
+            let after = Duration::from_secs(second) + dice.ms(0..=500);
+            let number = dice.below(shape.replicas.into()) as u16;
+            add(after, dice.ms(30..=100), Mishap::CrashReplica(Seat { slot, number }));
+            if dice.in_mille(400) {
+                let donor = Seat { slot, number: (number + 1) % shape.replicas };
+                add(
+                    after.saturating_sub(dice.ms(50..=300)),
+                    dice.ms(200..=600),
+                    Mishap::PartFromStorage(donor),
+                );
+            }
+        }
     }
 }
 
