@@ -73,7 +73,7 @@ impl Aim {
             Self::LargeRequests => shape.habit = Habit::MANY_ITEMS,
             Self::TwoHomes | Self::TwoHomesAndOldStates => {
                 // Numbers say by themselves what a fence would.
-                shape.numbers_commits = dice.in_mille(200);
+                shape.numbers_commits = self == Self::TwoHomes && dice.in_mille(200);
                 shape.feed_events_max = dice.within(1..=4) as usize;
                 shape.habit = Habit::NEW_ITEMS;
             }
@@ -129,7 +129,7 @@ impl Aim {
                     add(early, long, Mishap::StorageStale);
                     // What is built after the last of them stays.
                     add(early, long / 2, Mishap::Evictions);
-                    for _ in 0..3 {
+                    for _ in 0..8 {
                         let after = early + dice.ms(2_500..=6_000);
                         add(after, dice.ms(300..=1_500), Mishap::FeedPoison);
                     }
@@ -233,7 +233,7 @@ impl Habit {
         strangers: 0,
     };
     /// As usual, but for large questions.
-    const MANY_ITEMS: Self = Self { strangers: 900, ..Self::USUAL };
+    const MANY_ITEMS: Self = Self { strangers: 970, looks_max: 8, ..Self::USUAL };
     /// Hardly anybody marks what was marked before, and everybody looks whether it was.
     const NEW_ITEMS: Self =
         Self { items: 2_000, looks_max: 4, look_ms_max: 80, unmarks_percent: 4, ..Self::USUAL };
