@@ -34,7 +34,9 @@ pub enum Aim {
     Toggles,
     /// Users are forgotten while builds of them are on their way, and others are begun before those end (coherence row 7).
     LateBuilds,
-    /// Nothing goes wrong, and requests are so large that a link's credit is used up again and again.
+    /// Replicas start again and again, and take users over from peers that do not reach storage, or are told late (rule R3).
+    Transfers,
+    /// Nearly nothing goes wrong, and requests are so large that a link's credit is used up again and again.
     LargeRequests,
 }
 
@@ -53,6 +55,7 @@ impl Aim {
             Self::Toggles,
             Self::LargeRequests,
             Self::LateBuilds,
+            Self::Transfers,
         ];
         let at = dice.below(all.len() as u64) as usize;
         (all.get(at).copied().unwrap_or_default(), dice)
@@ -70,9 +73,15 @@ impl Aim {
             Self::LargeRequests => shape.habit = Habit::MANY_ITEMS,
             Self::TwoHomes | Self::TwoHomesAndOldStates => {
                 // Numbers say by themselves what a fence would.
-                shape.numbers_commits = dice.in_mille(200);
+                shape.numbers_commits = self == Self::TwoHomes && dice.in_mille(200);
                 shape.feed_events_max = dice.within(1..=4) as usize;
                 shape.habit = Habit::NEW_ITEMS;
+            }
+            Self::Transfers => {
+                // Without numbers nothing is taken from a peer.
+                shape.numbers_commits = true;
+                let same = dice.in_mille(500);
+                shape.habit = if same { Habit::SAME_ITEMS } else { Habit::NEW_ITEMS };
             }
             Self::LateBuilds => {
                 // Where commits have numbers, these tell an old state.
@@ -101,7 +110,10 @@ impl Aim {
         };
         let (early, long) = (dice.ms(0..=2_000), dice.ms(5_000..=8_000));
         match self {
-            Self::None | Self::LargeRequests => {}
+            Self::None => {}
+            // A cold user who marks with one device while the other one asks may be told CONTESTED, without anything being wrong:
+            // that is no story of credit.
+            Self::LargeRequests => add(early, Duration::from_millis(50), Mishap::StorageSlow(1)),
             Self::ShortRing => {
                 add(early, long, Mishap::StorageStale);
                 add(early, long, Mishap::Evictions);
@@ -120,7 +132,7 @@ impl Aim {
                     add(early, long, Mishap::StorageStale);
                     // What is built after the last of them stays.
                     add(early, long / 2, Mishap::Evictions);
-                    for _ in 0..3 {
+                    for _ in 0..8 {
                         let after = early + dice.ms(2_500..=6_000);
                         add(after, dice.ms(300..=1_500), Mishap::FeedPoison);
                     }
@@ -128,6 +140,10 @@ impl Aim {
                     stagger(shape, dice, early, &mut add);
                     stagger(shape, dice, early + long / 2, &mut add);
                 }
+            }
+            Self::Transfers => {
+                transfer(shape, dice, &mut add);
+                add(early, long, Mishap::StorageStraggles);
             }
             Self::LateBuilds => {
                 add(early, long, Mishap::StorageStraggles);
@@ -140,6 +156,25 @@ impl Aim {
         }
         faults.sort_by_key(|fault| fault.after);
         Some(faults)
+    }
+}
+
+/// A replica of each slot starts again and again, and the other one does not reach storage now and then.
+fn transfer(shape: &Shape, dice: &mut Dice, add: &mut impl FnMut(Duration, Duration, Mishap)) {
+    for slot in 0..shape.slots {
+        for second in 1..9 {
+            let after = Duration::from_secs(second) + dice.ms(0..=500);
+            let number = dice.below(shape.replicas.into()) as u16;
+            add(after, dice.ms(30..=100), Mishap::CrashReplica(Seat { slot, number }));
+            if dice.in_mille(400) {
+                let donor = Seat { slot, number: (number + 1) % shape.replicas };
+                add(
+                    after.saturating_sub(dice.ms(50..=300)),
+                    dice.ms(200..=600),
+                    Mishap::PartFromStorage(donor),
+                );
+            }
+        }
     }
 }
 
@@ -201,7 +236,7 @@ impl Habit {
         strangers: 0,
     };
     /// As usual, but for large questions.
-    const MANY_ITEMS: Self = Self { strangers: 900, ..Self::USUAL };
+    const MANY_ITEMS: Self = Self { strangers: 970, looks_max: 8, ..Self::USUAL };
     /// Hardly anybody marks what was marked before, and everybody looks whether it was.
     const NEW_ITEMS: Self =
         Self { items: 2_000, looks_max: 4, look_ms_max: 80, unmarks_percent: 4, ..Self::USUAL };

@@ -237,7 +237,7 @@ pub async fn befall(world: Arc<World>, fault: Fault) {
             sleep(RESTARTS_AFTER).await;
             // Who keeps the number and changes the key is found out by the key alone.
             let own = world.cluster.store.hash_key().id();
-            let id = if fault.lasts.as_millis() % 2 == 0 { own } else { 77 };
+            let id = if fault.lasts.as_millis().is_multiple_of(2) { own } else { 77 };
             world.start_replica_with(seat, HashKey::new(id, [77; 16]));
             sleep(fault.lasts).await;
             world.crash_replica(seat);

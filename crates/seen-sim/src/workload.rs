@@ -21,7 +21,7 @@ pub const HEAVY_USERS: u64 = 2;
 /// Items that a heavy user has from the start.
 pub const HEAVY_ITEMS: u64 = 600;
 /// The number of an item that nobody marks, and that takes many bytes.
-const LARGE_ID: u64 = 1 << 50;
+const LARGE_ID: u64 = 1 << 56;
 /// How long a push waits.
 const PUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -64,7 +64,8 @@ async fn act(callers: &Callers, session: &mut Session, dice: &mut Dice) {
         ids
     };
     let (few, mut many) = (some(3), some(24));
-    many.extend((0..habit.strangers).map(|n| LARGE_ID + n));
+    let strangers = (0..habit.strangers).map(|n| LARGE_ID + n);
+    many.extend(strangers.clone());
     let forgets = 100 - habit.forgets_percent;
     let unmarks = forgets - habit.unmarks_percent;
     match dice.below(100) {
@@ -78,7 +79,8 @@ async fn act(callers: &Callers, session: &mut Session, dice: &mut Dice) {
                     sleep(dice.ms(0..=habit.look_ms_max)).await;
                 }
                 let proxy = dice.below(proxies) as usize;
-                callers.filter(session, proxy, few.clone()).await;
+                let asked = few.iter().copied().chain(strangers.clone()).collect();
+                callers.filter(session, proxy, asked).await;
             }
         }
         deed if deed >= unmarks && deed < forgets => {

@@ -36,7 +36,12 @@ each! {
     doubts_without_a_flag: "replica.flag";
     deadlines_that_nobody_watches: "proxy.deadline";
     lost_outcomes_that_are_repeated: "proxy.unknown_write";
-    moved_users_without_a_claim: "proxy.moved";
     tokens_without_the_session: "replica.session";
     connections_that_stay_broken: "link.reopen";
+    snapshots_older_than_the_ring: "R2";
+    users_kept_before_their_feed_begins: "R7";
+    fences_that_prove_what_came_after_them: "R9";
+    claims_that_were_presented_too_late: "R9Presented";
+    removed_items_that_stay: "R10";
+    writes_that_are_begun_too_late: "replica.expired_write";
 }
