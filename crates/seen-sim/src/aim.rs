@@ -36,7 +36,7 @@ pub enum Aim {
     LateBuilds,
     /// Replicas start again and again, and take users over from peers that do not reach storage, or are told late (rule R3).
     Transfers,
-    /// Nearly nothing goes wrong, and requests are so large that a link's credit is used up again and again.
+    /// Nothing goes wrong, and requests are so large that a link's credit is used up again and again.
     LargeRequests,
 }
 
@@ -110,10 +110,7 @@ impl Aim {
         };
         let (early, long) = (dice.ms(0..=2_000), dice.ms(5_000..=8_000));
         match self {
-            Self::None => {}
-            // A cold user who marks with one device while the other one asks may be told CONTESTED, without anything being wrong:
-            // that is no story of credit.
-            Self::LargeRequests => add(early, Duration::from_millis(50), Mishap::StorageSlow(1)),
+            Self::None | Self::LargeRequests => {}
             Self::ShortRing => {
                 add(early, long, Mishap::StorageStale);
                 add(early, long, Mishap::Evictions);
