@@ -54,11 +54,12 @@ struct Op {
 }
 
 impl Op {
-    /// True if it may have taken effect, or take effect, after `moment`.
+    /// True if it may have taken effect, or take effect, after `moment`. Several things happen at one moment of a clock that stands
+    /// still meanwhile, in any order.
     fn may_follow(&self, moment: Instant) -> bool {
         match self.outcome {
             Outcome::Unknown => true,
-            Outcome::Acknowledged(at) => at > moment,
+            Outcome::Acknowledged(at) => at >= moment,
             Outcome::Refused => false,
         }
     }
