@@ -398,6 +398,8 @@ async fn befall_storage(world: &World, fault: Fault) {
         Mishap::StorageFailover => {
             let run = world.next_timeline();
             store.begin_timeline(Timeline::new(run), PrimaryId::new(run));
+            // What came of the old log is not told again at once.
+            weather.lose(store.head());
         }
         Mishap::FeedReplayed => {
             let from = store.head().saturating_sub(20).max(1);
@@ -408,6 +410,7 @@ async fn befall_storage(world: &World, fault: Fault) {
     sleep(fault.lasts).await;
     if fault.mishap == Mishap::FeedLost {
         store.trim_log(store.head());
+        weather.lose(store.head());
     }
     if fault.mishap == Mishap::StorageLosesAnswers {
         store.land_stalled();

@@ -83,8 +83,8 @@ pub struct Weather {
     /// What is wrong, each by itself.
     wrong: Mutex<Vec<Conditions>>,
     away: Mutex<BTreeSet<Host>>,
-    /// The newest commit of which an event could not be read.
-    unread: AtomicU64,
+    /// The newest commit that followers may have lost.
+    lost: AtomicU64,
     changed: Notify,
 }
 
@@ -110,14 +110,14 @@ impl Weather {
         self.changed.notify_waiters();
     }
 
-    /// An event of this commit could not be read.
-    pub(super) fn lose(&self, commit: u64) {
-        self.unread.fetch_max(commit, Ordering::Relaxed);
+    /// Followers may have lost the events up to this commit. No read that begins from now on is older.
+    pub fn lose(&self, commit: u64) {
+        self.lost.fetch_max(commit, Ordering::Relaxed);
     }
 
-    /// The newest commit of which an event could not be read, 0 if there is none.
+    /// The newest commit that followers may have lost, 0 if there is none.
     pub(super) fn lost(&self) -> u64 {
-        self.unread.load(Ordering::Relaxed)
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// A machine cannot reach storage any more.
