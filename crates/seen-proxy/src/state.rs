@@ -259,12 +259,12 @@ impl State {
         if !defends("proxy.strayed") {
             return;
         }
-        if self.net.home(place) != Some(replica) {
+        let is_unbound = self.net.bound(place).is_some_and(|bound| bound != replica);
+        if is_unbound || self.net.home(place) != Some(replica) {
             self.net.strayed.insert(place.user_hash, now);
         }
-        if self.net.bound(place).is_some_and(|bound| bound != replica) {
+        if is_unbound {
             // Whoever is asked next may not know of this, whatever number it covered before.
-            self.net.strayed.insert(place.user_hash, now);
             let moved = self.net.claims.draw();
             if let Some(slot) = self.net.slot_mut(place) {
                 slot.moved = moved;
