@@ -72,6 +72,11 @@ impl Verdicts {
         }
     }
 
+    /// The positions as bits: 64 a word, the lowest first.
+    pub const fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// The set positions in ascending order.
     pub fn ones(&self) -> impl Iterator<Item = usize> {
         positions(self.words)
@@ -101,6 +106,14 @@ impl Verdicts {
         {
             *word |= mask >> (64 - shift);
         }
+    }
+}
+
+impl FromIterator<usize> for Verdicts {
+    fn from_iter<I: IntoIterator<Item = usize>>(positions: I) -> Self {
+        let mut verdicts = Self::new();
+        positions.into_iter().for_each(|position| verdicts.set(position));
+        verdicts
     }
 }
 

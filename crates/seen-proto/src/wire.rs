@@ -11,6 +11,7 @@ mod error;
 mod fields;
 mod filter;
 mod mark;
+mod positions;
 mod response;
 mod route;
 

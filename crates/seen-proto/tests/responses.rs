@@ -33,7 +33,7 @@ proptest! {
         token in vec(any::<u8>(), 0..600),
     ) {
         let mut written = Vec::new();
-        encode_filter_response(&mut written, unseen.iter().copied(), &quality, &token);
+        encode_filter_response(&mut written, &unseen.iter().copied().collect(), &quality, &token);
         let message = v1::FilterResponse {
             unseen: unseen.iter().map(|position| *position as u32).collect(),
             quality: Some(quality.into()),

@@ -138,7 +138,7 @@ proptest! {
             _ => Quality::Degraded { rate: 0.01, reason: DegradedReason::Deadline, unknown: 3 },
         };
         let mut raw = Vec::new();
-        encode_filter_response(&mut raw, unseen, &quality, &token);
+        encode_filter_response(&mut raw, &unseen.into_iter().collect(), &quality, &token);
         prop_assert_eq!(is_degraded_filter_response(&raw), which == 2);
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use seen_api::Call;
 use seen_cluster::sabotage::defends;
+use seen_filter::verdicts::Verdicts;
 use seen_proto::limits::CANDIDATES_MAX;
 use seen_proto::model::{OnUnknown, Quality};
 use seen_proto::status::{ApiError, ErrorKind};
@@ -68,6 +69,6 @@ fn flagged(body: &[u8], why: Own) -> Result<Bytes, ApiError> {
         false => Quality::Exact,
     };
     let mut out = Vec::with_capacity(2 * shown + 32);
-    encode_filter_response(&mut out, 0..shown, &quality, &[]);
+    encode_filter_response(&mut out, &Verdicts::first(shown), &quality, &[]);
     Ok(out.into())
 }

@@ -14,6 +14,7 @@ use seen_cluster::map::{
     ResolvedSlot, Slot, SlotMap, SlotNumber, name_hash,
 };
 use seen_filter::hash::VIRTUAL_SLOTS;
+use seen_filter::verdicts::Verdicts;
 use seen_filter::{HASH_VERSION, SlotKey, VirtualSet, VirtualSlot};
 use seen_proto::message::{decode, encode};
 use seen_proto::model::{PushCall, PushRows, Quality};
@@ -181,7 +182,7 @@ fn answer_to(request: &Outgoing, flagged: bool) -> Bytes {
     match Call::from_number(request.call) {
         Some(Call::Filter) => {
             let mut out = Vec::new();
-            encode_filter_response(&mut out, [0], &quality, b"t");
+            encode_filter_response(&mut out, &Verdicts::first(1), &quality, b"t");
             out.into()
         }
         Some(Call::FilterUsers) => {

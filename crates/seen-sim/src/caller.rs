@@ -212,9 +212,10 @@ impl Callers {
         if let Some(why) = flagged {
             let name = why.as_str_name();
             self.tell(session, proxy, format_args!("filter: {read} of {of} read, flagged: {name}"));
-            // See [`Report::open`].
+            // See [`Report::open`]. What went wrong while it was asked, if only for a moment, counts as well.
             if !open {
-                self.flagged(session, proxy, why, calm);
+                let until = self.cluster.calm.lasts();
+                self.flagged(session, proxy, why, calm.zip(until).map(|(from, to)| from.min(to)));
             }
             return;
         }

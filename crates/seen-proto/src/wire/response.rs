@@ -4,13 +4,11 @@ use bytes::BufMut;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::limits::CANDIDATES_MAX;
+use seen_filter::verdicts::Verdicts;
+
+use super::positions::Packed;
 use crate::model::Quality;
 use crate::v1;
-
-/// Longest varint of a position, in bytes.
-const POSITION_BYTES_MAX: usize = 2;
-const _: () = assert!(CANDIDATES_MAX <= 1 << (7 * POSITION_BYTES_MAX));
 
 /// Keys of fields 1 to 3 with wire type 2 (bytes), and of the stream's request id.
 const KEY_1_BYTES: u8 = 0x0a;
@@ -18,30 +16,15 @@ const KEY_2_BYTES: u8 = 0x12;
 const KEY_3_BYTES: u8 = 0x1a;
 const KEY_1_FIXED64: u8 = 0x09;
 
-/// Writes a `FilterResponse`: the positions of the unread candidates in ascending order, each below
-/// [`CANDIDATES_MAX`]; how far to trust them; and a token, empty to let the caller keep its own.
+/// Writes a `FilterResponse`: the positions of the unread candidates; how far to trust them; and a token, empty to let the
+/// caller keep its own.
 pub fn encode_filter_response(
     out: &mut impl BufMut,
-    unseen: impl IntoIterator<Item = usize>,
+    unseen: &Verdicts,
     quality: &Quality,
     token: &[u8],
 ) {
-    // Positions are varints of one or two bytes behind the length of them all, which is not known
-    // yet: they are written to the stack first.
-    let mut packed = [0_u8; POSITION_BYTES_MAX * CANDIDATES_MAX];
-    let mut len = 0;
-    for position in unseen {
-        debug_assert!(position < CANDIDATES_MAX, "{position} is no position of a request");
-        let Some([low, high]) = packed.get_mut(len..).and_then(<[u8]>::first_chunk_mut::<2>) else {
-            debug_assert!(false, "more positions than a request has");
-            break;
-        };
-        let long = position >= 0x80;
-        *low = (position & 0x7f) as u8 | u8::from(long) << 7;
-        *high = (position >> 7) as u8;
-        len += 1 + usize::from(long);
-    }
-    put_bytes(out, KEY_1_BYTES, &packed[..len]);
+    put_bytes(out, KEY_1_BYTES, Packed::of(unseen).as_slice());
     let quality = v1::Quality::from(*quality);
     out.put_u8(KEY_2_BYTES);
     encode_varint(quality.encoded_len() as u64, out);

@@ -116,7 +116,7 @@ impl Replica {
             span.note(PATH, || "memory");
             self.metrics.hits.increment(1);
             let quality = sound(waiting.rate);
-            encode_filter_response(out, waiting.seen.zeros(waiting.candidates), &quality, &[]);
+            encode_filter_response(out, &waiting.unseen(), &quality, &[]);
             self.count(&waiting, &namespaces, &quality);
             self.sample(now, call, &waiting, &namespaces);
             return Ok(Handled::Written);
@@ -237,7 +237,7 @@ impl Replica {
             span.note("seen.degraded", || reason.as_str_name());
         }
         let mut out = Vec::new();
-        encode_filter_response(&mut out, waiting.seen.zeros(waiting.candidates), &quality, &[]);
+        encode_filter_response(&mut out, &waiting.unseen(), &quality, &[]);
         self.count(&waiting, &namespaces, &quality);
         Bytes::from(out)
     }
@@ -320,6 +320,11 @@ impl Replica {
 }
 
 impl Waiting {
+    /// What the answer names, once all is known.
+    fn unseen(&self) -> Verdicts {
+        Verdicts::first(self.candidates).without(&self.seen)
+    }
+
     fn collect_items(&mut self, call: &FilterCall<'_>) {
         for open in &mut self.open {
             let mut at = 0;
