@@ -33,6 +33,19 @@ fn decoded(raw: &[u8]) -> u64 {
     request.candidates.iter().flat_map(|group| &group.ids).fold(0, |sum, id| sum ^ id)
 }
 
+/// The positions alone, each written by itself.
+fn one_by_one(out: &mut Vec<u8>, unseen: &Verdicts) {
+    let mut packed = [0_u8; 2_000];
+    let mut len = 0;
+    for position in unseen.ones() {
+        let long = position >= 0x80;
+        packed[len] = (position & 0x7f) as u8 | u8::from(long) << 7;
+        packed[len + 1] = (position >> 7) as u8;
+        len += 1 + usize::from(long);
+    }
+    out.extend_from_slice(&packed[..len]);
+}
+
 fn answer() -> v1::FilterResponse {
     v1::FilterResponse {
         unseen: (1..IDS as u32).step_by(2).collect(),
@@ -59,6 +72,12 @@ fn benches(c: &mut Criterion) {
         });
     });
     assert_eq!(out, answer().encode_to_vec());
+    group.bench_function("one_by_one", |b| {
+        b.iter(|| {
+            out.clear();
+            one_by_one(black_box(&mut out), &unseen);
+        });
+    });
     group.bench_function("prost", |b| {
         b.iter(|| {
             out.clear();

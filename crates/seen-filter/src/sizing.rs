@@ -129,17 +129,21 @@ pub(crate) const fn parts(blocks: u32) -> (u32, u32) {
 /// The expected false-positive rate of a layer with this many items.
 pub(crate) fn rate_of(items: u32, blocks: u32) -> f64 {
     let (a, b) = parts(blocks);
-    part_rate(items, a) * part_rate(items, b)
+    let of_a = part_rate(items, a);
+    // Half of all layers have two equal parts.
+    of_a * if a == b { of_a } else { part_rate(items, b) }
 }
 
 fn part_rate(items: u32, blocks: u32) -> f64 {
-    const SIGNED_BINOMIALS: [f64; 5] = [1.0, -4.0, 6.0, -4.0, 1.0];
-    let mut sum = 0.0;
-    let mut all_clear = 1.0; // q^i
+    const Q: f64 = 63.0 / 64.0;
+    // Those of i = 1 to 4; that of 0 is 1 whatever the layer.
+    const SIGNED_BINOMIALS: [f64; 4] = [-4.0, 6.0, -4.0, 1.0];
+    let mut sum = 1.0;
+    let mut all_clear = Q; // q^i
     for coefficient in SIGNED_BINOMIALS {
         let picked = (1.0 - all_clear) / f64::from(blocks);
         sum += coefficient * (f64::from(items) * (-picked).ln_1p()).exp();
-        all_clear *= 63.0 / 64.0;
+        all_clear *= Q;
     }
     sum.clamp(0.0, 1.0)
 }

@@ -141,14 +141,6 @@ impl UserState {
         }
     }
 
-    /// Asks the CPU for the memory that a check of `candidates` ids will need, without waiting for
-    /// it. Worth it for the next requests while another one is being computed.
-    pub fn prefetch(&self, candidates: usize) {
-        if let Form::Layered(layered) = self.form() {
-            layered.prefetch(candidates);
-        }
-    }
-
     /// Sets bit `first + i` of `seen` for each candidate `i` that was read. Other bits stay.
     /// Positions from [`crate::verdicts::POSITIONS_MAX`] on do not exist.
     pub fn check(

@@ -119,16 +119,6 @@ impl<'a> Layered<'a> {
         self.main.len() <= 2 * LINE_WORDS * ids
     }
 
-    /// See [`crate::UserState::prefetch`].
-    pub(crate) fn prefetch(self, ids: usize) {
-        if self.streams(ids) {
-            prefetch(self.main);
-            self.growth.iter().for_each(|layer| prefetch(layer));
-        } else {
-            prefetch(&self.main[..HEADER_WORDS]);
-        }
-    }
-
     pub(crate) fn contains(self, hash: u64) -> bool {
         self.layers().any(|layer| Blocks::of(layer.words).contains(hash))
     }
