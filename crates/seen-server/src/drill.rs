@@ -127,7 +127,6 @@ pub(crate) async fn run(
     let drilled = async {
         sleep(WARM_UP).await;
         load.tally.take();
-        let stage = stage.clone();
         let scene = Scene { cluster, load: &load, stage, long: options.long };
         while let Some(fault) = course.next() {
             let row = one(fault, &scene, options, &mut course).await;
@@ -161,8 +160,6 @@ pub(crate) async fn run(
         (report.acknowledged, report.missing) = (acknowledged, Some(missing));
     }
     (report.starved_windows, report.starved) = load.watchdog().total();
-    // The servers stay until storage was asked for the last time.
-    drop(stage);
     Ok(report)
 }
 

@@ -201,7 +201,11 @@ impl Servers {
             }
             Act::StorageFailover => self.promote()?,
             Act::StorageReadOnly => self.primary.set_read_only(false)?,
-            Act::StorageDiskFull => self.empty_disk()?,
+            Act::StorageDiskFull => {
+                self.empty_disk()?;
+                // The log breaks off amid an event for a while: whoever reads it is told so, and Debezium's task ends for good.
+                self.debezium.restart()?;
+            }
             Act::KafkaDown => self.kafka.restart()?,
             Act::KafkaFrozen => self.kafka.thaw()?,
             Act::KafkaForgets | Act::KafkaPoison => {}

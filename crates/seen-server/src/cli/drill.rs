@@ -92,9 +92,9 @@ pub fn run_on(args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<ExitCode
         print(&drill::listed())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let control = runtime::control()?;
-    let ended = control.block_on(drilled(args, stage));
-    control.shutdown_background();
+    let callers = runtime::callers()?;
+    let ended = callers.block_on(drilled(args, stage));
+    callers.shutdown_background();
     ended
 }
 
@@ -109,6 +109,8 @@ async fn drilled(mut args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<E
     let places = (args.port_base, args.program.as_deref());
     let mut cluster = started(&args.sources, args.dir.as_deref(), places, &stop, note).await?;
     let setting = setting(&args, seed, stage.as_deref());
+    // The servers stay until the parts have ended.
+    let servers = stage.clone();
     let options = DrillOptions {
         faults: args.fault,
         all: args.all,
@@ -141,6 +143,7 @@ async fn drilled(mut args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<E
         eprintln!("seen: logs {}", cluster.launch.logs().display());
     }
     cluster.end().await?;
+    drop(servers);
     Ok(if held? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

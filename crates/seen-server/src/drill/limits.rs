@@ -13,8 +13,8 @@ use super::load::Load;
 use crate::cli::dev_cluster::{Besides, DevCluster, Part};
 use crate::config::{FeedSource, StorageKind};
 
-/// Of a control group, as Kubernetes has it.
-const CPU_PERIOD_US: u64 = 100_000;
+/// Of a control group's processor, as Kubernetes has it.
+const CPU_PERIOD: Duration = Duration::from_millis(100);
 /// Connections that are opened to a proxy that may not have so many.
 const CROWD: usize = 100;
 /// What the library is called that lies about the time, and where distributions put it.
@@ -79,7 +79,7 @@ pub(super) async fn begin(
             load.bystanders().await;
         }
         Limit::CpuPercent(percent) => {
-            limited.groups.push(slow(percent, cluster, &[replica])?);
+            limited.groups.push(slow(percent, CPU_PERIOD, cluster, &[replica])?);
         }
         Limit::ClockHours(hours) => {
             let libraries = clock_libraries(cluster).map_err(DrillError::Stage)?;
@@ -122,18 +122,20 @@ pub(super) async fn heal(limited: Limited, cluster: &DevCluster) -> Result<(), D
     Ok(())
 }
 
-/// Gives parts a share of one core together.
+/// Gives parts a share of one core together, in each of such periods: the longest that they stand still is a little less.
 ///
 /// # Errors
 /// This machine has no such control groups, or refuses.
 pub(super) fn slow(
     percent: u64,
+    period: Duration,
     cluster: &DevCluster,
     parts: &[&Part],
 ) -> Result<Group, DrillError> {
+    let period_us = period.as_micros() as u64;
     let settings = [
-        ("cpu.cfs_period_us", CPU_PERIOD_US.to_string()),
-        ("cpu.cfs_quota_us", (CPU_PERIOD_US * percent / 100).to_string()),
+        ("cpu.cfs_period_us", period_us.to_string()),
+        ("cpu.cfs_quota_us", (period_us * percent / 100).to_string()),
     ];
     confine("cpu", &settings, cluster, parts)
 }
