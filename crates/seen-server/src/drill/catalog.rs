@@ -122,7 +122,7 @@ pub(super) const ENTRIES: [Entry; 42] = [
     entry(Fault::KafkaDown, ("SIGTERM of Kafka", "it is started again"), Does::Stage(Act::KafkaDown), 600, (Some(5.0), 60)),
     entry(Fault::Poison, ("ten records in each partition that nobody can read, half of them with a user's key", "-"), Does::Stage(Act::KafkaPoison), 5, (Some(1.0), 15)),
     entry(Fault::RetentionGap, ("Kafka forgets what a frozen replica has not read", "it goes on"), Does::Gap, 4, (Some(5.0), 30)),
-    entry(Fault::DiskFull, ("the primary's disk is full", "there is room again, and Debezium is started again"), Does::Stage(Act::StorageDiskFull), 15, (None, 90)),
+    entry(Fault::DiskFull, ("the primary's disk is full", "its replica is promoted: the log that broke off amid an event stays damaged"), Does::Stage(Act::StorageDiskFull), 15, (None, 90)),
     entry(Fault::StorageKilled, ("SIGKILL of the primary", "it is started again"), Does::Stage(Act::StorageKilled), 3, (None, 30)),
     entry(Fault::StorageFailover, ("SIGKILL of the primary", "its replica is promoted after 3 s"), Does::Stage(Act::StorageFailover), 3, (None, 30)),
 ];
