@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::cli::CliError;
 use crate::cli::dev_cluster::DevCluster;
@@ -38,6 +38,8 @@ use watchdog::Watchdog;
 
 /// How long a fault's consequences are looked at once the cluster is whole again.
 const AFTERWARDS: Duration = Duration::from_secs(3);
+/// How long storage is asked about what was marked before nothing is said of it.
+const LOOK_MAX: Duration = Duration::from_secs(90);
 /// How long the callers run before anything happens: filters are built meanwhile.
 const WARM_UP: Duration = Duration::from_secs(5);
 
@@ -92,27 +94,25 @@ pub(crate) enum DrillError {
     /// A fault cannot be done here.
     #[error("{0}")]
     Stage(String),
+    /// It was done, and cannot be undone.
+    #[error("it could not be healed: {0}")]
+    Heal(String),
     /// The callers.
     #[error(transparent)]
     Client(#[from] seen_client::OptionsError),
-    /// Storage could not be asked in the end.
-    #[error("what is in storage could not be asked: {0}")]
-    Look(#[from] seen_proto::status::ApiError),
     /// The watchdog.
     #[error("cannot start the watchdog: {0}")]
     Watchdog(#[from] std::io::Error),
     /// The map.
     #[error("the map of slots could not be changed: {0}")]
     Change(CliError),
-    /// Somebody ended it.
-    #[error("ended before its time")]
-    Stopped,
 }
 
-/// Runs a drill on a cluster that is started. `tell` is told each row as it is over.
+/// Runs a drill on a cluster that is started. `tell` is told each row as it is over. A drill that cannot go on reports what it has
+/// measured until then.
 ///
 /// # Errors
-/// [`DrillError`].
+/// [`DrillError`], where it cannot begin.
 pub(crate) async fn run(
     cluster: &DevCluster,
     stage: Option<Arc<dyn Stage>>,
@@ -123,35 +123,49 @@ pub(crate) async fn run(
     let load = Load::new(load_options(cluster, options), Watchdog::start()?)?;
     let end_load = Stop::default();
     let callers = tokio::spawn(Arc::clone(&load).run(end_load.clone()));
+    let (mut report, mut course) = (Report::default(), Course::new(options));
     let drilled = async {
         sleep(WARM_UP).await;
         load.tally.take();
-        let mut report = Report::default();
-        let mut course = Course::new(options);
-        let stage = stage.clone();
         let scene = Scene { cluster, load: &load, stage, long: options.long };
         while let Some(fault) = course.next() {
-            let row = one(fault, &scene, options, &mut course).await?;
+            let row = one(fault, &scene, options, &mut course).await;
+            tell(&row);
+            let is_over = row.broken.is_some();
+            report.rows.push(row);
+            if is_over {
+                return Some(format!("the cluster was not whole again after \"{fault}\""));
+            }
+        }
+        None
+    };
+    report.ended_early = tokio::select! {
+        biased;
+        () = stop.requested() => Some("it was ended before its time".to_owned()),
+        why = drilled => why,
+    };
+    if let Some(why) = &report.ended_early {
+        for fault in course.left(report.rows.len()) {
+            let row = Row::not_done(fault, why.clone());
             tell(&row);
             report.rows.push(row);
         }
-        Ok::<_, DrillError>(report)
-    };
-    let drilled = tokio::select! {
-        biased;
-        () = stop.requested() => Err(DrillError::Stopped),
-        drilled = drilled => drilled,
-    };
+    }
     end_load.request();
-    // A panic of a caller is a fault of this program, and would hide what it had to say.
-    let callers = callers.await;
-    let mut report = drilled?;
-    callers.map_err(|panic| DrillError::Watchdog(std::io::Error::other(panic)))?;
-    (report.acknowledged, report.missing) = load.look(true).await?;
+    if let Err(panic) = callers.await {
+        // It is a fault of this program.
+        report.ended_early = Some(format!("a caller panicked: {panic}"));
+    }
+    if let Some((acknowledged, missing)) = looked(&load, true).await {
+        (report.acknowledged, report.missing) = (acknowledged, Some(missing));
+    }
     (report.starved_windows, report.starved) = load.watchdog().total();
-    // The servers stay until storage was asked for the last time.
-    drop(stage);
     Ok(report)
+}
+
+/// Marks that were acknowledged, and how many of those storage does not have; none where it cannot be asked.
+async fn looked(load: &Load, every: bool) -> Option<(u64, u64)> {
+    timeout(LOOK_MAX, load.look(every)).await.ok()?.ok()
 }
 
 fn load_options(cluster: &DevCluster, options: &DrillOptions) -> LoadOptions {
@@ -166,20 +180,16 @@ fn load_options(cluster: &DevCluster, options: &DrillOptions) -> LoadOptions {
     }
 }
 
-async fn one(
-    fault: Fault,
-    scene: &Scene<'_>,
-    options: &DrillOptions,
-    course: &mut Course,
-) -> Result<Row, DrillError> {
+async fn one(fault: Fault, scene: &Scene<'_>, options: &DrillOptions, course: &mut Course) -> Row {
     let entry = catalog::of(fault);
     let tally = &scene.load.tally;
     tally.take();
     let (usual, _) = recovery::usually(scene).await;
     let began = Instant::now();
     let done = match act::done(entry, scene, &mut |end| course.draw(end)).await {
-        Err(DrillError::Stage(why)) => return Ok(Row::not_done(fault, why)),
-        done => done?,
+        Err(DrillError::Stage(why)) => return Row::not_done(fault, why),
+        Err(why) => return broken(fault, scene, why, began).await,
+        Ok(done) => done,
     };
     let whole_after = began.elapsed();
     let mut counts = tally.take();
@@ -189,14 +199,15 @@ async fn one(
     counts.add(&more);
     sleep(AFTERWARDS.max(options.pause)).await;
     counts.add(&tally.take());
-    let missing = scene.load.look(false).await;
+    let missing = looked(scene.load, false).await;
     let (usual, lasted) = ((usual, state), began.elapsed());
     let (cut, notes) = (done.cut, done.notes);
     let recovered_after = recovered_after.map(|after| (done.healed - began) + after);
     let healed_after = done.healed - began;
-    Ok(Row {
+    Row {
         fault,
         not_done: None,
+        broken: None,
         whole_after,
         healed_after,
         recovered_after,
@@ -204,9 +215,25 @@ async fn one(
         usual,
         cut,
         notes,
-        missing: missing.ok().map(|(_, missing)| missing),
+        missing: missing.map(|(_, missing)| missing),
         counts,
-    })
+    }
+}
+
+/// What there is to tell of a fault after which the cluster is not whole again.
+async fn broken(fault: Fault, scene: &Scene<'_>, why: DrillError, began: Instant) -> Row {
+    let said = scene.cluster.complaints().await;
+    let said = if said.is_empty() { "all parts are ready".to_owned() } else { said.join("; ") };
+    let lasted = began.elapsed();
+    Row {
+        broken: Some(format!("{why} ({said})")),
+        not_done: None,
+        whole_after: lasted,
+        healed_after: lasted,
+        lasted,
+        counts: scene.load.tally.take(),
+        ..Row::not_done(fault, String::new())
+    }
 }
 
 /// Which fault comes next: each once, and then at random until the time is over.
@@ -228,6 +255,11 @@ impl Course {
         Self { faults, done: 0, ends, state: options.seed }
     }
 
+    /// What was to come once each, after so many.
+    fn left(&self, done: usize) -> Vec<Fault> {
+        self.faults.get(done..).unwrap_or_default().to_vec()
+    }
+
     fn draw(&mut self, end: usize) -> usize {
         self.state = self.state.wrapping_add(1);
         (seen_filter::hash::mix(self.state) % end.max(1) as u64) as usize
@@ -245,5 +277,49 @@ impl Course {
         self.done = self.faults.len();
         let at = self.draw(self.faults.len());
         self.faults.get(at).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ConfigSources;
+    use crate::cli::dev_cluster::started;
+
+    /// Parts that end as soon as they are started: nothing is ever whole.
+    #[tokio::test]
+    async fn what_was_measured_is_told_where_the_cluster_does_not_come_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (sources, stop) = (ConfigSources::default(), Stop::default());
+        let program = (7_600, Some("/bin/false".as_ref()));
+        let cluster = started(&sources, Some(folder.path()), program, &stop, |_| {}).await;
+        let cluster = cluster.expect("started");
+        tokio::time::pause();
+        let options = DrillOptions {
+            faults: vec![Fault::Calm, Fault::KillReplica, Fault::FewFiles],
+            all: false,
+            long: Duration::ZERO,
+            time: Duration::ZERO,
+            pause: Duration::ZERO,
+            namespace: "feed".to_owned(),
+            users: 1,
+            filters_per_s: 1,
+            marks_per_s: 1,
+            seed: 1,
+        };
+        let mut told = Vec::new();
+        let (asked_to_stop, tell) = (Stop::default(), |row: &Row| told.push(row.line()));
+        let report = run(&cluster, None, &options, &asked_to_stop, tell).await.expect("a report");
+        let failures: Vec<_> = report.rows.iter().map(Row::failures).collect();
+        let [calm, kill, files] = &failures[..] else { panic!("{failures:?}") };
+        let why = &calm[0];
+        assert!(why.contains("not whole again after 120 s"), "{why}");
+        assert!(why.contains("proxy-0: no answer; its log is empty"), "{why}");
+        assert_eq!((&kill[..], &files[..]), (&["not done".to_owned()][..], &kill[..]));
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(!report.is_sound() && !report.is_as_expected());
+        let why = report.ended_early.expect("a reason");
+        assert_eq!(why, "the cluster was not whole again after \"calm\"");
+        cluster.end().await.expect("ended");
     }
 }

@@ -8,6 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Most threads for blocking calls (file system) of one runtime.
 const BLOCKING_THREADS_MAX: usize = 16;
+/// Threads of callers.
+const CALLER_THREADS: usize = 4;
 
 /// The runtime of storage and feeds. Ends in the background when it is dropped: a runtime may not be
 /// waited for within another, as a start that fails half-way would.
@@ -47,6 +49,19 @@ impl Drop for StorageRuntime {
             runtime.shutdown_background();
         }
     }
+}
+
+/// The runtime of a drill's callers, who have to keep up with what they try.
+///
+/// # Errors
+/// The operating system refuses a thread.
+pub fn callers() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(CALLER_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("seen-callers")
+        .enable_all()
+        .build()
 }
 
 /// The runtime of the main thread: accepts connections, serves the operator's and the admin port,

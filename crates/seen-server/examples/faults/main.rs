@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The arguments are those of `seen drill`. `SEEN_PROGRAM` is the binary that the parts run, `SEEN_TOXIPROXY` toxiproxy's
-//! server, `SEEN_SMALL_DISK` a small file system for the primary.
+//! server, `SEEN_SMALL_DISK` a small file system for the primary, `SEEN_WAITS` the library made of `waits.c`.
 
 mod servers;
 mod toxiproxy;

@@ -1,10 +1,12 @@
 //! The servers behind the cluster: a primary, a replica that may take its place, a witness, Kafka and Debezium; and what is done
 //! to them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use seen_server::cli::drill::{Act, BigUser, Stage};
@@ -21,13 +23,18 @@ const TABLES: [&str; 3] = ["seen.history_feed_read", "seen.history_push_sent", "
 const USER: &str = "seen";
 const PASSWORD: &str = "private";
 /// Nothing is acknowledged that the replica has not got: else a failover may lose it.
-const PRIMARY: [&str; 3] = [
+const PRIMARY: [&str; 4] = [
+    "--gtid-domain-id=1",
     "--rpl-semi-sync-master-enabled=ON",
     "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
     // Until there is a replica.
     "--rpl-semi-sync-master-timeout=10",
 ];
-const REPLICA: [&str; 1] = ["--rpl-semi-sync-slave-enabled=ON"];
+const REPLICA: &str = "--rpl-semi-sync-slave-enabled=ON";
+/// The same of a server that is promoted, once it has a replica itself.
+const FOLLOWED: &str = "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'; \
+                        SET GLOBAL rpl_semi_sync_master_timeout = 60000; \
+                        SET GLOBAL rpl_semi_sync_master_enabled = ON";
 /// Users of whom each has so many rows, and their first number.
 const BIG_USERS: u64 = 3;
 const BIG_ITEMS: u64 = 500_000;
@@ -42,20 +49,27 @@ const FILLER: &str = "filler";
 /// The servers.
 pub struct Servers {
     kafka: Kafka,
-    primary: MariaDb,
-    replica: MariaDb,
+    pair: Mutex<Pair>,
     _witness: MariaDb,
     debezium: Debezium,
     /// Debezium's way to whoever is the primary.
     feed_way: TcpProxy,
     /// The cluster's ways to all three.
     toxiproxy: Toxiproxy,
-    /// A small disk of its own for the primary, where this may mount one.
-    disk: Option<PathBuf>,
-    failed_over: AtomicBool,
     big_users: AtomicU64,
     /// What the parts are configured with.
     pub config: PathBuf,
+}
+
+/// Who takes the writes, and who may take its place.
+struct Pair {
+    primary: MariaDb,
+    /// None once it was promoted, until another one is needed.
+    replica: Option<MariaDb>,
+    /// The first primary's small disk of its own, where there is one.
+    disk: Option<PathBuf>,
+    /// How often a replica was promoted.
+    promoted: u32,
 }
 
 impl Servers {
@@ -77,7 +91,7 @@ impl Servers {
         primary.create_user(USER, PASSWORD)?;
         witness.create_user(USER, PASSWORD)?;
         primary.sql("CREATE DATABASE seen")?;
-        let replica = MariaDb::builder().replica_of(&primary).arguments(&REPLICA).start()?;
+        let replica = replica_of(&primary, 0)?;
         let toxiproxy =
             Toxiproxy::start(toxiproxy, &[primary.port(), replica.port(), witness.port()])?;
         let config = folder.join("seen.toml");
@@ -93,36 +107,21 @@ impl Servers {
         let debezium = Debezium::builder(&kafka, feed_way.port()).tables(&TABLES).key("user_id");
         let debezium = debezium.into_topic(TOPIC).snapshot("no_data");
         let debezium = debezium.property("skipped.operations", "none").start()?;
-        let (failed_over, big_users) = (AtomicBool::new(false), AtomicU64::new(0));
+        let pair = Mutex::new(Pair { primary, replica: Some(replica), disk, promoted: 0 });
         Ok(Self {
             kafka,
-            primary,
-            replica,
+            pair,
             _witness: witness,
             debezium,
             feed_way,
             toxiproxy,
-            disk,
-            failed_over,
-            big_users,
+            big_users: AtomicU64::new(0),
             config,
         })
     }
 
-    fn fill_disk(&self) -> Result<(), String> {
-        let disk = self.disk.as_ref().ok_or("the primary has no disk of its own")?;
-        // It ends when there is no room left.
-        let _full = Command::new("dd")
-            .args(["if=/dev/zero", "bs=64K", "status=none"])
-            .arg(format!("of={}", disk.join(FILLER).display()))
-            .stderr(std::process::Stdio::null())
-            .status();
-        Ok(())
-    }
-
-    fn empty_disk(&self) -> Result<(), String> {
-        let disk = self.disk.as_ref().ok_or("the primary has no disk of its own")?;
-        fs::remove_file(disk.join(FILLER)).map_err(|error| error.to_string())
+    fn pair(&self) -> MutexGuard<'_, Pair> {
+        self.pair.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn poison(&self) -> Result<(), Failed> {
@@ -146,20 +145,41 @@ impl Servers {
         Ok(())
     }
 
-    /// The replica applies what it was sent, and is the primary then.
+    /// Somebody is there to take the primary's place, and has all that is acknowledged from now on.
+    fn followed(&self) -> Result<(), Failed> {
+        let mut pair = self.pair();
+        if pair.replica.is_none() {
+            let replica = replica_of(&pair.primary, pair.promoted)?;
+            // Where the lost one was.
+            self.toxiproxy.lead(pair.replica_at(), replica.port())?;
+            pair.primary.sql(FOLLOWED)?;
+            pair.replica = Some(replica);
+        }
+        Ok(())
+    }
+
+    /// The primary is gone for good. The replica applies what it was sent, and is the primary then.
     fn promote(&self) -> Result<(), Failed> {
+        let mut pair = self.pair();
+        let replica = pair.replica.take().ok_or("there is no replica")?;
         let applied = seen_testbed::until(APPLIES_WITHIN, || {
-            let state = self.replica.sql("SHOW SLAVE STATUS").ok()?;
-            let applied = self.replica.sql("SELECT @@gtid_slave_pos").ok()?;
-            state.contains(applied.trim()).then_some(())
+            let state = replica.sql("SHOW SLAVE STATUS").ok()?;
+            let applied = replica.sql("SELECT @@gtid_slave_pos").ok()?;
+            let parts = |text: &str| -> BTreeSet<String> {
+                text.split([',', '\t', '\n']).map(str::to_owned).collect()
+            };
+            parts(applied.trim()).is_subset(&parts(&state)).then_some(())
         });
         applied.ok_or("the replica did not apply what it was sent")?;
-        self.replica.promote()?;
+        replica.promote()?;
         self.feed_way.cut();
-        self.feed_way.retarget(self.replica.port());
+        self.feed_way.retarget(replica.port());
         self.feed_way.heal();
+        pair.primary = replica;
+        pair.disk = None;
+        pair.promoted += 1;
+        drop(pair);
         self.debezium.restart()?;
-        self.failed_over.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -173,10 +193,14 @@ impl Servers {
             Act::StorageSilent => toxic("timeout", json!({ "timeout": 0 }), true)?,
             Act::StorageAnswersLost => toxic("reset_peer", json!({ "timeout": 0 }), false)?,
             Act::StorageRefused => self.toxiproxy.enable(false)?,
-            Act::StorageFrozen => self.primary.freeze()?,
-            Act::StorageKilled | Act::StorageFailover => self.primary.kill_9()?,
-            Act::StorageReadOnly => self.primary.set_read_only(true)?,
-            Act::StorageDiskFull => self.fill_disk()?,
+            Act::StorageFrozen => self.pair().primary.freeze()?,
+            Act::StorageKilled => self.pair().primary.kill_9()?,
+            Act::StorageFailover => {
+                self.followed()?;
+                self.pair().primary.kill_9()?;
+            }
+            Act::StorageReadOnly => self.pair().primary.set_read_only(true)?,
+            Act::StorageDiskFull => self.pair().fill_disk()?,
             Act::KafkaDown => self.kafka.stop()?,
             Act::KafkaFrozen => self.kafka.freeze()?,
             Act::KafkaForgets => self.forget()?,
@@ -190,15 +214,19 @@ impl Servers {
             Act::StorageSlow | Act::StorageAnswersLost => self.toxiproxy.cure(false)?,
             Act::StorageNarrow | Act::StorageSilent => self.toxiproxy.cure(true)?,
             Act::StorageRefused => self.toxiproxy.enable(true)?,
-            Act::StorageFrozen => self.primary.thaw()?,
+            Act::StorageFrozen => self.pair().primary.thaw()?,
             Act::StorageKilled => {
-                self.primary.restart()?;
+                self.pair().primary.restart()?;
                 // Its way was lost meanwhile, which ends Debezium's task.
                 self.debezium.restart()?;
             }
             Act::StorageFailover => self.promote()?,
-            Act::StorageReadOnly => self.primary.set_read_only(false)?,
-            Act::StorageDiskFull => self.empty_disk()?,
+            Act::StorageReadOnly => self.pair().primary.set_read_only(false)?,
+            Act::StorageDiskFull => {
+                // Its log is damaged for good where it broke off amid an event: neither its replica nor Debezium comes past that.
+                self.pair().primary.kill_9()?;
+                self.promote()?;
+            }
             Act::KafkaDown => self.kafka.restart()?,
             Act::KafkaFrozen => self.kafka.thaw()?,
             Act::KafkaForgets | Act::KafkaPoison => {}
@@ -207,11 +235,34 @@ impl Servers {
     }
 }
 
+impl Pair {
+    /// Which of the cluster's ways leads, or has led, to the replica: the two take turns.
+    fn replica_at(&self) -> usize {
+        1 - (self.promoted % 2) as usize
+    }
+
+    fn fill_disk(&self) -> Result<(), String> {
+        let disk = self.disk.as_ref().ok_or("the primary has no disk of its own")?;
+        // It ends when there is no room left.
+        let _full = Command::new("dd")
+            .args(["if=/dev/zero", "bs=64K", "status=none"])
+            .arg(format!("of={}", disk.join(FILLER).display()))
+            .stderr(std::process::Stdio::null())
+            .status();
+        Ok(())
+    }
+}
+
+/// A semi-synchronous replica, with a GTID domain of its own: MariaDB tells of each domain only the last number and whose that
+/// is, and Debezium starts nowhere but in what it is told of. In the same domain its place is lost with the promoted
+/// server's first commit.
+fn replica_of(primary: &MariaDb, promoted: u32) -> Result<MariaDb, Failed> {
+    let domain = format!("--gtid-domain-id={}", promoted + 2);
+    Ok(MariaDb::builder().replica_of(primary).arguments(&[REPLICA, &domain]).start()?)
+}
+
 impl Stage for Servers {
     fn begin(&self, act: Act) -> Result<(), String> {
-        if self.failed_over.load(Ordering::Relaxed) {
-            return Err("the primary was lost before".to_owned());
-        }
         self.begun(act).map_err(|error| error.to_string())
     }
 
@@ -224,13 +275,18 @@ impl Stage for Servers {
     }
 
     fn big_user(&self) -> Option<BigUser> {
+        if self.pair().promoted > 0 {
+            // They were on the first primary alone.
+            return None;
+        }
         let number = self.big_users.fetch_add(1, Ordering::Relaxed);
         (number < BIG_USERS).then_some(BigUser { user: BIG_FROM + number, items: BIG_ITEMS })
     }
 
     fn tell(&self) -> String {
-        let version = self.primary.sql("SELECT VERSION()").unwrap_or_default();
-        let disk = match self.disk {
+        let pair = self.pair();
+        let version = pair.primary.sql("SELECT VERSION()").unwrap_or_default();
+        let disk = match pair.disk {
             Some(_) => "whose files lie in memory (tmpfs)",
             None => "whose files lie on the disk",
         };

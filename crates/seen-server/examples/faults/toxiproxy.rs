@@ -87,6 +87,12 @@ impl Toxiproxy {
         Ok(())
     }
 
+    /// Leads one way to another port.
+    pub fn lead(&self, at: usize, to: u16) -> Result<(), String> {
+        let change = json!({ "upstream": format!("127.0.0.1:{to}"), "enabled": true });
+        self.ask("POST", &format!("/proxies/{}", name(at)), Some(&change))
+    }
+
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(), String> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let length = body.len();

@@ -210,3 +210,27 @@ fn shown(part: &Part) -> serde_json::Value {
     }
     shown
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_temporary_folder_is_gone_afterwards_unless_it_is_kept() {
+        for is_kept in [false, true] {
+            let (sources, stop) = (ConfigSources::default(), Stop::default());
+            let program = (7_500, Some(Path::new("/bin/false")));
+            let cluster = started(&sources, None, program, &stop, |_| {}).await;
+            let mut cluster = cluster.expect("started");
+            let logs = cluster.launch.logs().to_owned();
+            if is_kept {
+                cluster.keep_folder();
+            }
+            cluster.end().await.expect("ended");
+            assert_eq!(logs.exists(), is_kept);
+            if let Some(folder) = logs.parent().filter(|_| is_kept) {
+                std::fs::remove_dir_all(folder).expect("removed");
+            }
+        }
+    }
+}

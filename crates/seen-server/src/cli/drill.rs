@@ -1,6 +1,6 @@
 //! `seen drill`: real processes, real faults, and a checker that knows every acknowledged mark.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::calls::NAMESPACE_DEFAULT;
-use super::dev_cluster::{News, started};
+use super::dev_cluster::{DevCluster, News, started};
 use super::{CliError, ConfigSources, print};
-use crate::drill::{self, DrillError, DrillOptions, Fault, Setting};
+use crate::drill::{self, DrillOptions, Fault, Report, Setting};
 pub use crate::drill::{Act, BigUser, Stage};
 use crate::runtime;
 use crate::shutdown::Stop;
@@ -92,9 +92,9 @@ pub fn run_on(args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<ExitCode
         print(&drill::listed())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let control = runtime::control()?;
-    let ended = control.block_on(drilled(args, stage));
-    control.shutdown_background();
+    let callers = runtime::callers()?;
+    let ended = callers.block_on(drilled(args, stage));
+    callers.shutdown_background();
     ended
 }
 
@@ -107,8 +107,10 @@ async fn drilled(mut args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<E
     // First, so that what is set by hand comes after it.
     args.sources.set.insert(0, SLOW_WARM_UP.to_owned());
     let places = (args.port_base, args.program.as_deref());
-    let cluster = started(&args.sources, args.dir.as_deref(), places, &stop, note).await?;
+    let mut cluster = started(&args.sources, args.dir.as_deref(), places, &stop, note).await?;
     let setting = setting(&args, seed, stage.as_deref());
+    // The servers stay until the parts have ended.
+    let servers = stage.clone();
     let options = DrillOptions {
         faults: args.fault,
         all: args.all,
@@ -122,30 +124,49 @@ async fn drilled(mut args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<E
         seed,
     };
     let report = match cluster.ready_within(START_MAX).await {
-        false => Err(DrillError::NotBack { after_s: START_MAX.as_secs() }),
+        false => Err(not_started(&cluster).await.into()),
         true => {
             let tell = |row: &drill::Row| eprintln!("seen: {}", row.line());
-            drill::run(&cluster, stage, &options, &asked_to_stop, tell).await
+            let report = drill::run(&cluster, stage, &options, &asked_to_stop, tell).await;
+            report.map_err(CliError::from)
         }
     };
-    if report.is_err() {
+    // First of all: whatever else fails, what was measured is told.
+    let held = report.and_then(|report| {
+        if let Some(why) = &report.ended_early {
+            eprintln!("seen: the drill did not come to its end: {why}");
+        }
+        told(&report, &setting, args.report.as_deref(), args.json)
+    });
+    if !matches!(held, Ok(true)) {
+        cluster.keep_folder();
         eprintln!("seen: logs {}", cluster.launch.logs().display());
     }
     cluster.end().await?;
-    let report = report?;
-    match args.json {
+    drop(servers);
+    Ok(if held? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn not_started(cluster: &DevCluster) -> String {
+    let said = cluster.complaints().await.join("; ");
+    format!("the cluster was not whole after {} s: {said}", START_MAX.as_secs())
+}
+
+/// Prints a report and writes it. True if all was as it has to be.
+fn told(
+    report: &Report,
+    setting: &Setting,
+    document: Option<&Path>,
+    as_json: bool,
+) -> Result<bool, CliError> {
+    match as_json {
         true => print(&format!("{}\n", report.json()))?,
         false => print(&report.table())?,
     }
-    let is_held = match &args.report {
-        None => report.is_sound(),
-        Some(path) => {
-            drill::written(path, &setting, &report)
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-            report.is_as_expected()
-        }
-    };
-    Ok(if is_held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let Some(path) = document else { return Ok(report.is_sound()) };
+    drill::written(path, setting, report)
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(report.is_as_expected())
 }
 
 fn setting(args: &DrillArgs, seed: u64, stage: Option<&dyn Stage>) -> Setting {

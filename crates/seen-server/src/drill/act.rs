@@ -92,7 +92,7 @@ pub(super) async fn done(
             let ports = scene.ports(place, replica)?;
             network::begin(network, &ports).await.map_err(DrillError::Stage)?;
             sleep(window).await;
-            network::heal().await.map_err(DrillError::Stage)?;
+            network::heal().await.map_err(DrillError::Heal)?;
         }
         Does::Limit(limit) => {
             let limited = limits::begin(limit, cluster, scene.load, (replica, proxy)).await?;
@@ -125,7 +125,7 @@ impl Scene<'_> {
     }
 
     async fn heal(&self, act: Act) -> Result<(), DrillError> {
-        self.blocking(move |stage| stage.heal(act)).await
+        self.blocking(move |stage| stage.heal(act)).await.map_err(unhealed)
     }
 
     async fn blocking(
@@ -149,6 +149,14 @@ impl Scene<'_> {
             Place::OneLink => vec![replica.link()],
             Place::Links => all.filter(|part| part.slot().is_some()).map(Part::link).collect(),
         })
+    }
+}
+
+/// What cannot be undone was done all the same.
+fn unhealed(error: DrillError) -> DrillError {
+    match error {
+        DrillError::Stage(why) => DrillError::Heal(why),
+        other => other,
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) const ENTRIES: [Entry; 42] = [
     entry(Fault::ClockOff, ("a replica starts with its clock an hour ahead, and a proxy with its an hour behind", "they start again"), Does::Limit(Limit::ClockHours(1)), 10, (Some(1.0), 60)),
     entry(Fault::LogStorm, ("every part of a slot and a proxy start at log.level=trace", "they start again"), Does::Limit(Limit::LogsAll), 10, (Some(20.0), 60)),
     entry(Fault::BigUser, ("a user of 500,000 rows is asked about 20 times a second, whom nobody holds", "-"), Does::Press(Press::BigUser), 15, (Some(1.0), 30)),
-    entry(Fault::OverloadTwice, ("twice the Filters that the parts bear, which have half a core together", "the callers go"), Does::Press(Press::Overload(2)), 10, (None, 15)),
+    entry(Fault::OverloadTwice, ("twice the Filters that the parts bear, which have a tenth of a core together", "the callers go"), Does::Press(Press::Overload(2)), 10, (None, 15)),
     entry(Fault::OverloadFive, ("five times as many", "the callers go"), Does::Press(Press::Overload(5)), 10, (None, 15)),
     entry(Fault::Peak, ("30 times the usual Filters for a minute", "the callers go"), Does::Press(Press::Peak(30)), 60, (None, 15)),
     entry(Fault::StorageSlow, ("every answer of storage takes 100 to 300 ms longer", "no longer"), Does::Stage(Act::StorageSlow), 10, (Some(10.0), 10)),
@@ -122,7 +122,7 @@ pub(super) const ENTRIES: [Entry; 42] = [
     entry(Fault::KafkaDown, ("SIGTERM of Kafka", "it is started again"), Does::Stage(Act::KafkaDown), 600, (Some(5.0), 60)),
     entry(Fault::Poison, ("ten records in each partition that nobody can read, half of them with a user's key", "-"), Does::Stage(Act::KafkaPoison), 5, (Some(1.0), 15)),
     entry(Fault::RetentionGap, ("Kafka forgets what a frozen replica has not read", "it goes on"), Does::Gap, 4, (Some(5.0), 30)),
-    entry(Fault::DiskFull, ("the primary's disk is full", "there is room again"), Does::Stage(Act::StorageDiskFull), 15, (None, 90)),
+    entry(Fault::DiskFull, ("the primary's disk is full", "its replica is promoted: the log that broke off amid an event stays damaged"), Does::Stage(Act::StorageDiskFull), 15, (None, 90)),
     entry(Fault::StorageKilled, ("SIGKILL of the primary", "it is started again"), Does::Stage(Act::StorageKilled), 3, (None, 30)),
     entry(Fault::StorageFailover, ("SIGKILL of the primary", "its replica is promoted after 3 s"), Does::Stage(Act::StorageFailover), 3, (None, 30)),
 ];

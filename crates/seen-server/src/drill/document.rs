@@ -13,6 +13,8 @@ use crate::cli::calls::table::grouped;
 /// What is between these is written; what stands around it is left as it is.
 const BEGIN: &str = "<!-- measured: written by `seen drill --report` -->";
 const END: &str = "<!-- end -->";
+/// Characters of what went wrong.
+const CELL_MAX: usize = 700;
 
 /// Where and under which load it was measured.
 #[derive(Clone, Debug)]
@@ -68,7 +70,7 @@ fn text(setting: &Setting, report: &Report) -> String {
         format!(
             "{} acknowledged marks, {} of them not in storage.",
             grouped(report.acknowledged),
-            report.missing
+            report.missing_text()
         ),
         format!(
             "{} answers later than 90 ms (and 10 ms for the caller's timers); {} more set aside, since the processor was not had meanwhile: {} times, {:.0} s together.",
@@ -82,16 +84,17 @@ fn text(setting: &Setting, report: &Report) -> String {
             share(total.false_positives, total.never) * 100.0
         ),
     ];
-    for sum in sums {
+    let ended = report.ended_early.iter().map(|why| format!("It did not come to its end: {why}."));
+    for sum in sums.into_iter().chain(ended) {
         // Writing to a string does not fail.
         let _ = writeln!(text, "- {sum}");
     }
     text.push_str("\n| fault | what is done | what heals it | expected | measured | verdict |\n|---|---|---|---|---|---|\n");
     for row in rows {
         let entry = catalog::of(row.fault);
-        let failures = row.failures().join("; ");
+        let failures = cell(&row.failures().join("; "));
         let verdict = match (&row.not_done, failures.is_empty()) {
-            (Some(why), _) => format!("not done: {why}"),
+            (Some(why), _) => format!("not done: {}", cell(why)),
             (None, true) => "pass".to_owned(),
             (None, false) => format!("**fail**: {failures}"),
         };
@@ -104,6 +107,15 @@ fn text(setting: &Setting, report: &Report) -> String {
         );
     }
     text
+}
+
+/// What fits into a table: servers tell of their troubles in whole logs.
+fn cell(text: &str) -> String {
+    let first = text.lines().next().unwrap_or_default().replace('|', "/");
+    match first.char_indices().nth(CELL_MAX) {
+        None => first,
+        Some((end, _)) => format!("{} ...", &first[..end]),
+    }
 }
 
 fn measured(row: &Row) -> String {
@@ -158,6 +170,14 @@ fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_story_stays_within_its_cell() {
+        assert_eq!(cell("it did not start | ended\nits log"), "it did not start / ended");
+        let long = "\u{e4}".repeat(CELL_MAX);
+        assert_eq!(cell(&long), long);
+        assert_eq!(cell(&format!("{long}b")), format!("{long} ..."));
+    }
 
     #[test]
     fn what_people_wrote_around_it_stays() {

@@ -11,9 +11,10 @@ use super::DrillError;
 use super::faults::{restarted, signal, whole};
 use super::load::Load;
 use crate::cli::dev_cluster::{Besides, DevCluster, Part};
+use crate::config::{FeedSource, StorageKind};
 
-/// Of a control group, as Kubernetes has it.
-const CPU_PERIOD_US: u64 = 100_000;
+/// Of a control group's processor, as Kubernetes has it.
+const CPU_PERIOD: Duration = Duration::from_millis(100);
 /// Connections that are opened to a proxy that may not have so many.
 const CROWD: usize = 100;
 /// What the library is called that lies about the time, and where distributions put it.
@@ -22,6 +23,9 @@ const FAKETIME: [&str; 3] = [
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib64/faketime/libfaketime.so.1",
 ];
+
+/// Where the library is that has waits of Kafka's client follow a clock that is off (`scripts/faults` builds it).
+const WAITS: &str = "SEEN_WAITS";
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,15 +79,13 @@ pub(super) async fn begin(
             load.bystanders().await;
         }
         Limit::CpuPercent(percent) => {
-            limited.groups.push(slow(percent, cluster, &[replica])?);
+            limited.groups.push(slow(percent, CPU_PERIOD, cluster, &[replica])?);
         }
         Limit::ClockHours(hours) => {
-            let library = FAKETIME.iter().find(|path| Path::new(path).exists());
-            let library =
-                library.ok_or_else(|| DrillError::Stage("libfaketime is not there".to_owned()))?;
+            let libraries = clock_libraries(cluster).map_err(DrillError::Stage)?;
             for (part, sign) in [(replica, '+'), (proxy, '-')] {
                 let environment = [
-                    ("LD_PRELOAD", (*library).to_owned()),
+                    ("LD_PRELOAD", libraries.clone()),
                     ("FAKETIME", format!("{sign}{hours}h")),
                     ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
                 ];
@@ -120,20 +122,38 @@ pub(super) async fn heal(limited: Limited, cluster: &DevCluster) -> Result<(), D
     Ok(())
 }
 
-/// Gives parts a share of one core together.
+/// Gives parts a share of one core together, in each of such periods: the longest that they stand still is a little less.
 ///
 /// # Errors
 /// This machine has no such control groups, or refuses.
 pub(super) fn slow(
     percent: u64,
+    period: Duration,
     cluster: &DevCluster,
     parts: &[&Part],
 ) -> Result<Group, DrillError> {
+    let period_us = period.as_micros() as u64;
     let settings = [
-        ("cpu.cfs_period_us", CPU_PERIOD_US.to_string()),
-        ("cpu.cfs_quota_us", (CPU_PERIOD_US * percent / 100).to_string()),
+        ("cpu.cfs_period_us", period_us.to_string()),
+        ("cpu.cfs_quota_us", (period_us * percent / 100).to_string()),
     ];
     confine("cpu", &settings, cluster, parts)
+}
+
+/// What a process has to load that is to have another clock.
+fn clock_libraries(cluster: &DevCluster) -> Result<String, String> {
+    let config = cluster.launch.sources.clone().load().map_err(|error| error.to_string())?.config;
+    let waits = std::env::var(WAITS).ok();
+    let of_kafka = config.mysql.feed == FeedSource::Kafka;
+    if config.storage.kind == StorageKind::MySql && of_kafka && waits.is_none() {
+        return Err(format!(
+            "waits of Kafka's client would take as long as its clock is off, and {WAITS} is not set"
+        ));
+    }
+    let faketime = FAKETIME.into_iter().find(|path| Path::new(path).exists());
+    let faketime = faketime.ok_or("libfaketime is not there")?;
+    // In front of it: what it hands on is seen by the other.
+    Ok(waits.into_iter().chain([faketime.to_owned()]).collect::<Vec<_>>().join(":"))
 }
 
 fn few_files(cluster: &DevCluster, part: &Part, most: u64) -> Result<(Pid, Rlimit), String> {

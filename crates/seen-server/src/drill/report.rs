@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub(super) fault: Fault,
     /// Why it did not.
     pub(super) not_done: Option<String>,
+    /// Why the cluster was not whole again, and what the parts said.
+    pub(super) broken: Option<String>,
     /// After how long all parts were ready again.
     pub(super) whole_after: Duration,
     /// After how long it was healed.
@@ -43,8 +45,10 @@ pub(crate) struct Report {
     pub(super) rows: Vec<Row>,
     /// Marks that were acknowledged.
     pub(super) acknowledged: u64,
-    /// Of those, how many storage does not have.
-    pub(super) missing: u64,
+    /// Of those, how many storage does not have; none if it could not be asked.
+    pub(super) missing: Option<u64>,
+    /// Why it did not come to its end.
+    pub(crate) ended_early: Option<String>,
     /// How often the processor was not had.
     pub(super) starved_windows: usize,
     /// How long all of that.
@@ -57,6 +61,7 @@ impl Row {
         Self {
             fault,
             not_done: Some(why),
+            broken: None,
             whole_after: Duration::ZERO,
             healed_after: Duration::ZERO,
             recovered_after: None,
@@ -80,7 +85,7 @@ impl Row {
             return vec!["not done".to_owned()];
         }
         let (counts, expects) = (&self.counts, catalog::of(self.fault).expects);
-        let mut failures = Vec::new();
+        let mut failures: Vec<String> = self.broken.iter().cloned().collect();
         let wrong = counts.false_negatives + counts.false_negatives_tokenless;
         if wrong > 0 {
             failures.push(format!("{wrong} read items were called unread"));
@@ -90,6 +95,7 @@ impl Row {
             failures.push(format!("{} answers were late (at most {latest:.0} ms)", counts.late));
         }
         match self.missing {
+            None if self.broken.is_some() => {}
             None => failures.push("storage could not be asked about what was marked".to_owned()),
             Some(0) => {}
             Some(missing) => failures.push(format!("{missing} acknowledged marks are missing")),
@@ -99,6 +105,7 @@ impl Row {
             failures.push(format!("{percent:.2} % were flagged"));
         }
         match self.recovered() {
+            None if self.broken.is_some() => {}
             None => failures.push(format!("not as before ({})", self.state())),
             Some(after) if after > expects.recovered_within => {
                 failures.push(format!("as before after {:.1} s only", after.as_secs_f64()));
@@ -201,17 +208,23 @@ impl Report {
         total
     }
 
-    /// True if the promise was kept: nothing acknowledged is missing, no read item was called unread without a
-    /// flag, and every answer was in time.
+    /// True if the promise was kept until the end: nothing acknowledged is missing, no read item was called unread
+    /// without a flag, and every answer was in time.
     pub(crate) fn is_sound(&self) -> bool {
         let total = self.total();
         let wrong = total.false_negatives + total.false_negatives_tokenless;
-        wrong == 0 && total.late == 0 && self.missing == 0
+        let is_whole = self.ended_early.is_none();
+        is_whole && wrong == 0 && total.late == 0 && self.missing == Some(0)
     }
 
     /// True if everything was done, and was as expected besides.
     pub(crate) fn is_as_expected(&self) -> bool {
         self.is_sound() && self.rows.iter().all(|row| row.failures().is_empty())
+    }
+
+    /// How many acknowledged marks are not in storage, in words.
+    pub(super) fn missing_text(&self) -> String {
+        self.missing.map_or_else(|| "an unknown number".to_owned(), |missing| missing.to_string())
     }
 
     /// For people.
@@ -241,7 +254,7 @@ impl Report {
             sums.pair("warm-ups torn by a donor's death", cut);
         }
         sums.pair("acknowledged marks", grouped(self.acknowledged));
-        sums.pair("of those not in storage", self.missing);
+        sums.pair("of those not in storage", self.missing_text());
         sums.pair("false negatives with the token", total.false_negatives);
         sums.pair("false negatives without it", total.false_negatives_tokenless);
         let rate = share(total.false_positives, total.never) * 100.0;
@@ -256,6 +269,7 @@ impl Report {
         let total = self.total();
         json!({
             "sound": self.is_sound(),
+            "ended_early": self.ended_early,
             "rows": self.rows.iter().map(Row::object).collect::<Vec<_>>(),
             "acknowledged": self.acknowledged,
             "missing": self.missing,

@@ -36,7 +36,7 @@ pub(crate) struct DevCluster {
     kept: JoinSet<Result<(), CliError>>,
     stop: Stop,
     tell: Tell,
-    _temporary: Option<TempDir>,
+    temporary: Option<TempDir>,
 }
 
 /// A part that came later. Ends when it is dropped.
@@ -79,7 +79,7 @@ impl DevCluster {
             kept: JoinSet::new(),
             stop: stop.clone(),
             tell: Arc::new(tell),
-            _temporary: temporary,
+            temporary,
         };
         for part in cluster.parts.clone() {
             let (stop, kept) = (stop.clone(), cluster.keep(part, stop.clone()));
@@ -137,6 +137,31 @@ impl DevCluster {
         timeout(limit, all).await.is_ok()
     }
 
+    /// What the parts say that are not ready.
+    pub(crate) async fn complaints(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        for part in &self.parts {
+            let answer = asked(part, "/readyz").await;
+            if answer.as_ref().is_some_and(|answer| is_yes(answer)) {
+                continue;
+            }
+            let body = answer.as_ref().and_then(|answer| answer.split_once("\r\n\r\n"));
+            let why = match body {
+                Some((_, body)) => body.split_whitespace().collect::<Vec<_>>().join(" "),
+                None => format!("no answer; {}", self.launch.last_words(part)),
+            };
+            said.push(format!("{part}: {why}"));
+        }
+        said
+    }
+
+    /// Keeps a temporary folder, with the logs, after this is gone.
+    pub(crate) fn keep_folder(&mut self) {
+        if let Some(folder) = &mut self.temporary {
+            folder.disable_cleanup(true);
+        }
+    }
+
     /// Asks every part to end, and waits for it.
     ///
     /// # Errors
@@ -164,7 +189,11 @@ impl DevCluster {
 
 /// True if a part says that it is ready.
 pub(crate) async fn is_ready(part: &Part) -> bool {
-    asked(part, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    asked(part, "/readyz").await.is_some_and(|answer| is_yes(&answer))
+}
+
+fn is_yes(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200")
 }
 
 /// One of a part's counters, of all lines that have these labels together; `None` where the part does not answer.

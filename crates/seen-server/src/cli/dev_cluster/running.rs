@@ -20,6 +20,8 @@ const RESTART_AFTER_MIN: Duration = Duration::from_millis(100);
 const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
 /// A part that ran for this long has recovered: its next restart is quick again.
 const RECOVERED_AFTER: Duration = Duration::from_secs(10);
+/// Characters of a log's last line that are told.
+const LAST_WORDS_MAX: usize = 300;
 /// How long parts may take to end before they are killed.
 const END_MAX: Duration = Duration::from_secs(40);
 
@@ -96,6 +98,19 @@ impl Launch {
     /// Where a part's log lies.
     pub(super) fn log(&self, part: &Part) -> PathBuf {
         self.logs.join(format!("{part}.log"))
+    }
+
+    /// The last line of a part's log, as far as it is of interest.
+    pub(super) fn last_words(&self, part: &Part) -> String {
+        let log = std::fs::read(self.log(part)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        match log.lines().last() {
+            None => "its log is empty".to_owned(),
+            Some(line) => {
+                let line: String = line.chars().take(LAST_WORDS_MAX).collect();
+                format!("its log ends with: {line}")
+            }
+        }
     }
 
     /// Starts a part. It ends when this process does, however that comes: its stdin is then closed.
