@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(not(feature = "shuttle"))]
 use parking_lot::{Condvar, Mutex};
 use seen_filter::history::SeamFuture;
 use seen_filter::{
@@ -11,6 +12,9 @@ use seen_filter::{
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+#[cfg(feature = "shuttle")]
+use threads::{Condvar, Mutex};
 
 /// An event, and where to resume after it.
 pub(crate) type Queued = (FeedEvent, FeedCursor);
@@ -59,19 +63,19 @@ impl ReaderQueue {
         })
     }
 
-    /// Appends events. The bound is looked at by [`Self::is_full`], between records.
-    pub fn push(&self, events: &mut Vec<Queued>) {
-        if events.is_empty() {
-            return;
-        }
+    /// Appends what a record says, maybe nothing: all that lies before `tail` has been read. `complete` says the same to whoever
+    /// compares what was applied; `None` where places are not what events are numbered by. The bound is looked at by
+    /// [`Self::is_full`], between records.
+    pub fn put(&self, events: &mut Vec<Queued>, tail: FeedCursor, complete: Option<CommitStamp>) {
+        let is_news = !events.is_empty();
         let mut inner = self.inner.lock();
-        if let Some((_, cursor)) = events.last() {
-            inner.tail = *cursor;
-        }
         inner.events.extend(events.drain(..));
-        inner.at_end = false;
+        (inner.tail, inner.complete) = (tail, complete);
+        inner.at_end &= !is_news;
         drop(inner);
-        self.filled.notify_one();
+        if is_news {
+            self.filled.notify_one();
+        }
     }
 
     /// Appends something that belongs to no record of the reader's own partitions: nobody looks at its
@@ -89,13 +93,6 @@ impl ReaderQueue {
         inner.at_end = false;
         drop(inner);
         self.filled.notify_one();
-    }
-
-    /// All that lies before `tail` has been read. `complete` says the same to whoever compares what was applied; `None` where
-    /// places are not what events are numbered by.
-    pub fn passed(&self, tail: FeedCursor, complete: Option<CommitStamp>) {
-        let mut inner = self.inner.lock();
-        (inner.tail, inner.complete) = (tail, complete);
     }
 
     /// What was complete says nothing of what comes now.
@@ -215,3 +212,6 @@ impl Drop for KafkaReader {
         self.queue.drained.notify_all();
     }
 }
+
+#[cfg(feature = "shuttle")]
+mod threads;

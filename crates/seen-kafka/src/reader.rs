@@ -185,8 +185,8 @@ impl Reader {
         if let Some((_, cursor)) = self.staged.last_mut() {
             *cursor = through;
         }
-        self.queue.push(&mut self.staged);
-        self.queue.passed(through, self.complete_place());
+        let complete = self.complete_place();
+        self.queue.put(&mut self.staged, through, complete);
     }
 
     /// Says something that belongs to no record of its partitions.
@@ -224,7 +224,7 @@ impl Reader {
     pub fn open_at(&mut self, names_place: bool) {
         let offset = self.next.values().next().copied().unwrap_or(0);
         let said = self.skip.map_or(0, |(_, said)| said);
-        self.queue.passed(self.cursor(offset, said), None);
+        self.queue.put(&mut Vec::new(), self.cursor(offset, said), None);
         if names_place {
             self.say_place();
         }
