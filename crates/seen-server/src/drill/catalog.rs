@@ -107,7 +107,7 @@ pub(super) const ENTRIES: [Entry; 42] = [
     entry(Fault::BigUser, ("a user of 500,000 rows is asked about 20 times a second, whom nobody holds", "-"), Does::Press(Press::BigUser), 15, (Some(1.0), 30)),
     entry(Fault::OverloadTwice, ("twice the Filters that the parts bear, which have a tenth of a core together", "the callers go"), Does::Press(Press::Overload(2)), 10, (None, 15)),
     entry(Fault::OverloadFive, ("five times as many", "the callers go"), Does::Press(Press::Overload(5)), 10, (None, 15)),
-    entry(Fault::Peak, ("30 times the usual Filters for a minute", "the callers go"), Does::Press(Press::Peak(30)), 60, (None, 15)),
+    entry(Fault::Peak, ("a thirtieth of the load's Filters for 10 s, and then 30 times as many for a minute", "-"), Does::Press(Press::Peak(30)), 60, (Some(1.0), 15)),
     entry(Fault::StorageSlow, ("every answer of storage takes 100 to 300 ms longer", "no longer"), Does::Stage(Act::StorageSlow), 10, (Some(10.0), 10)),
     entry(Fault::StorageNarrow, ("each connection to storage passes 20 KB/s", "no longer"), Does::Stage(Act::StorageNarrow), 10, (Some(10.0), 10)),
     entry(Fault::StorageLoss5, ("5 % of the packets to and from storage are lost", "the rule is taken away"), Does::Network(Place::Storage, Network::Loss(5)), 10, (Some(5.0), 10)),

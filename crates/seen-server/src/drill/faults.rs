@@ -69,7 +69,7 @@ pub(crate) enum Fault {
     OverloadTwice,
     /// Five times as many.
     OverloadFive,
-    /// 30 times the usual Filters for a minute.
+    /// A thirtieth of the Filters, and then all of them for a minute.
     Peak,
     /// Storage's answers take longer.
     StorageSlow,

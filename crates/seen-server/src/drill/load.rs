@@ -141,7 +141,8 @@ impl Load {
     pub(super) async fn run(self: Arc<Self>, stop: Stop) {
         let mut callers = JoinSet::new();
         callers.spawn(Arc::clone(&self).paced(true, stop.clone()));
-        callers.spawn(Arc::clone(&self).paced(false, stop));
+        callers.spawn(Arc::clone(&self).paced(false, stop.clone()));
+        callers.spawn(async move { self.watchdog.watch_turns(&stop).await });
         while callers.join_next().await.is_some() {}
     }
 

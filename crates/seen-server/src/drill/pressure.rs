@@ -18,6 +18,8 @@ const PARTS_PERCENT: u64 = 10;
 const PARTS_PERIOD: Duration = Duration::from_millis(10);
 /// How long it is tried how much they bear.
 const TRIED_FOR: Duration = Duration::from_secs(4);
+/// How long few come before many do.
+const BEFORE_PEAK: Duration = Duration::from_secs(10);
 /// How often the big user is asked about.
 const BIG_EVERY: Duration = Duration::from_millis(50);
 
@@ -28,7 +30,7 @@ pub(super) enum Press {
     BigUser,
     /// So many times what the parts bear.
     Overload(u32),
-    /// So many times what is usual.
+    /// So many times what was usual right before.
     Peak(u32),
 }
 
@@ -51,9 +53,11 @@ pub(super) async fn press(
             Ok(big_user(load, user, window).await)
         }
         Press::Peak(times) => {
-            let usual = load.filters_per_s();
-            let offered = raised(load, usual * times, window).await;
-            Ok(format!("{offered:.0} Filters a second came, {usual} are usual"))
+            // So that the peak is what the callers of this machine can do, whatever they usually do is the peak.
+            let peak = load.filters_per_s();
+            let calm = raised(load, (peak / times).max(1), BEFORE_PEAK).await;
+            let offered = raised(load, peak, window).await;
+            Ok(format!("{calm:.0} Filters a second came, and then {offered:.0}"))
         }
         Press::Overload(times) => {
             let parts: Vec<&Part> = cluster.parts.iter().collect();
@@ -66,7 +70,7 @@ pub(super) async fn press(
     }
 }
 
-/// Raises the rate for a while. What came in a second.
+/// Changes the rate for a while. What came in a second.
 async fn raised(load: &Load, to: u32, window: Duration) -> f64 {
     let usual = load.filters_per_s();
     let (before, began) = (load.begun(), Instant::now());
