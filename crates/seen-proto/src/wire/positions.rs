@@ -60,7 +60,8 @@ impl Packed {
     pub(super) fn of(set: &Verdicts) -> Self {
         let mut packed =
             Self { bytes: [0; POSITION_BYTES_MAX * POSITIONS_MAX + STEP_BYTES], len: 0 };
-        for (index, word) in set.words().iter().enumerate() {
+        // Most requests have fewer candidates than the most that one may have.
+        for (index, word) in set.words().iter().enumerate().filter(|(_, word)| **word != 0) {
             for (eighth, byte) in word.to_le_bytes().into_iter().enumerate() {
                 packed.put(64 * index + 8 * eighth, byte);
             }
