@@ -397,7 +397,40 @@ mod tests {
         let (first, _) = commit(&mut journal, 1, 0, 1);
         let overflows = (1..20).filter(|n| commit(&mut journal, 1, *n, n + 1).1).count();
         assert_eq!((journal.len(), overflows), (16, 4));
-        assert!(journal.kept_from() > first && journal.kept_from() <= 5);
+        assert_eq!(journal.kept_from(), first + 4);
+    }
+
+    /// Within one commit there is no order (row 47).
+    #[test]
+    fn a_remove_of_the_same_commit_makes_it_suspect() {
+        let mut journal = Journal::new(0, 1);
+        commit(&mut journal, 1, 10, 5);
+        journal.suspect(UserId::new(1), Some(Item::new(0, 10)), removed_at(5));
+        assert_eq!(release(&mut journal, Some(stamp(5))), [UserId::new(1)]);
+    }
+
+    #[test]
+    fn what_was_abandoned_is_not_kept() {
+        let mut journal = Journal::new(0, 1);
+        let user = UserId::new(1);
+        let id = journal.begin(user, std::iter::once(Item::new(0, 10)));
+        journal.abandon(user, id);
+        journal.commit(user, id, acknowledged(1, 5));
+        assert_eq!((journal.len(), journal.in_flight.len()), (0, 0));
+    }
+
+    #[test]
+    fn only_what_no_position_can_prove_waits_for_a_fence() {
+        let mut journal = Journal::new(0, 1);
+        assert!(!journal.waits_for_fence(None), "nothing is held");
+        commit(&mut journal, 1, 10, 5);
+        assert!(!journal.waits_for_fence(None) && !journal.waits_for_fence(Some(stamp(1))));
+        let elsewhere = CommitStamp::new(Domain::new(0), Timeline::new(2), 9);
+        assert!(journal.waits_for_fence(Some(elsewhere)));
+        let (mut journal, seq) = (Journal::new(0, 1), 1);
+        let op = Op::Add(Item::new(0, 10));
+        journal.push(UserId::new(1), op, Acknowledged { seq, stamp: None, at: Tick::new(0) }, None);
+        assert!(journal.waits_for_fence(None));
     }
 
     /// With a list to move, or to walk over, for each of them this would not end within minutes.

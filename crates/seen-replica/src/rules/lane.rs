@@ -365,4 +365,37 @@ mod tests {
         }
         assert_eq!(claims.0.len(), CLAIM_WRITERS_MAX);
     }
+
+    #[test]
+    fn a_fence_that_came_is_not_waited_for_and_the_newest_are_remembered() {
+        let (mut fences, seq) = (Fences::default(), FenceSeq::new);
+        // It comes before its acknowledgement.
+        assert!(!fences.came(seq(1)));
+        fences.written(seq(1));
+        assert!(!fences.came(seq(2)), "the first has come");
+        assert!((3..200).all(|n| !fences.came(seq(n))));
+        assert_eq!(fences.came.len(), FENCES_REMEMBERED_MAX);
+        fences.written(seq(199));
+        assert!(fences.written.is_empty());
+        (200..400).for_each(|n| fences.written(seq(n)));
+        assert_eq!(fences.written.len(), FENCES_REMEMBERED_MAX);
+        assert!(fences.came(seq(250)), "the one of 200 has not");
+    }
+
+    #[test]
+    fn a_fence_is_wanted_for_what_was_presented_since_the_last() {
+        let mut fences = Fences::default();
+        assert!(!fences.wanted());
+        let writer = Incarnation::new(2);
+        fences.present(&Claim {
+            feed: FeedId::default(),
+            writer,
+            seq: 1,
+            stamp: None,
+            wildcard: false,
+        });
+        assert!(fences.wanted());
+        assert!(fences.begin(Tick::new(9), 1, 1).is_some());
+        assert!(!fences.wanted());
+    }
 }

@@ -30,7 +30,7 @@ const LOOKED_THROUGH_MAX: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Ring {
     events: VecDeque<Event>,
-    /// The number of the oldest event kept.
+    /// The number of the oldest event kept. Numbers begin at 1: 0 is no event.
     first: u64,
     /// The number of each user's newest event.
     newest: HashMap<UserId, u64, ahash::RandomState>,
@@ -150,7 +150,7 @@ impl Ring {
     pub fn of(&self, user: UserId) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut number = self.newest.get(&user).copied().unwrap_or(0);
-        while number >= self.first && number > 0 {
+        while number >= self.first {
             let Some(event) = self.events.get((number - self.first) as usize) else { break };
             let Event { stamp, delivered: at, op, doubtful, .. } = *event;
             changes.push(Change { stamp: Some(stamp), at, op, doubtful });
@@ -167,7 +167,7 @@ impl Ring {
         let Some(newest) = self.newest.get(&user).copied() else { return };
         let mut number = newest;
         let mut kept: Option<u64> = None;
-        while number >= self.first && number > 0 {
+        while number >= self.first {
             let Some(event) = self.events.get((number - self.first) as usize) else { break };
             if event.delivered <= until {
                 if self.floor.is_none_or(|floor| floor < event.stamp) {
@@ -340,6 +340,35 @@ mod tests {
             }
         }
         assert!(ring.removed.len() <= KEPT);
+    }
+
+    #[test]
+    fn the_floor_is_where_it_began_and_rises_over_what_is_left_out() {
+        let mut ring = Ring::new(16 * RING_EVENT_BYTES, 9, Tick::new(0));
+        assert!(!ring.reaches(stamp(9)), "nothing is known of what came before");
+        ring.begin_after(stamp(2));
+        ring.begin_after(stamp(1));
+        assert!(ring.reaches(stamp(2)) && !ring.reaches(stamp(1)));
+        (3..=6).for_each(|n| ring.push(UserId::new(1), stamp(n), add(n), false));
+        ring.forget(UserId::new(1), Tick::new(4));
+        assert!(ring.reaches(stamp(4)) && !ring.reaches(stamp(3)));
+        assert_eq!(ring.pushed(), 4);
+    }
+
+    #[test]
+    fn what_falls_out_leaves_nothing_behind() {
+        let (user, other) = (UserId::new(1), UserId::new(2));
+        let mut ring = Ring::new(16 * RING_EVENT_BYTES, 9, Tick::new(0));
+        for (n, op) in [(1, Op::RemoveAll), (2, Op::RemoveAll), (3, Op::Remove(Item::new(0, 7)))] {
+            let change = Change { stamp: Some(stamp(n)), at: Tick::new(n), op, doubtful: false };
+            ring.push(user, stamp(n), change, false);
+        }
+        assert_eq!((ring.all_removed[&user], ring.removed.len()), (2, 1));
+        (4..=17).for_each(|n| ring.push(other, stamp(n), add(n), false));
+        assert_eq!(ring.all_removed[&user], 1);
+        (18..=30).for_each(|n| ring.push(other, stamp(n), add(n), false));
+        assert!(ring.all_removed.is_empty() && ring.removed.is_empty() && !ring.knows(user));
+        assert_eq!((ring.len(), ring.pushed()), (16, 30));
     }
 
     #[test]

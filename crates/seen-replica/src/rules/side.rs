@@ -112,3 +112,46 @@ impl Side {
 pub(super) fn later(a: CommitStamp, b: CommitStamp) -> Option<CommitStamp> {
     if a.covers(b) { Some(a) } else { b.covers(a).then_some(b) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seen_filter::{Domain, Timeline};
+
+    fn stamp(timeline: u64, position: u64) -> CommitStamp {
+        CommitStamp::new(Domain::new(0), Timeline::new(timeline), position)
+    }
+
+    #[test]
+    fn the_later_of_two_is_known_where_they_can_be_compared() {
+        assert_eq!(later(stamp(1, 5), stamp(1, 6)), Some(stamp(1, 6)));
+        assert_eq!(later(stamp(1, 6), stamp(1, 5)), Some(stamp(1, 6)));
+        assert_eq!(later(stamp(1, 5), stamp(1, 5)), Some(stamp(1, 5)));
+        assert_eq!(later(stamp(1, 5), stamp(2, 6)), None);
+    }
+
+    /// Row 47.
+    #[test]
+    fn a_remove_that_comes_again_does_not_stand_for_a_later_one() {
+        let (item, other) = (Item::new(0, 1), Item::new(0, 2));
+        let mut side = Side::default();
+        assert!(side.is_plain() && !side.is_contested(item));
+        assert!(side.contest(item, Some(stamp(1, 5)), Tick::new(7)));
+        assert!(side.contest(item, Some(stamp(1, 4)), Tick::new(6)));
+        assert!(side.is_contested(item) && !side.is_contested(other) && !side.is_plain());
+        assert_eq!(side.contested_since(item), Some(Tick::new(7)));
+        assert_eq!((side.contested[0].stamp, side.contested.len()), (Some(stamp(1, 5)), 1));
+        assert!(side.contest(item, Some(stamp(2, 9)), Tick::new(8)));
+        assert_eq!(side.contested[0].stamp, None, "only time proves it");
+    }
+
+    #[test]
+    fn what_is_rare_is_kept() {
+        let sides = [
+            Side { stamp: Some(stamp(1, 1)), ..Side::default() },
+            Side { user_epoch: UserEpoch::new(1), ..Side::default() },
+            Side { owes: Some(Tick::new(0)), ..Side::default() },
+        ];
+        assert!(sides.iter().all(|side| !side.is_plain()));
+    }
+}
