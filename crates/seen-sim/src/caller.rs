@@ -176,7 +176,8 @@ impl Callers {
         let proxy = session.proxy(proxy, self.proxies.lock().len());
         session.meets(self.life(proxy));
         let request = filter_request(session.user, &session.token, &ids);
-        let (applied, calm) = (self.applied(session.user), self.cluster.calm.lasts());
+        let (applied, for_good) = self.applied(session.user);
+        let calm = self.cluster.calm.lasts();
         let must = {
             let ledger = self.ledger.lock();
             let must = |id: &&u64| ledger.must_see(session.user, **id, &session.held, applied);
@@ -184,7 +185,7 @@ impl Callers {
         };
         let undone = {
             let ledger = self.ledger.lock();
-            let undone = |id: &&u64| ledger.is_undone(session.user, **id, applied);
+            let undone = |id: &&u64| ledger.is_undone(session.user, **id, for_good);
             ids.iter().filter(undone).copied().collect::<BTreeSet<u64>>()
         };
         let asked = Instant::now();
@@ -221,7 +222,7 @@ impl Callers {
         }
         self.tell(session, proxy, format_args!("filter: {read} of {of} read"));
         if is_exact(&response) {
-            self.check_undone(session, undone.difference(&unseen), applied);
+            self.check_undone(session, undone.difference(&unseen), for_good);
         }
         // What was undone meanwhile need not be seen.
         let ledger = self.ledger.lock();
@@ -278,10 +279,10 @@ impl Callers {
         }
     }
 
-    /// Up to which commit everybody has applied what concerns a user.
-    fn applied(&self, user: u64) -> u64 {
+    /// Up to which commit everybody has applied what concerns a user, and up to which nobody hears of it again.
+    fn applied(&self, user: u64) -> (u64, u64) {
         let feed = self.cluster.store.feed_of(NamespaceId::new(0), UserId::new(user));
-        self.cluster.applied.everywhere(feed)
+        (self.cluster.applied.everywhere(feed), self.cluster.applied.for_good(feed))
     }
 
     fn life(&self, proxy: usize) -> u64 {

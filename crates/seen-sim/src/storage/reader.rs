@@ -64,8 +64,13 @@ impl FeedReader for SimReader {
             self.way.weather.feeds(host, partition).await;
             self.way.process.runs().await;
             for event in batch.iter().flat_map(|batch| &batch.events) {
-                if let FeedEvent::Complete { stamp } = event {
-                    self.given = self.given.max(stamp.position);
+                match event {
+                    FeedEvent::Complete { stamp } => self.given = self.given.max(stamp.position),
+                    FeedEvent::Gap { scope: GapScope::Partition, .. } => {
+                        self.way.applied.begin_anew(self.feed, self.number);
+                        self.given = 0;
+                    }
+                    _ => {}
                 }
             }
             batch
