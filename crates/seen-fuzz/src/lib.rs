@@ -6,10 +6,14 @@
 //! counts memory. `scripts/fuzz` feeds them what libFuzzer finds by coverage (`fuzz_targets/`, one program each).
 
 mod api;
+#[cfg(feature = "server")]
+mod binary_log;
 mod change;
 mod entry;
 mod link;
 mod map;
+#[cfg(feature = "server")]
+mod parquet;
 #[cfg(feature = "server")]
 mod server;
 mod stream;
@@ -53,6 +57,10 @@ pub const TARGETS: &[Target] = &[
     server::CONFIGURATION,
     #[cfg(feature = "server")]
     server::HISTORY_FILE,
+    #[cfg(feature = "server")]
+    parquet::HISTORY_PARQUET,
+    #[cfg(feature = "server")]
+    binary_log::BINARY_LOG,
 ];
 
 /// The target of this name.

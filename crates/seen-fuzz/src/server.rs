@@ -41,7 +41,7 @@ thread_local! {
 }
 
 /// Calls `with` with a file that holds these bytes.
-fn in_file(bytes: &[u8], with: impl FnOnce(&std::path::Path)) {
+pub(crate) fn in_file(bytes: &[u8], with: impl FnOnce(&std::path::Path)) {
     FILE.with_borrow_mut(|file| {
         let path = file.path().to_owned();
         let mut write = || {
@@ -147,7 +147,7 @@ feed.heartbeat=1s
 }
 
 /// Every event that is read is one that could have been written; reading again up to where it ended reads the same.
-fn history_file(bytes: &[u8]) {
+pub(crate) fn history_file(bytes: &[u8]) {
     let mut data = bytes;
     let [malformed_max] = take(&mut data);
     let mut events: Vec<Event> = Vec::new();

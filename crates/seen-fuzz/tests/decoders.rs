@@ -242,6 +242,18 @@ fn history_file() {
 
 #[cfg(feature = "server")]
 #[test]
+fn history_parquet() {
+    holds("history_parquet");
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn binary_log() {
+    holds("binary_log");
+}
+
+#[cfg(feature = "server")]
+#[test]
 fn every_target_is_tried_here_and_has_a_program() {
     let here = include_str!("decoders.rs");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz_targets");

@@ -34,6 +34,8 @@ mod source;
 mod statement;
 mod table;
 mod translate;
+#[cfg(feature = "trial")]
+pub mod trial;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -56,6 +57,8 @@ pub(super) struct ParquetRows {
     next: usize,
     records: u64,
     sum: RowSum,
+    /// Reading has failed: what the library holds is not to be used any more.
+    is_damaged: bool,
 }
 
 fn invalid(what: String) -> io::Error {
@@ -66,9 +69,19 @@ fn failed(error: ParquetError) -> io::Error {
     invalid(error.to_string())
 }
 
+/// The library panics at some of what a damaged file says, and whoever reads on is told of it as of any other damage.
+fn guarded<T>(read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let damaged = |_| Err(invalid("it is damaged: it says what no Parquet file can".to_owned()));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(damaged)
+}
+
 impl ParquetRows {
     /// Opens a file and finds the columns.
     pub(super) fn open(file: File, names: &ColumnNames) -> io::Result<Self> {
+        guarded(|| Self::found(file, names))
+    }
+
+    fn found(file: File, names: &ColumnNames) -> io::Result<Self> {
         let reader = SerializedFileReader::new(file).map_err(failed)?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         let user = [names.user.clone()];
@@ -93,7 +106,16 @@ impl ParquetRows {
             }
         };
         let sum = RowSum::default();
-        Ok(Self { reader, columns, kind, groups_read: 0, next: 0, records: 0, sum })
+        Ok(Self {
+            reader,
+            columns,
+            kind,
+            groups_read: 0,
+            next: 0,
+            records: 0,
+            sum,
+            is_damaged: false,
+        })
     }
 
     /// How far it has been read.
@@ -114,7 +136,15 @@ impl ParquetRows {
     /// The next row, or what is wrong with it; `None` at the end.
     pub(super) fn next_row(&mut self) -> io::Result<Option<Result<Event, Malformed>>> {
         while self.next >= self.columns[0].values.len() {
-            if !self.next_batch()? {
+            if self.is_damaged {
+                return Err(invalid("it is damaged".to_owned()));
+            }
+            let read = guarded(|| self.next_batch());
+            self.is_damaged = read.is_err();
+            if self.is_damaged {
+                self.columns.iter_mut().for_each(|column| column.values.clear());
+            }
+            if !read? {
                 return Ok(None);
             }
         }

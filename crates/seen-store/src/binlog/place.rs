@@ -8,6 +8,8 @@ use super::gtid::{Gtid, GtidSet, SourceId};
 /// Bits of a cursor below the transaction's number: how many of its events were delivered.
 const EVENT_BITS: u32 = 20;
 const EVENTS_MAX: u64 = (1 << EVENT_BITS) - 1;
+/// The highest number of a transaction: a cursor has room for the next one as well.
+pub(super) const NUMBER_MAX: u64 = (1 << (u64::BITS - EVENT_BITS)) - 2;
 
 /// What tells the server where to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]

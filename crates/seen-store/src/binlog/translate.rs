@@ -8,7 +8,7 @@ use super::event::LogEvent;
 use super::facts::{Facts, Log};
 use super::gtid::{Begins, Gtid, SourceId};
 use super::meaning::{CONTROL_TABLE, ControlRow, Subject, Told};
-use super::place::{LogPlace, Place, mysql_timeline};
+use super::place::{LogPlace, NUMBER_MAX, Place, mysql_timeline};
 use super::row::table_id;
 use super::statement::{Followed, Statement, names, read};
 
@@ -210,6 +210,12 @@ impl Translator {
         let is_late = told.is_some_and(|told| number <= told) && self.lacks(number);
         if is_late || told.is_some_and(|told| number > told.saturating_add(1)) {
             self.no_order();
+        }
+        if number > NUMBER_MAX && self.place.own_count.is_none() {
+            return Err(Stop::Refused(format!(
+                "the log has a transaction of the number {number}, and places are known up to \
+                 {NUMBER_MAX}: somebody gave it by hand; set up the server anew, from a dump"
+            )));
         }
         let partly = self.place.partly.filter(|(partly, _)| *partly != number);
         if let (Some(_), Some(own)) = (partly, &mut self.place.own_count) {

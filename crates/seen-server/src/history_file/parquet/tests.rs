@@ -172,3 +172,33 @@ fn columns_that_repeat_are_no_ids() {
     assert_eq!(column.self_type().get_basic_info().repetition(), Repetition::REPEATED);
     assert!(Column::id("user", (0, column)).is_err());
 }
+
+#[test]
+fn a_damaged_file_is_read_or_refused_whatever_was_damaged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let message = "message m { optional int64 user; required int64 item; required int64 time; }";
+    let numbers = || wide([1, 2, 3]);
+    let path = file(folder.path(), message, &[numbers(), numbers(), numbers()]);
+    let whole = std::fs::read(&path).expect("a file");
+    let mut refused = 0;
+    for at in 0..whole.len() {
+        for byte in [0, 0x7f, 0x80, 0xff, whole[at] ^ 1] {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            std::fs::write(&path, bytes).expect("written");
+            let Ok(mut file) = HistoryFile::open(&path, 1_000) else { continue };
+            let error = loop {
+                match file.next_event() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break None,
+                    Err(error) => break Some(error),
+                }
+            };
+            if error.is_some() {
+                refused += 1;
+                assert!(file.next_event().is_err(), "byte {at}: read on after an error");
+            }
+        }
+    }
+    assert!(refused > 0);
+}

@@ -112,6 +112,20 @@ fn numbers_that_come_again_are_another_history() {
     assert!(matches!(take(&mut translator, GTID, &other), Err(Stop::Refused(_))));
 }
 
+/// A place that has no room for it would point anywhere.
+#[test]
+fn a_number_beyond_all_places_is_refused() {
+    let mut translator = translator();
+    let last = (1 << 44) - 2;
+    let events = [(GTID, gtid(last, 0)), (TABLE, table()), (INSERT, rows(1..2)), (XID, vec![0; 8])];
+    let told = told(&mut translator, &events);
+    assert_eq!(told[1], format!("complete {last} {}.0", last + 1));
+    let Err(Stop::Refused(why)) = take(&mut translator, GTID, &gtid(last + 1, 0)) else {
+        panic!("it was taken")
+    };
+    assert!(why.contains(&(last + 1).to_string()) && why.contains(&last.to_string()));
+}
+
 #[test]
 fn foreign_transactions_wait_and_the_last_speaks_for_all() {
     let mut translator = translator();
