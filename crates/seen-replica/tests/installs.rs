@@ -93,6 +93,17 @@ fn a_removal_is_contested_until_a_snapshot_of_a_later_commit() {
     assert_eq!(started(&effects), None);
 }
 
+/// Only the ring knows of the removal.
+#[test]
+fn a_removal_that_came_by_while_nobody_was_held_is_contested() {
+    let case = Case::new();
+    case.tell(NOW, vec![remove(5, 1), complete(5)]);
+    let (outcome, effects) = case.built(NOW, &shown(&[1, 2], 4));
+    assert_eq!(refusal(&outcome), None);
+    assert_eq!((case.said(NOW, 1), case.said(NOW, 2)), (Said::Asked(true), Said::Seen));
+    assert!(started(&effects).is_some(), "another is owed");
+}
+
 /// Where reads may be late and tell their position, another one at once may show what this one does not.
 #[test]
 fn a_removal_that_can_be_compared_is_built_for_again_at_once() {
