@@ -74,6 +74,8 @@ pub struct Session {
     pub user: u64,
     /// For people.
     pub name: Arc<str>,
+    /// The pool that it asks.
+    tag: &'static str,
     carries: Carries,
     /// What it wrote.
     token: Vec<u8>,
@@ -84,15 +86,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// One that wrote nothing.
-    pub fn new(user: u64, device: u64) -> Self {
+    /// One that wrote nothing, and asks the pool of this tag.
+    pub fn new(user: u64, device: u64, tag: &'static str) -> Self {
         let name = format!("user {user}{}", if device == 0 { "" } else { "'" }).into();
         let carries = match (user + device) % 4 {
             0 | 1 => Carries::Merged,
             2 => Carries::Last,
             _ => Carries::Nothing,
         };
-        Self { user, name, carries, token: Vec::new(), held: BTreeSet::new(), life: 0 }
+        Self { user, name, tag, carries, token: Vec::new(), held: BTreeSet::new(), life: 0 }
     }
 
     /// The proxy to call, of so many, if it were `any`.
@@ -130,6 +132,17 @@ impl Session {
 impl Callers {
     /// Calls a proxy.
     pub async fn call(&self, proxy: usize, call: Call, body: Bytes, within: Duration) -> Said {
+        self.call_tagged(proxy, "", (call, body), within).await
+    }
+
+    /// Calls a proxy, which is to ask the pool of this tag.
+    pub async fn call_tagged(
+        &self,
+        proxy: usize,
+        tag: &'static str,
+        (call, body): (Call, Bytes),
+        within: Duration,
+    ) -> Said {
         let Some(node) = self.proxies.lock().get(proxy).cloned().flatten() else {
             return Said::Nothing;
         };
@@ -141,7 +154,9 @@ impl Callers {
         }
         let began = Instant::now();
         let (reply, answer) = awaited();
-        let meta = CallMeta { timeout_us: within.as_micros() as u64, ..CallMeta::default() };
+        let timeout_us = within.as_micros() as u64;
+        let tag = Bytes::from_static(tag.as_bytes());
+        let meta = CallMeta { timeout_us, tag, ..CallMeta::default() };
         node.proxy.call(call, &meta, body, reply);
         let process = Arc::clone(&node.process);
         drop(node);
@@ -189,7 +204,8 @@ impl Callers {
             ids.iter().filter(undone).copied().collect::<BTreeSet<u64>>()
         };
         let asked = Instant::now();
-        let said = self.call(proxy, Call::Filter, encode(&request), READ_WITHIN).await;
+        let call = (Call::Filter, encode(&request));
+        let said = self.call_tagged(proxy, session.tag, call, READ_WITHIN).await;
         let Said::Answer(answer) = said else {
             return self.tell(session, proxy, format_args!("filter: nothing"));
         };
@@ -280,7 +296,7 @@ impl Callers {
     }
 
     /// Up to which commit everybody has applied what concerns a user, and up to which nobody hears of it again.
-    fn applied(&self, user: u64) -> (u64, u64) {
+    pub fn applied(&self, user: u64) -> (u64, u64) {
         let feed = self.cluster.store.feed_of(NamespaceId::new(0), UserId::new(user));
         (self.cluster.applied.everywhere(feed), self.cluster.applied.for_good(feed))
     }
@@ -300,7 +316,7 @@ impl Callers {
         self.cluster.deadlines.waits(session.user, deed, &ids, within);
         let verb = call.label();
         self.tell(session, proxy, format_args!("{verb} {ids:?} begins"));
-        let said = self.call(proxy, call, body, within).await;
+        let said = self.call_tagged(proxy, session.tag, (call, body), within).await;
         let (outcome, token, what) = match said {
             Said::Nothing => (Outcome::Unknown, None, "nothing".to_owned()),
             Said::Answer(Err(error)) => {

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use seen_api::{Call, Span};
 use seen_filter::{History, Item, NamespaceId, Question, UserId};
 use seen_proto::message::{decode, encode};
-use seen_proto::v1::{self, DegradedReason};
+use seen_proto::v1::{self, DegradedReason, UserAnswer};
 use seen_proto::wire::FilterCall;
 use seen_replica::service::Handled;
 use seen_replica::service::filter::ReadMode;
 
 use crate::caller::{KIND, READ_WITHIN, Said, filter_request, flag, is_exact};
 use crate::ledger::Holds;
+use crate::pushes::PUSH_ITEMS_MAX;
 use crate::replica::ReplicaNode;
 use crate::workload;
 use crate::world::World;
@@ -50,6 +51,9 @@ pub async fn check(world: &World, faultless: bool) -> Result<(), String> {
         let proxies = world.callers.proxies.lock().len();
         for proxy in 0..proxies {
             check_answer(world, proxy, &stored).await;
+        }
+        if world.cluster.shape.push_replicas > 0 {
+            check_push(world, user as usize % proxies.max(1), &stored).await;
         }
     }
     check_deadlines(world);
@@ -185,7 +189,40 @@ async fn check_answer(world: &World, proxy: usize, stored: &Stored) {
         };
         let unseen: BTreeSet<u64> =
             response.unseen.iter().filter_map(|at| ids.get(*at as usize)).copied().collect();
-        judge(world, proxy, stored, ids, &unseen);
+        judge(world, &format!("user {user} at proxy {proxy}"), stored, ids, &unseen);
+    }
+}
+
+/// Promises 2, 4, 6 and 7 where a pool of its own answers.
+async fn check_push(world: &World, proxy: usize, stored: &Stored) {
+    let user = stored.user;
+    for ids in stored.ids.chunks(PUSH_ITEMS_MAX) {
+        let rows = match world.callers.ask_for_users(proxy, &[user], ids).await {
+            Ok(rows) => rows,
+            Err(why) => {
+                let what = format!("push, user {user} at proxy {proxy}: {why}");
+                world.callers.broken(Some(user), 4, what);
+                continue;
+            }
+        };
+        for row in rows {
+            match row.answer {
+                UserAnswer::Exact | UserAnswer::Filtered => {
+                    judge(
+                        world,
+                        &format!("push, user {user} at proxy {proxy}"),
+                        stored,
+                        ids,
+                        &row.unseen,
+                    );
+                }
+                UserAnswer::Degraded if may_expire(world) => {}
+                why => {
+                    let what = format!("push, user {user} at proxy {proxy}: {why:?} in the end");
+                    world.callers.broken(Some(user), 6, what);
+                }
+            }
+        }
     }
 }
 
@@ -195,14 +232,14 @@ fn may_expire(world: &World) -> bool {
     world.cluster.calm.lasts().is_some_and(|calm| calm <= Duration::from_millis(span_ms))
 }
 
-fn judge(world: &World, proxy: usize, stored: &Stored, ids: &[u64], unseen: &BTreeSet<u64>) {
+fn judge(world: &World, who: &str, stored: &Stored, ids: &[u64], unseen: &BTreeSet<u64>) {
     let user = stored.user;
     let ledger = world.callers.ledger.lock();
     let missed = stored.there.intersection(unseen).filter(|id| ledger.is_fresh(user, **id));
     let missed: Vec<u64> = missed.copied().collect();
     drop(ledger);
     if !missed.is_empty() {
-        let what = format!("user {user} at proxy {proxy}: {missed:?} are unread, and in storage");
+        let what = format!("{who}: {missed:?} are unread, and in storage");
         world.callers.broken(Some(user), 2, what);
     }
     let ledger = world.callers.ledger.lock();
@@ -226,7 +263,7 @@ fn judge(world: &World, proxy: usize, stored: &Stored, ids: &[u64], unseen: &BTr
     drop(report);
     let allowed = FALSE_POSITIVES_FREE + forgotten * FALSE_POSITIVES_PER_MILLE / 1_000;
     if back.len() as u64 > allowed {
-        let what = format!("user {user} at proxy {proxy}: {back:?} were forgotten, and are read");
+        let what = format!("{who}: {back:?} were forgotten, and are read");
         world.callers.broken(Some(user), 7, what);
     }
 }

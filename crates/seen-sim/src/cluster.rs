@@ -28,8 +28,12 @@ use crate::trace::Trace;
 
 /// The only namespace.
 pub const NAMESPACE: &str = "feed_read";
-/// The only pool.
+/// The pool that answers whoever asks for none.
 pub const POOL: &str = "feed";
+/// The pool of pushes, in clusters that have one.
+pub const PUSH_POOL: &str = "push";
+/// The seats of that pool are those of slots from here on.
+const PUSH_SLOTS_FROM: u16 = 8;
 /// The cluster's number.
 pub const CLUSTER: u64 = 0x5ee_0000_0000_0001;
 /// The port of all replicas.
@@ -46,7 +50,7 @@ const BEGIN_MS: u64 = 1_700_000_000_000;
 /// A replica's place: it outlives the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seat {
-    /// Its slot.
+    /// Its slot, the pool's among those of all pools.
     pub slot: u16,
     /// Its number within the slot.
     pub number: u16,
@@ -57,6 +61,16 @@ impl Seat {
     pub fn address(self) -> SocketAddr {
         let ip = Ipv4Addr::new(10, 0, self.slot as u8, self.number as u8 + 1);
         SocketAddr::from((ip, PORT))
+    }
+
+    /// The pool that its slot is of.
+    pub const fn pool(self) -> &'static str {
+        if self.slot < PUSH_SLOTS_FROM { POOL } else { PUSH_POOL }
+    }
+
+    /// The number of its slot in its pool.
+    pub const fn slot_number(self) -> SlotNumber {
+        SlotNumber::new(self.slot % PUSH_SLOTS_FROM)
     }
 
     /// Its machine.
@@ -79,6 +93,8 @@ pub struct Shape {
     pub slots: u16,
     /// Replicas of each slot.
     pub replicas: u16,
+    /// Replicas of the pool of pushes, which has one slot; 0 = there is no such pool.
+    pub push_replicas: u16,
     /// False for a store that numbers no commits.
     pub numbers_commits: bool,
     /// Bytes that a replica may keep of its users.
@@ -101,7 +117,13 @@ impl Shape {
     /// All seats of the first map.
     pub fn seats(&self) -> Vec<Seat> {
         let of = |slot| (0..self.replicas).map(move |number| Seat { slot, number });
-        (0..self.slots).flat_map(of).collect()
+        let push = (0..self.push_replicas).map(|number| Seat { slot: PUSH_SLOTS_FROM, number });
+        (0..self.slots).flat_map(of).chain(push).collect()
+    }
+
+    /// What a push names as its pool; empty if it names none.
+    pub const fn push_tag(&self) -> &'static str {
+        if self.push_replicas > 0 { PUSH_POOL } else { "" }
     }
 }
 
@@ -221,8 +243,13 @@ impl Cluster {
     /// # Errors
     /// None, unless the shape has no slot or no replica.
     pub fn first_map(&self) -> Result<SlotMap, MapError> {
-        let members: Vec<Members> =
-            (0..self.shape.slots).map(|slot| members(slot, self.shape.replicas)).collect();
+        let slots = (0..self.shape.slots).map(|slot| members(slot, self.shape.replicas));
+        let slots: Vec<Members> = slots.collect();
+        let mut pools = vec![PoolDraft::even(POOL, &slots)];
+        if self.shape.push_replicas > 0 {
+            let push = members(PUSH_SLOTS_FROM, self.shape.push_replicas);
+            pools.push(PoolDraft::even(PUSH_POOL, &[push]));
+        }
         SlotMap::new(MapDraft {
             epoch: Epoch::new(1),
             cluster: CLUSTER,
@@ -230,7 +257,7 @@ impl Cluster {
             settings: Vec::new(),
             namespace_pools: Default::default(),
             default_pool: POOL.to_owned(),
-            pools: vec![PoolDraft::even(POOL, &members)],
+            pools,
         })
     }
 
@@ -267,9 +294,4 @@ pub fn namespace(retention: Option<Retention>) -> NamespaceSettings {
 pub fn resolved(map: SlotMap) -> ResolvedMap {
     let revision = u64::from(map.epoch.get());
     ResolvedMap { revision, ..ResolvedMap::of_addresses(Arc::new(map)) }
-}
-
-/// The number of a slot.
-pub const fn slot_number(seat: Seat) -> SlotNumber {
-    SlotNumber::new(seat.slot)
 }

@@ -28,6 +28,7 @@ pub mod net;
 mod peers;
 pub mod process;
 pub mod proxy;
+mod pushes;
 pub mod replica;
 mod report;
 pub mod sabotage;

@@ -73,7 +73,7 @@ impl Peers {
     /// Watches the replicas of the own slot in this map, and no others.
     pub fn follow(&self, map: &ResolvedMap) {
         let slot = SlotNumber::new(self.own.slot as u16);
-        let wanted = replicas_of(map, &[slot]);
+        let wanted = replicas_of(map, &self.own.pool, &[slot]);
         let mut watched = self.watched.lock();
         watched.retain(|address, _| wanted.contains_key(address));
         for (address, slot) in wanted {
@@ -157,7 +157,7 @@ impl SimDonors {
         let is_ready = |address: &SocketAddr| {
             heard.get(address).is_some_and(|state| state.ready && !state.draining)
         };
-        let mut known = replicas_of(&self.map, &self.from);
+        let mut known = replicas_of(&self.map, &self.peers.own.pool, &self.from);
         known.retain(|address, slot| *slot != own || is_ready(address));
         known
     }
@@ -183,8 +183,13 @@ impl Donors for SimDonors {
     }
 }
 
-/// The replicas of these slots.
-fn replicas_of(map: &ResolvedMap, slots: &[SlotNumber]) -> BTreeMap<SocketAddr, SlotNumber> {
-    let all = map.replicas().filter(|(_, slot, _)| slots.contains(&slot.number));
+/// The replicas of these slots of a pool.
+fn replicas_of(
+    map: &ResolvedMap,
+    pool: &str,
+    slots: &[SlotNumber],
+) -> BTreeMap<SocketAddr, SlotNumber> {
+    let of_pool = map.replicas().filter(|(of, ..)| of.pool.tag() == pool);
+    let all = of_pool.filter(|(_, slot, _)| slots.contains(&slot.number));
     all.map(|(_, slot, replica)| (replica.address, slot.number)).collect()
 }

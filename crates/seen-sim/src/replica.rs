@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::cluster::{CLUSTER, Cluster, POOL, Seat, namespace, slot_number};
+use crate::cluster::{CLUSTER, Cluster, Seat, namespace};
 use crate::dice::Dice;
 use crate::net::{Accept, SimSocket};
 use crate::peers::{Peers, SimDonors};
@@ -74,7 +74,8 @@ impl ReplicaNode {
             standing: Arc::clone(&standing),
             peers: Arc::clone(&peers),
             map,
-            slot: slot_number(seat),
+            pool: seat.pool(),
+            slot: seat.slot_number(),
             warming: Arc::clone(&warming),
         });
         driver.keep(&driver.map.current(), None);
@@ -124,8 +125,8 @@ fn options(
 
 fn role(seat: Seat) -> ClusterRole {
     ClusterRole {
-        pool: POOL.to_owned(),
-        slot: seat.slot.into(),
+        pool: seat.pool().to_owned(),
+        slot: seat.slot_number().get().into(),
         program: "simulated".to_owned(),
         // Little, so that what is not given back is missed.
         credit_bytes: 16 << 10,
@@ -187,6 +188,7 @@ struct Driver {
     standing: Arc<Standing>,
     peers: Arc<Peers>,
     map: Arc<MapHandle>,
+    pool: &'static str,
     slot: SlotNumber,
     warming: Arc<Progress>,
 }
@@ -205,7 +207,7 @@ impl Driver {
     }
 
     async fn take_own(self: Arc<Self>, map: Arc<ResolvedMap>) {
-        let own = own_slot(&map, self.slot).map_or(VirtualSet::NONE, |slot| slot.owned);
+        let own = self.own_slot(&map).map_or(VirtualSet::NONE, |slot| slot.owned);
         let _ = timeout(PEERS_WITHIN, self.peers.all_tried()).await;
         self.warm(&map, own, vec![self.slot], &self.warming).await;
     }
@@ -215,9 +217,9 @@ impl Driver {
         map: &Arc<ResolvedMap>,
         before: Option<Incoming>,
     ) -> Option<Incoming> {
-        let coming = own_slot(map, self.slot).map(|slot| slot.incoming);
+        let coming = self.own_slot(map).map(|slot| slot.incoming);
         let coming = coming.filter(|coming| !coming.is_empty());
-        let owners = coming.as_ref().map(|coming| owners(&map.map, self.slot, coming));
+        let owners = coming.as_ref().map(|coming| self.owners(&map.map, coming));
         let same = before.filter(|before| {
             coming.as_ref() == Some(&before.coming) && owners.as_ref() == Some(&before.owners)
         });
@@ -238,7 +240,7 @@ impl Driver {
     }
 
     fn keep(&self, map: &ResolvedMap, incoming: Option<Arc<Progress>>) {
-        let kept = own_slot(map, self.slot).map_or(VirtualSet::NONE, |slot| slot.followed());
+        let kept = self.own_slot(map).map_or(VirtualSet::NONE, |slot| slot.followed());
         self.standing.set_map(map.map.epoch.get(), &kept, incoming);
     }
 
@@ -253,16 +255,16 @@ impl Driver {
         let options = WarmupOptions::of(slots);
         warm_up(self.standing.replica(), &donors, &options, progress).await;
     }
-}
 
-fn own_slot(map: &ResolvedMap, slot: SlotNumber) -> Option<&Slot> {
-    map.map.pool(POOL)?.slot(slot)
-}
+    fn own_slot<'a>(&self, map: &'a ResolvedMap) -> Option<&'a Slot> {
+        map.map.pool(self.pool)?.slot(self.slot)
+    }
 
-/// The slots that own some of these, the own one left out.
-fn owners(map: &SlotMap, own: SlotNumber, coming: &VirtualSet) -> Vec<SlotNumber> {
-    let slots = map.pool(POOL).map(|pool| pool.slots().to_vec()).unwrap_or_default();
-    let others = slots.into_iter().filter(|slot| slot.number != own);
-    let owning = others.filter(|slot| !slot.owned.intersection(coming).is_empty());
-    owning.map(|slot| slot.number).collect()
+    /// The slots that own some of these, the own one left out.
+    fn owners(&self, map: &SlotMap, coming: &VirtualSet) -> Vec<SlotNumber> {
+        let slots = map.pool(self.pool).map(|pool| pool.slots().to_vec()).unwrap_or_default();
+        let others = slots.into_iter().filter(|slot| slot.number != self.slot);
+        let owning = others.filter(|slot| !slot.owned.intersection(coming).is_empty());
+        owning.map(|slot| slot.number).collect()
+    }
 }

@@ -1,16 +1,11 @@
 //! What applications do: users in bursts and pauses, over all proxies, with tokens.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use seen_api::Call;
-use seen_proto::message::encode;
-use seen_proto::v1;
 use tokio::time::{Instant, sleep};
 
 use crate::aim::Habit;
-use crate::caller::{Callers, KIND, Said, Session};
-use crate::cluster::NAMESPACE;
+use crate::caller::{Callers, Session};
 use crate::dice::Dice;
 use crate::ledger::Deed;
 
@@ -22,8 +17,6 @@ pub const HEAVY_USERS: u64 = 2;
 pub const HEAVY_ITEMS: u64 = 600;
 /// The number of an item that nobody marks, and that takes many bytes.
 const LARGE_ID: u64 = 1 << 56;
-/// How long a push waits.
-const PUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// All users.
 pub fn users() -> impl Iterator<Item = u64> {
@@ -93,28 +86,13 @@ async fn act(callers: &Callers, session: &mut Session, dice: &mut Dice) {
 
 /// Pushes items to many users at once, now and then.
 pub async fn push(callers: Arc<Callers>, mut dice: Dice, until: Instant) {
-    let name: Arc<str> = "push".into();
-    let mut request_id = 0;
     while Instant::now() < until {
         sleep(dice.ms(300..=1_200)).await;
-        request_id += 1;
         let items = callers.cluster.shape.habit.items;
-        let ids = (0..3).map(|_| dice.below(items)).collect();
-        let request = v1::FilterUsersRequest {
-            request_id,
-            namespaces: vec![NAMESPACE.to_owned()],
-            items: vec![v1::ItemGroup { kind: KIND, ids }],
-            users: users().collect(),
-            timeout_ms: PUSH_WITHIN.as_millis() as u32,
-            ..Default::default()
-        };
+        let mut ids: Vec<u64> = (0..3).map(|_| dice.below(items)).collect();
+        ids.sort_unstable();
+        ids.dedup();
         let proxy = dice.below(callers.proxies.lock().len() as u64) as usize;
-        let said = callers.call(proxy, Call::FilterUsers, encode(&request), PUSH_WITHIN).await;
-        let what = match said {
-            Said::Answer(Ok(_)) => "answered",
-            Said::Answer(Err(error)) => error.kind.label(),
-            Said::Nothing => "nothing",
-        };
-        callers.cluster.trace.tell(&name, format_args!("at proxy {proxy}: {what}"));
+        callers.push(proxy, &users().collect::<Vec<u64>>(), &ids).await;
     }
 }

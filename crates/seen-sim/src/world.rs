@@ -39,6 +39,8 @@ const WELL_WITHIN: Duration = Duration::from_secs(15);
 const SETTLES: Duration = Duration::from_millis(7_000);
 /// More commits than a seed has.
 const VANISHING_COMMITS: u64 = 4_000;
+/// Seeds without an aim that have a pool for pushes, of a thousand.
+const PUSH_POOL_PER_MILLE: u64 = 300;
 /// How often it is looked whether something is so.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -108,6 +110,7 @@ impl World {
             proxies: 2,
             slots: 2,
             replicas: 2,
+            push_replicas: 0,
             numbers_commits: dice.in_mille(700),
             cache_bytes_max: if dice.in_mille(150) { 6_000 } else { 1 << 20 },
             life_interval: Duration::from_millis(100),
@@ -120,6 +123,9 @@ impl World {
             traced: options.traced,
         };
         aim.change(&mut shape, &mut aims);
+        if aim == Aim::None && aims.in_mille(PUSH_POOL_PER_MILLE) {
+            shape.push_replicas = aims.within(1..=2) as u16;
+        }
         let cluster = Cluster::begin(shape, &mut dice).map_err(|error| error.to_string())?;
         let map = cluster.first_map().map_err(|error| error.to_string())?;
         let callers = Arc::new(Callers {
@@ -166,7 +172,10 @@ impl World {
         for user in workload::users() {
             // Some have two devices.
             for device in 0..1 + u64::from(user % 4 == 0) {
-                let (callers, session) = (Arc::clone(&self.callers), Session::new(user, device));
+                // What looks after pushes writes as well, and its pool's users are cached.
+                let tag = if device == 0 { "" } else { self.cluster.shape.push_tag() };
+                let session = Session::new(user, device, tag);
+                let callers = Arc::clone(&self.callers);
                 tasks.spawn(workload::browse(callers, session, dice.fork(), until));
             }
         }

@@ -45,3 +45,23 @@ fn events_that_vanish_without_a_word_are_found() {
     let found = seeds.find(is_found).expect("found within 40 seeds");
     assert!(found.story().is_some_and(|story| story.contains("   1. ")));
 }
+
+/// So they do of pushes, and of the pool that some clusters keep for them: while all is played, and in the end.
+#[test]
+fn events_that_vanish_are_found_by_pushes_too() {
+    let options = Options { events_vanish: true, ..Options::default() };
+    let told = |played: &Played, what: &str| {
+        let of_pushes = |broken: &&seen_sim::Broken| broken.what.starts_with("push, user");
+        played.report.broken.iter().filter(of_pushes).any(|broken| broken.what.contains(what))
+    };
+    let (mut meanwhile, mut in_the_end) = (false, false);
+    for seed in 0..60 {
+        let played = play(seed, options).expect("a simulation");
+        meanwhile |= told(&played, "are unread, though");
+        in_the_end |= told(&played, "are unread, and in storage");
+        if meanwhile && in_the_end {
+            return;
+        }
+    }
+    panic!("found meanwhile: {meanwhile}, in the end: {in_the_end}");
+}
