@@ -21,6 +21,7 @@ use crate::cluster::{CLUSTER, Cluster, NAMESPACE};
 use crate::ledger::{Deed, Ledger, OpId, Outcome};
 use crate::proxy::ProxyNode;
 use crate::report::Report;
+use crate::time::now;
 
 /// The kind of all items.
 pub const KIND: u32 = 1;
@@ -33,7 +34,10 @@ pub const FORGET_WITHIN: Duration = Duration::from_secs(2);
 /// How long answers may be flagged after everything that was wrong is over: a fence that was lost is followed after 5 s.
 pub const RECOVERS_WITHIN: Duration = Duration::from_millis(7_000);
 /// Timers ring up to so much late.
-const GRACE: Duration = Duration::from_millis(2);
+pub const GRACE: Duration = Duration::from_millis(2);
+/// The same where caller and proxy have runtimes of their own that take turns every millisecond: a question and its answer
+/// each wait for a turn.
+pub const OWN_RUNTIMES_GRACE: Duration = Duration::from_millis(4);
 
 /// What every caller knows.
 pub struct Callers {
@@ -47,6 +51,8 @@ pub struct Callers {
     pub report: Mutex<Report>,
     /// Makes tokens small.
     pub wildcards: WildcardSource,
+    /// What an answer may be later than its deadline.
+    pub grace: Duration,
 }
 
 /// What came of a call.
@@ -157,10 +163,9 @@ impl Callers {
         let timeout_us = within.as_micros() as u64;
         let tag = Bytes::from_static(tag.as_bytes());
         let meta = CallMeta { timeout_us, tag, ..CallMeta::default() };
-        node.proxy.call(call, &meta, body, reply);
-        let process = Arc::clone(&node.process);
-        drop(node);
-        let answer = timeout(within + GRACE, answer).await;
+        let ProxyNode { process, proxy, .. } = node;
+        process.post(move || proxy.call(call, &meta, body, reply));
+        let answer = timeout(within + self.grace, answer).await;
         let took = began.elapsed();
         if process.disturbed() != disturbed {
             return Said::Nothing;
@@ -169,7 +174,7 @@ impl Callers {
         report.calls += 1;
         report.longest = report.longest.max(took);
         match answer {
-            Ok(answer) if took <= within + GRACE => Said::Answer(answer),
+            Ok(answer) if took <= within + self.grace => Said::Answer(answer),
             _ => {
                 let what = format!("{}: no answer within {within:?}", call.label());
                 drop(report);
@@ -203,7 +208,7 @@ impl Callers {
             let undone = |id: &&u64| ledger.is_undone(session.user, **id, for_good);
             ids.iter().filter(undone).copied().collect::<BTreeSet<u64>>()
         };
-        let asked = Instant::now();
+        let asked = now();
         let call = (Call::Filter, encode(&request));
         let said = self.call_tagged(proxy, session.tag, call, READ_WITHIN).await;
         let Said::Answer(answer) = said else {
@@ -406,7 +411,7 @@ fn acknowledged(call: Call, bytes: Bytes) -> (Outcome, Option<Vec<u8>>, String) 
         }),
     };
     match token {
-        Ok(token) => (Outcome::Acknowledged(Instant::now()), Some(token), "done".to_owned()),
+        Ok(token) => (Outcome::Acknowledged(now()), Some(token), "done".to_owned()),
         Err(error) => (Outcome::Unknown, None, error.kind.label().to_owned()),
     }
 }

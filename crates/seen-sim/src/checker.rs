@@ -1,6 +1,7 @@
 //! What must hold once all is well again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,13 +10,13 @@ use seen_filter::{History, Item, NamespaceId, Question, UserId};
 use seen_proto::message::{decode, encode};
 use seen_proto::v1::{self, DegradedReason, UserAnswer};
 use seen_proto::wire::FilterCall;
+use seen_replica::Replica;
 use seen_replica::service::Handled;
 use seen_replica::service::filter::ReadMode;
 
 use crate::caller::{KIND, READ_WITHIN, Said, filter_request, flag, is_exact};
 use crate::ledger::Holds;
 use crate::pushes::PUSH_ITEMS_MAX;
-use crate::replica::ReplicaNode;
 use crate::workload;
 use crate::world::World;
 
@@ -31,6 +32,15 @@ const FALSE_POSITIVES_PER_MILLE: u64 = 30;
 /// Items asked about at once.
 const ITEMS_MAX: usize = 1_000;
 
+/// How long ago all was healed when it is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InTheEnd {
+    /// So long that nothing may be flagged any more.
+    AllIsWell,
+    /// One feed lag: no fence that was lost need have been followed by another one.
+    AllIsHealed,
+}
+
 /// What storage holds of a user.
 struct Stored {
     user: u64,
@@ -43,14 +53,14 @@ struct Stored {
 ///
 /// # Errors
 /// The store in memory cannot be read: a fault of the simulation.
-pub async fn check(world: &World, faultless: bool) -> Result<(), String> {
+pub async fn check(world: &World, faultless: bool, end: InTheEnd) -> Result<(), String> {
     for user in workload::users() {
         let stored = stored(world, user).await?;
         check_storage(world, &stored);
-        world.each_replica(|node| check_replica(world, node, &stored));
+        check_replicas(world, &stored).await;
         let proxies = world.callers.proxies.lock().len();
         for proxy in 0..proxies {
-            check_answer(world, proxy, &stored).await;
+            check_answer(world, proxy, &stored, end).await;
         }
         if world.cluster.shape.push_replicas > 0 {
             check_push(world, user as usize % proxies.max(1), &stored).await;
@@ -122,30 +132,47 @@ fn check_storage(world: &World, stored: &Stored) {
 }
 
 /// Promises 3 and 5: what memory alone answers covers storage, and is no more than that where it says that it is exact.
-fn check_replica(world: &World, node: &ReplicaNode, stored: &Stored) {
-    let ledger = world.callers.ledger.lock();
-    let fresh = stored.ids.iter().filter(|id| ledger.is_fresh(stored.user, **id));
-    let ids: Vec<u64> = fresh.copied().collect();
-    drop(ledger);
-    ids.chunks(ITEMS_MAX).for_each(|ids| check_memory(world, node, stored, ids));
+async fn check_replicas(world: &World, stored: &Stored) {
+    let ids: Vec<u64> = {
+        let ledger = world.callers.ledger.lock();
+        let fresh = stored.ids.iter().filter(|id| ledger.is_fresh(stored.user, **id));
+        fresh.copied().collect()
+    };
+    let mut nodes = Vec::new();
+    world.each_replica(|node| nodes.push((Arc::clone(&node.process), Arc::clone(&node.replica))));
+    for (process, replica) in nodes {
+        for ids in ids.chunks(ITEMS_MAX) {
+            let body = encode(&filter_request(stored.user, &[], ids));
+            let replica = Arc::clone(&replica);
+            let answer = process.ask(move || from_memory(&replica, &body)).await;
+            if let Some(response) = answer.flatten() {
+                check_memory(world, &process.name, stored, ids, &response);
+            }
+        }
+    }
 }
 
-fn check_memory(world: &World, node: &ReplicaNode, stored: &Stored, ids: &[u64]) {
-    let body = encode(&filter_request(stored.user, &[], ids));
-    let Ok(call) = FilterCall::parse(&body) else { return };
-    let deadline = node.replica.ticker().now().plus_us(READ_WITHIN.as_micros() as u64);
+/// What a replica answers without asking storage; that which it asks storage about is right.
+fn from_memory(replica: &Arc<Replica>, body: &[u8]) -> Option<v1::FilterResponse> {
+    let call = FilterCall::parse(body).ok()?;
+    let deadline = replica.ticker().now().plus_us(READ_WITHIN.as_micros() as u64);
     let mut out = Vec::new();
     let mode = ReadMode::default();
-    let handled = node.replica.filter_in(mode, &call, deadline, &Span::OFF, &mut out);
-    // Whatever storage is asked about is right.
-    let Ok(Handled::Written) = handled else { return };
-    let Ok(response) = decode::<v1::FilterResponse>(Bytes::from(out)) else { return };
-    if flag(&response).is_some() {
-        return;
-    }
+    let handled = replica.filter_in(mode, &call, deadline, &Span::OFF, &mut out);
+    let Ok(Handled::Written) = handled else { return None };
+    decode::<v1::FilterResponse>(Bytes::from(out)).ok().filter(|response| flag(response).is_none())
+}
+
+fn check_memory(
+    world: &World,
+    name: &str,
+    stored: &Stored,
+    ids: &[u64],
+    response: &v1::FilterResponse,
+) {
     let unseen: BTreeSet<u64> =
         response.unseen.iter().filter_map(|at| ids.get(*at as usize)).copied().collect();
-    let (name, user) = (&node.process.name, stored.user);
+    let user = stored.user;
     let missed: Vec<&u64> = stored.there.intersection(&unseen).collect();
     if !missed.is_empty() {
         let what = format!("{name}: its memory of user {user} lacks {missed:?}");
@@ -153,14 +180,14 @@ fn check_memory(world: &World, node: &ReplicaNode, stored: &Stored, ids: &[u64])
     }
     let read = ids.iter().filter(|id| !unseen.contains(id));
     let wrong: Vec<&u64> = read.filter(|id| !stored.there.contains(id)).collect();
-    if is_exact(&response) && !wrong.is_empty() {
+    if is_exact(response) && !wrong.is_empty() {
         let what = format!("{name}: its memory of user {user} is exact, and has {wrong:?}");
         world.callers.broken(Some(user), 5, what);
     }
 }
 
 /// Promises 2, 5, 6 and 7 for a reader without a token.
-async fn check_answer(world: &World, proxy: usize, stored: &Stored) {
+async fn check_answer(world: &World, proxy: usize, stored: &Stored, end: InTheEnd) {
     let user = stored.user;
     for ids in stored.ids.chunks(ITEMS_MAX) {
         let body = encode(&filter_request(user, &[], ids));
@@ -174,6 +201,7 @@ async fn check_answer(world: &World, proxy: usize, stored: &Stored) {
                 None => response,
                 // What came by late, and storage no longer shows: removed, or expired. Only time tells that it expired.
                 Some(DegradedReason::Contested) if may_expire(world) => continue,
+                Some(_) if end == InTheEnd::AllIsHealed => continue,
                 Some(why) => {
                     let why = why.as_str_name();
                     let what = format!("user {user} at proxy {proxy}: flagged in the end, {why}");

@@ -21,9 +21,10 @@ use tokio::time::Instant;
 
 use crate::aim::Habit;
 use crate::dice::Dice;
-use crate::net::Net;
+use crate::net::{Net, Ways};
 use crate::process::Host;
 use crate::storage::{Applied, Deadlines, Heads, Weather};
+use crate::time::now;
 use crate::trace::Trace;
 
 /// The only namespace.
@@ -138,7 +139,7 @@ pub struct Clock {
 impl Clock {
     /// What it shows.
     pub fn now_ms(&self) -> u64 {
-        let passed_ms = BEGIN_MS + self.began.elapsed().as_millis() as u64;
+        let passed_ms = BEGIN_MS + now().duration_since(self.began).as_millis() as u64;
         let now_ms = passed_ms.saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed));
         self.highest_ms.fetch_max(now_ms, Ordering::Relaxed);
         now_ms
@@ -168,13 +169,13 @@ impl Calm {
     /// It is over.
     pub fn settle(&self) {
         let mut calm = self.0.lock();
-        *calm = (calm.0.saturating_sub(1), Some(Instant::now()));
+        *calm = (calm.0.saturating_sub(1), Some(now()));
     }
 
     /// For how long nothing has been wrong; zero while anything is, `None` if nothing ever was.
     pub fn lasts(&self) -> Option<Duration> {
         match *self.0.lock() {
-            (0, since) => since.map(|since| since.elapsed()),
+            (0, since) => since.map(|since| now().duration_since(since)),
             _ => Some(Duration::ZERO),
         }
     }
@@ -182,8 +183,12 @@ impl Calm {
 
 /// What all processes share.
 pub struct Cluster {
-    /// The network.
+    /// The network of this crate, unless processes reach each other in another way.
     pub net: Arc<Net>,
+    /// How processes reach each other.
+    pub ways: Arc<dyn Ways>,
+    /// True if each process has a runtime of its own.
+    pub own_runtimes: bool,
     /// Storage.
     pub store: MemoryStore,
     /// How storage fares.
@@ -205,13 +210,18 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// An empty one, without any process. Call it on the runtime that it is simulated by.
+    /// An empty one, without any process, whose processes all run in one runtime and on this crate's network, or else each in
+    /// its own and on these `ways`.
     ///
     /// # Errors
     /// The store refuses its options.
-    pub fn begin(shape: Shape, dice: &mut Dice) -> Result<Arc<Self>, StoreError> {
+    pub fn begin(
+        shape: Shape,
+        dice: &mut Dice,
+        ways: Option<Arc<dyn Ways>>,
+    ) -> Result<Arc<Self>, StoreError> {
         let clock = Arc::new(Clock {
-            began: Instant::now(),
+            began: now(),
             ahead_ms: AtomicI64::new(0),
             highest_ms: AtomicU64::new(0),
         });
@@ -224,8 +234,11 @@ impl Cluster {
             numbers_commits: shape.numbers_commits,
             ..MemoryOptions::new(storage_clock, dice.draw())
         };
+        let net = Net::new(dice.fork());
         Ok(Arc::new(Self {
-            net: Net::new(dice.fork()),
+            own_runtimes: ways.is_some(),
+            ways: ways.unwrap_or_else(|| Arc::new(Arc::clone(&net))),
+            net,
             store: MemoryStore::new(options, vec![namespace(shape.retention)])?,
             weather: Arc::default(),
             clock,

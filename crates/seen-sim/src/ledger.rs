@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Clock;
 use crate::faults::JUMP_MS_MAX;
+use crate::time::now;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,7 +151,7 @@ impl Ledger {
         let began_ms = self.expiry.as_ref().map_or(0, |expiry| expiry.clock.now_ms());
         self.ops.push(Op {
             deed,
-            began: Instant::now(),
+            began: now(),
             outcome: Outcome::Unknown,
             began_ms,
             commit: u64::MAX,

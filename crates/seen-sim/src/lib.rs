@@ -33,6 +33,7 @@ pub mod replica;
 mod report;
 pub mod sabotage;
 pub mod storage;
+pub mod time;
 mod trace;
 pub mod workload;
 mod world;

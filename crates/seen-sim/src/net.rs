@@ -19,10 +19,26 @@ use crate::dice::Dice;
 use crate::process::{Host, Process};
 use bells::Bells;
 use pipe::Pipe;
-pub use pipe::SimSocket;
+use pipe::SimSocket;
 
 /// What takes a connection over at its far end.
-pub type Accept = Arc<dyn Fn(SimSocket) + Send + Sync>;
+pub type Accept = Arc<dyn Fn(Box<dyn Socket>) + Send + Sync>;
+
+/// How processes reach each other: this crate's own network, or another one.
+pub trait Ways: Send + Sync {
+    /// From now on a process takes what is sent to this address. Called in the process.
+    fn listen(&self, address: SocketAddr, process: &Arc<Process>, accept: Accept);
+
+    /// Nobody is there any more.
+    fn leave(&self, address: SocketAddr);
+
+    /// Connects a process to an address.
+    fn dial(
+        &self,
+        owner: &Arc<Process>,
+        to: SocketAddr,
+    ) -> BoxFuture<'static, Result<Box<dyn Socket>, Cut>>;
+}
 
 struct Listener {
     process: Arc<Process>,
@@ -47,8 +63,30 @@ pub struct Net {
     bells: Bells,
 }
 
+impl Ways for Arc<Net> {
+    fn listen(&self, address: SocketAddr, process: &Arc<Process>, accept: Accept) {
+        let listener = Listener { process: Arc::clone(process), accept };
+        let mut inner = self.inner.lock();
+        inner.hosts.insert(address, process.host);
+        inner.listeners.insert(address, listener);
+    }
+
+    fn leave(&self, address: SocketAddr) {
+        self.inner.lock().listeners.remove(&address);
+    }
+
+    fn dial(
+        &self,
+        owner: &Arc<Process>,
+        to: SocketAddr,
+    ) -> BoxFuture<'static, Result<Box<dyn Socket>, Cut>> {
+        let (net, owner) = (Self::clone(self), Arc::clone(owner));
+        Box::pin(async move { net.connect(&owner, to).await })
+    }
+}
+
 impl Net {
-    /// One on which nothing goes wrong. Call it on the runtime that it is simulated by.
+    /// One on which nothing goes wrong.
     pub fn new(dice: Dice) -> Arc<Self> {
         let inner = Inner {
             listeners: BTreeMap::new(),
@@ -59,23 +97,13 @@ impl Net {
             dice,
         };
         let inner = Mutex::new(inner);
-        let net = Arc::new(Self { inner, healed: Notify::new(), bells: Bells::default() });
-        let rings = Arc::clone(&net);
+        Arc::new(Self { inner, healed: Notify::new(), bells: Bells::default() })
+    }
+
+    /// From now on what is on its way arrives. Call it on the runtime that it is simulated by.
+    pub fn begin(self: &Arc<Self>) {
+        let rings = Arc::clone(self);
         tokio::spawn(async move { rings.bells.ring().await });
-        net
-    }
-
-    /// From now on a process takes what is sent to this address.
-    pub fn listen(&self, address: SocketAddr, process: &Arc<Process>, accept: Accept) {
-        let listener = Listener { process: Arc::clone(process), accept };
-        let mut inner = self.inner.lock();
-        inner.hosts.insert(address, process.host);
-        inner.listeners.insert(address, listener);
-    }
-
-    /// Nobody is there any more.
-    pub fn leave(&self, address: SocketAddr) {
-        self.inner.lock().listeners.remove(&address);
     }
 
     /// Nothing comes from one to the other any more. What is on its way waits.
@@ -134,7 +162,7 @@ impl Net {
         of(one) + of(other)
     }
 
-    async fn dial(
+    async fn connect(
         self: &Arc<Self>,
         owner: &Arc<Process>,
         to: SocketAddr,
@@ -161,7 +189,7 @@ impl Net {
             let far = SimSocket::new(&listener.process, out, back);
             (near, far, Arc::clone(&listener.accept))
         };
-        accept(far);
+        accept(Box::new(far));
         Ok(Box::new(near))
     }
 }
@@ -173,7 +201,7 @@ fn refused() -> Cut {
 /// Connects a process to an address.
 pub struct Dial {
     /// The network.
-    pub net: Arc<Net>,
+    pub ways: Arc<dyn Ways>,
     /// Who connects.
     pub owner: Arc<Process>,
     /// Where to.
@@ -182,6 +210,6 @@ pub struct Dial {
 
 impl Connector for Dial {
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Socket>, Cut>> {
-        Box::pin(self.net.dial(&self.owner, self.to))
+        self.ways.dial(&self.owner, self.to)
     }
 }

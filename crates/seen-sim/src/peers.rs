@@ -17,7 +17,7 @@ use seen_replica::link::readiness::PeerState;
 use seen_replica::warm::Donors;
 use tokio::time::{Duration, sleep};
 
-use crate::net::{Dial, Net};
+use crate::net::{Dial, Ways};
 use crate::process::Process;
 
 /// How often it is looked whether all have answered.
@@ -58,16 +58,16 @@ struct Watched {
 
 /// Watches the replicas of the own slot.
 pub(crate) struct Peers {
-    net: Arc<Net>,
+    ways: Arc<dyn Ways>,
     process: Arc<Process>,
     own: v1::ReplicaIdentity,
     watched: Mutex<BTreeMap<SocketAddr, Watched>>,
 }
 
 impl Peers {
-    pub fn new(net: &Arc<Net>, process: &Arc<Process>, own: v1::ReplicaIdentity) -> Self {
-        let (net, process) = (Arc::clone(net), Arc::clone(process));
-        Self { net, process, own, watched: Mutex::default() }
+    pub fn new(ways: &Arc<dyn Ways>, process: &Arc<Process>, own: v1::ReplicaIdentity) -> Self {
+        let (ways, process) = (Arc::clone(ways), Arc::clone(process));
+        Self { ways, process, own, watched: Mutex::default() }
     }
 
     /// Watches the replicas of the own slot in this map, and no others.
@@ -87,7 +87,7 @@ impl Peers {
     }
 
     fn dial(&self, to: SocketAddr) -> Dial {
-        Dial { net: Arc::clone(&self.net), owner: Arc::clone(&self.process), to }
+        Dial { ways: Arc::clone(&self.ways), owner: Arc::clone(&self.process), to }
     }
 
     fn watch(&self, address: SocketAddr, slot: SlotNumber) -> Watched {

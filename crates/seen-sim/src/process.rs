@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// A machine, by its number: what the network knows.
@@ -31,7 +32,12 @@ struct Inner {
     disturbed: u64,
     waits: Vec<Waker>,
     tasks: Vec<AbortHandle>,
+    /// Where its runtime is not its callers' own: what is to be done in it.
+    desk: Option<mpsc::UnboundedSender<Job>>,
 }
+
+/// Something that is done in a process.
+type Job = Box<dyn FnOnce() + Send>;
 
 /// One life of a process.
 #[derive(Debug)]
@@ -56,6 +62,38 @@ impl Process {
         let mut inner = self.inner.lock();
         inner.tasks.retain(|task| !task.is_finished());
         inner.tasks.push(handle);
+    }
+
+    /// This process has a runtime of its own, this one: there it does what others ask it for.
+    pub fn open_desk(self: &Arc<Self>) {
+        let (desk, mut jobs) = mpsc::unbounded_channel::<Job>();
+        self.spawn(async move {
+            while let Some(job) = jobs.recv().await {
+                job();
+            }
+        });
+        self.inner.lock().desk = Some(desk);
+    }
+
+    /// Does something in this process: at once, unless it has a runtime of its own. What a process is asked for that ends is
+    /// not done.
+    pub fn post(&self, job: impl FnOnce() + Send + 'static) {
+        let desk = self.inner.lock().desk.clone();
+        match desk {
+            // An error is that it has ended.
+            Some(desk) => drop(desk.send(Box::new(job))),
+            None => job(),
+        }
+    }
+
+    /// What comes of something that is done in this process; nothing, if it ends before.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (told, answer) = oneshot::channel();
+        self.post(move || drop(told.send(what())));
+        answer.await.ok()
     }
 
     /// Stops it, until it is thawed.

@@ -11,7 +11,7 @@ use seen_proxy::{Clock, Connector, Proxy, ProxyOptions, Target};
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
-use crate::net::{Dial, Net};
+use crate::net::{Dial, Ways};
 use crate::process::{Host, Process};
 
 /// A proxy that runs.
@@ -31,10 +31,13 @@ impl ProxyNode {
     /// Starts one, which finds this map.
     pub fn start(cluster: &Cluster, number: u16, map: ResolvedMap, mut dice: Dice) -> Self {
         let process = Process::begin(&format!("proxy {number}"), Host(number));
+        if cluster.own_runtimes {
+            process.open_desk();
+        }
         let (publisher, handle) = MapHandle::new(map);
         let incarnation = dice.draw() | 1;
         let connector = Arc::new(SimConnector {
-            net: Arc::clone(&cluster.net),
+            ways: Arc::clone(&cluster.ways),
             process: Arc::clone(&process),
             map: Arc::clone(&handle),
             incarnation,
@@ -60,7 +63,7 @@ impl ProxyNode {
 }
 
 struct SimConnector {
-    net: Arc<Net>,
+    ways: Arc<dyn Ways>,
     process: Arc<Process>,
     map: Arc<MapHandle>,
     incarnation: u64,
@@ -93,7 +96,7 @@ impl Connector for SimConnector {
                 program: "simulated".to_owned(),
             }
         };
-        let dial = Dial { net: Arc::clone(&self.net), owner: Arc::clone(&self.process), to };
+        let dial = Dial { ways: Arc::clone(&self.ways), owner: Arc::clone(&self.process), to };
         let options = ClientOptions::new(to.to_string(), Arc::new(hello));
         Arc::new(LinkClient::start_over(dial, options, events))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use seen_cluster::link::{ServerOptions, serve};
+use seen_cluster::link::{ServerOptions, Socket, serve};
 use seen_cluster::map::{MapHandle, MapPublisher, ResolvedMap, Slot, SlotMap, SlotNumber};
 use seen_cluster::sabotage::defends;
 use seen_filter::hash::HashKey;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::cluster::{CLUSTER, Cluster, Seat, namespace};
 use crate::dice::Dice;
-use crate::net::{Accept, SimSocket};
+use crate::net::Accept;
 use crate::peers::{Peers, SimDonors};
 use crate::process::Process;
 use crate::storage::SimStorage;
@@ -55,6 +55,9 @@ impl ReplicaNode {
         mut dice: Dice,
     ) -> Result<Self, SettingsError> {
         let process = Process::begin(&seat.name(), seat.host());
+        if cluster.own_runtimes {
+            process.open_desk();
+        }
         let life = dice.draw() | 1;
         let place = 1 + u64::from(seat.slot) * 100 + u64::from(seat.number);
         // A name that survives a restart proves nothing (rule R9, coherence row 58).
@@ -66,7 +69,7 @@ impl ReplicaNode {
         process.spawn(work.run(Arc::clone(&replica), stopped));
         let standing = Arc::new(Standing::new(Arc::clone(&replica)));
         let link = Arc::new(ReplicaLink::new(Arc::clone(&standing), role(seat)));
-        let peers = Arc::new(Peers::new(&cluster.net, &process, link.identity().clone()));
+        let peers = Arc::new(Peers::new(&cluster.ways, &process, link.identity().clone()));
         peers.follow(&map);
         let (publisher, map) = MapHandle::new(map);
         let warming = Arc::new(Progress::new());
@@ -83,7 +86,7 @@ impl ReplicaNode {
         process.spawn(Arc::clone(&driver).run());
         process.spawn(tell(Arc::clone(&standing), Arc::clone(cluster), Arc::clone(&process)));
         let accept = accept(&process, link, cluster.shape.life_interval);
-        cluster.net.listen(seat.address(), &process, accept);
+        cluster.ways.listen(seat.address(), &process, accept);
         cluster.trace.tell(&process.name, "starts");
         let cluster = Arc::clone(cluster);
         Ok(Self { process, replica, standing, publisher, seat, peers, cluster, _stop: stop })
@@ -91,7 +94,7 @@ impl ReplicaNode {
 
     /// Ends at once, in the middle of everything.
     pub fn crash(&self) {
-        self.cluster.net.leave(self.seat.address());
+        self.cluster.ways.leave(self.seat.address());
         self.process.kill();
         self.peers.leave();
         self.cluster.trace.tell(&self.process.name, "crashes");
@@ -137,7 +140,7 @@ fn role(seat: Seat) -> ClusterRole {
 fn accept(process: &Arc<Process>, link: Arc<ReplicaLink>, life_interval: Duration) -> Accept {
     let options = Arc::new(ServerOptions { life_interval, ..ServerOptions::default() });
     let process = Arc::downgrade(process);
-    Arc::new(move |socket: SimSocket| {
+    Arc::new(move |socket: Box<dyn Socket>| {
         let (link, options) = (Arc::clone(&link), Arc::clone(&options));
         let Some(process) = process.upgrade() else { return };
         process.spawn(async move {

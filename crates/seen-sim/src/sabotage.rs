@@ -1,5 +1,9 @@
 //! Named bugs: a line that defends the promise is taken away, and the checks must find it. Works only with the `sabotage` feature.
 
+use std::ops::Range;
+
+use crate::{Options, Played};
+
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bug {
@@ -113,9 +117,18 @@ pub struct Found {
 ///
 /// # Errors
 /// The simulation itself could not be set up.
-pub fn find(
+pub fn find(bug: Bug, seeds: Range<u64>, over: impl Fn() -> bool) -> Result<Option<Found>, String> {
+    find_by(crate::play, bug, seeds, over)
+}
+
+/// The same by another way to play a seed.
+///
+/// # Errors
+/// The simulation itself could not be set up.
+pub fn find_by(
+    play: impl Fn(u64, Options) -> Result<Played, String>,
     bug: Bug,
-    seeds: std::ops::Range<u64>,
+    seeds: Range<u64>,
     over: impl Fn() -> bool,
 ) -> Result<Option<Found>, String> {
     let first = seeds.start;
@@ -123,11 +136,11 @@ pub fn find(
         if over() {
             return Ok(None);
         }
-        let options = crate::Options { without: Some(bug.name), ..crate::Options::quiet() };
-        let played = crate::play(seed, options)?;
+        let options = Options { without: Some(bug.name), ..Options::quiet() };
+        let played = play(seed, options)?;
         if let Some(broken) = played.report.broken.first() {
             let promise = broken.promise;
-            let told = crate::play(seed, crate::Options { traced: true, ..options })?;
+            let told = play(seed, Options { traced: true, ..options })?;
             let story = told.story().unwrap_or_default();
             return Ok(Some(Found { seeds: seed - first + 1, promise, story }));
         }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::time::now;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -36,7 +38,7 @@ pub struct Trace {
 impl Trace {
     /// One that begins now. Nothing is taken down unless it is `kept`.
     pub fn begin(kept: bool) -> Self {
-        Self { began: Instant::now(), kept, events: Mutex::default() }
+        Self { began: now(), kept, events: Mutex::default() }
     }
 
     /// Takes something down.
@@ -50,7 +52,7 @@ impl Trace {
 
     /// The simulated time, in microseconds.
     pub fn now_us(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
+        now().duration_since(self.began).as_micros() as u64
     }
 
     /// All of it, once it is over.

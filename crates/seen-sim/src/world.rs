@@ -16,17 +16,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::aim::{Aim, Habit};
-use crate::caller::{Callers, KIND, Session};
-use crate::checker;
+use crate::caller::{Callers, GRACE, KIND, OWN_RUNTIMES_GRACE, Session};
+use crate::checker::{self, InTheEnd};
 use crate::cluster::{Cluster, RING_EVENTS_MAX, Seat, Shape, resolved};
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
 use crate::ledger::{Deed, Ledger, Outcome};
+use crate::net::Ways;
 use crate::process::{Host, Process};
 use crate::proxy::ProxyNode;
 use crate::replica::ReplicaNode;
 use crate::report::Played;
 use crate::sabotage;
+use crate::time::now;
 use crate::workload;
 
 /// How long callers call.
@@ -102,6 +104,33 @@ pub fn play(seed: u64, options: Options) -> Result<Played, String> {
 }
 
 impl World {
+    /// One of this shape, without any process: see [`Cluster::begin`].
+    ///
+    /// # Errors
+    /// The shape has no slot, or no replica.
+    pub fn of(shape: Shape, mut dice: Dice, ways: Option<Arc<dyn Ways>>) -> Result<Self, String> {
+        let grace = if ways.is_some() { OWN_RUNTIMES_GRACE } else { GRACE };
+        let cluster = Cluster::begin(shape, &mut dice, ways).map_err(|error| error.to_string())?;
+        let map = cluster.first_map().map_err(|error| error.to_string())?;
+        let callers = Arc::new(Callers {
+            cluster: Arc::clone(&cluster),
+            proxies: Mutex::new((0..shape.proxies).map(|_| None).collect()),
+            ledger: Mutex::new(Ledger::of(shape.retention, &cluster.clock)),
+            report: Mutex::default(),
+            wildcards: WildcardSource::new(Incarnation::new(dice.draw() | 1)),
+            grace,
+        });
+        Ok(Self {
+            cluster,
+            callers,
+            replicas: Mutex::default(),
+            map: Mutex::new(map),
+            dice: Mutex::new(dice),
+            timeline: AtomicU64::new(1),
+            aimed: None,
+        })
+    }
+
     fn begin(seed: u64, options: Options) -> Result<Arc<Self>, String> {
         let mut dice = Dice::new(seed);
         let (aim, mut aims) = Aim::of(seed);
@@ -126,27 +155,12 @@ impl World {
         if aim == Aim::None && aims.in_mille(PUSH_POOL_PER_MILLE) {
             shape.push_replicas = aims.within(1..=2) as u16;
         }
-        let cluster = Cluster::begin(shape, &mut dice).map_err(|error| error.to_string())?;
-        let map = cluster.first_map().map_err(|error| error.to_string())?;
-        let callers = Arc::new(Callers {
-            cluster: Arc::clone(&cluster),
-            proxies: Mutex::new((0..shape.proxies).map(|_| None).collect()),
-            ledger: Mutex::new(Ledger::of(shape.retention, &cluster.clock)),
-            report: Mutex::default(),
-            wildcards: WildcardSource::new(Incarnation::new(dice.draw() | 1)),
-        });
-        Ok(Arc::new(Self {
-            cluster,
-            callers,
-            replicas: Mutex::default(),
-            map: Mutex::new(map),
-            dice: Mutex::new(dice),
-            timeline: AtomicU64::new(1),
-            aimed: aim.faults(&shape, &mut aims),
-        }))
+        let aimed = aim.faults(&shape, &mut aims);
+        Ok(Arc::new(Self { aimed, ..Self::of(shape, dice, None)? }))
     }
 
     async fn live(self: &Arc<Self>, options: Options) -> Result<(), String> {
+        self.cluster.net.begin();
         self.fill().await.map_err(|error| error.to_string())?;
         self.cluster.shape.seats().into_iter().for_each(|seat| self.start_replica(seat));
         (0..self.cluster.shape.proxies).for_each(|number| self.start_proxy(number));
@@ -189,11 +203,14 @@ impl World {
             self.callers.broken(None, 4, "the cluster did not become well again".to_owned());
         }
         sleep(SETTLES).await;
-        checker::check(self, faultless).await
+        checker::check(self, faultless, InTheEnd::AllIsWell).await
     }
 
-    /// What heavy users read before.
-    async fn fill(&self) -> Result<(), seen_filter::StoreError> {
+    /// Brings into storage what heavy users read before.
+    ///
+    /// # Errors
+    /// The store in memory cannot be written: a fault of the simulation.
+    pub async fn fill(&self) -> Result<(), seen_filter::StoreError> {
         for user in workload::users().filter(|user| workload::is_heavy(*user)) {
             let ids: Vec<u64> = (0..workload::HEAVY_ITEMS).collect();
             let items = ids.iter().map(|id| (Item::new(KIND as u8, *id), None)).collect();
@@ -206,7 +223,7 @@ impl World {
             self.cluster.store.write(vec![write]).await?;
             let mut ledger = self.callers.ledger.lock();
             let op = ledger.begin(user, Deed::Mark, &ids);
-            ledger.end(op, Outcome::Acknowledged(Instant::now()), self.cluster.store.head());
+            ledger.end(op, Outcome::Acknowledged(now()), self.cluster.store.head());
         }
         Ok(())
     }
@@ -344,9 +361,10 @@ impl World {
         self.cluster.trace.tell(&"fault".into(), "all is healed");
     }
 
-    async fn is_well_within(&self, limit: Duration) -> bool {
+    /// Waits until all is well, for so long at most. False if it is not by then.
+    pub async fn is_well_within(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
-        while !self.is_well() {
+        while !self.is_well().await {
             if Instant::now() >= until {
                 return false;
             }
@@ -356,15 +374,22 @@ impl World {
     }
 
     /// True if every replica is ready, and every proxy knows that.
-    fn is_well(&self) -> bool {
-        let replicas = self.replicas.lock();
-        let proxies = self.callers.proxies.lock();
-        let up = |node: &Option<ProxyNode>| {
-            node.as_ref().is_some_and(|node| {
-                let views = node.proxy.replicas();
-                views.len() == replicas.len() && views.iter().all(|view| view.state == "up")
-            })
+    async fn is_well(&self) -> bool {
+        let replicas = {
+            let replicas = self.replicas.lock();
+            if !replicas.values().all(ReplicaNode::is_ready) {
+                return false;
+            }
+            replicas.len()
         };
-        replicas.values().all(ReplicaNode::is_ready) && proxies.iter().all(up)
+        let proxies = self.callers.proxies.lock().clone();
+        for node in proxies {
+            let Some(ProxyNode { process, proxy, .. }) = node else { return false };
+            let Some(views) = process.ask(move || proxy.replicas()).await else { return false };
+            if views.len() != replicas || views.iter().any(|view| view.state != "up") {
+                return false;
+            }
+        }
+        true
     }
 }

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
 use crate::ledger::Deed;
+use crate::time::now;
 
 /// What a deadline may be mistaken by: it travels as what is left of it, and the way takes time.
 const MISTAKEN_BY: Duration = Duration::from_millis(150);
@@ -37,7 +38,7 @@ impl Deadlines {
     /// Somebody asks for a write, and waits for so long. Who asked for the same before waits no more.
     pub fn waits(&self, user: u64, deed: Deed, items: &[u64], within: Duration) {
         let asked = (user, deed, items.to_vec());
-        self.given_up_at.lock().insert(asked, Instant::now() + within);
+        self.given_up_at.lock().insert(asked, now() + within);
     }
 
     /// A replica begins a write.
@@ -45,7 +46,7 @@ impl Deadlines {
         items.sort_unstable();
         let asked = (user, deed, items);
         let Some(given_up_at) = self.given_up_at.lock().get(&asked).copied() else { return };
-        let by = Instant::now().saturating_duration_since(given_up_at);
+        let by = now().saturating_duration_since(given_up_at);
         if by > MISTAKEN_BY {
             let (user, deed, items) = asked;
             self.late.lock().push(Late { user, deed, items, by });
