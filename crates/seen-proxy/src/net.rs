@@ -152,6 +152,9 @@ impl Net {
             return false;
         };
         let lost = matches!(change, LinkChange::Down(_));
+        if let Some(tried) = replica.tried.get_mut(lane as usize) {
+            *tried = true;
+        }
         match (lane, change) {
             (Lane::Filters, LinkChange::Up { identity, state, .. }) => {
                 if let Some(map) = map {

@@ -134,6 +134,14 @@ impl Proxy {
         })
     }
 
+    /// True once every replica of the map was connected to, or could not be: until then nobody knows whom there is to ask, and
+    /// a call would be answered that no replica can be reached.
+    pub fn has_tried_all(&self) -> bool {
+        let state = self.shared.state.lock();
+        let mut replicas = state.net.replicas.iter().flatten();
+        state.net.table.is_some() && replicas.all(|replica| replica.tried == [true, true])
+    }
+
     /// How many requests are under way.
     pub fn in_flight(&self) -> usize {
         self.shared.state.lock().in_flight()

@@ -70,6 +70,8 @@ pub(crate) struct Replica {
     /// By lane; `None` until they are there.
     pub links: [Option<Arc<dyn Link>>; 2],
     pub push_is_up: bool,
+    /// By lane: it was connected to, or could not be.
+    pub tried: [bool; 2],
     pub heard: Heard,
     pub breaker: Breaker,
     pub ejection: Ejection,
@@ -105,6 +107,7 @@ impl Replica {
             place,
             links: [None, None],
             push_is_up: false,
+            tried: [false, false],
             heard: Heard::new(silence),
             breaker: Breaker::default(),
             ejection: Ejection::default(),
@@ -127,6 +130,7 @@ impl Replica {
     /// It is this process: it is as alive as whoever asks, and is asked whatever it does, since nobody else can be.
     pub fn is_here(&mut self) {
         self.here = true;
+        self.tried = [true, true];
         self.back_since = None;
         self.heard.is_here();
         self.breaker = Breaker::that_stays_closed();

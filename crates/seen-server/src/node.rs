@@ -181,7 +181,7 @@ impl Node {
         let role = if options.linked { Role::Replica } else { Role::Serve };
         let traces = Traces::start(&config.traces, role)?;
         let listeners = listen::bind(config, options.linked).await?;
-        let addresses = listeners.addresses();
+        let (addresses, calls) = (listeners.addresses(), listeners.api.listen()?);
         let storage = StorageRuntime::start(config.storage.threads).map_err(|source| {
             NodeError::System { what: "cannot start the storage runtime".to_owned(), source }
         })?;
@@ -198,7 +198,7 @@ impl Node {
         let storage_work = storage.spawn(work.run(Arc::clone(&replica), stopped));
         let (front, health) = front(&options, &replica, &opened, traces.tracer()).await?;
         let front_status = front.status();
-        let front = tokio::spawn(front.serve(listeners.api, stop.requested_within()));
+        let front = tokio::spawn(front.serve(calls, stop.requested_within()));
         let cluster = match listeners.link {
             Some(link) => {
                 let (ready, tracer) = (readiness.clone(), traces.tracer());

@@ -22,6 +22,9 @@ use watch::Watched;
 /// How long the process stays in place after it has said that it is ending, so that balancers see it first.
 const NOTICE: Duration = Duration::from_millis(200);
 
+/// How often it is looked whether the replicas were tried.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// A running proxy.
 pub struct ProxyNode {
     addresses: Addresses,
@@ -77,19 +80,23 @@ impl ProxyNode {
             incarnation,
             started: Instant::now(),
         };
+        let mut tasks = vec![
+            tokio::spawn(watching),
+            tokio::spawn(api::serve_admin(listeners.admin, admin)?),
+            tokio::spawn(api::serve_http(listeners.http, metrics, readiness.clone())),
+        ];
+        all_tried(&watched, &stop).await;
+        let calls =
+            listeners.api.listen().inspect_err(|_| tasks.iter().for_each(JoinHandle::abort))?;
+        let front = tokio::spawn(serve(front, calls, stop.clone()));
         let look = move |readiness: &Readiness| {
             // Once and for all: where no replica answers any more, somebody has to say so to callers, flagged.
             if watched.is_ready() {
                 readiness.ready("replicas");
             }
         };
-        let tasks = vec![
-            tokio::spawn(watching),
-            tokio::spawn(api::serve_admin(listeners.admin, admin)?),
-            tokio::spawn(api::serve_http(listeners.http, metrics, readiness.clone())),
-            tokio::spawn(api::watch_readiness(look, readiness.clone(), health, stop.clone())),
-        ];
-        let front = tokio::spawn(serve(front, listeners.api, stop.clone()));
+        let watching = api::watch_readiness(look, readiness.clone(), health, stop.clone());
+        tasks.push(tokio::spawn(watching));
         tracing::info!(
             api = %addresses.api, admin = %addresses.admin, http = %addresses.http,
             map = %path.display(), "proxying"
@@ -104,7 +111,7 @@ impl ProxyNode {
 
     /// Ends when the proxy may be sent requests.
     pub async fn ready(&self) {
-        let mut looks = tokio::time::interval(Duration::from_millis(2));
+        let mut looks = tokio::time::interval(LOOK_EVERY);
         while !self.readiness.is_ready() {
             looks.tick().await;
         }
@@ -144,6 +151,21 @@ pub(crate) fn options(config: &Config) -> Result<ProxyOptions, OutOfRange> {
         rates: Arc::new(Rates::new(proxy.rates_per_s()?)),
         ..ProxyOptions::new(0)
     })
+}
+
+/// Waits until every replica was connected to, or could not be, which a link's bound of connecting bounds. Who called before
+/// would be told that no replica can be reached; who is refused asks another proxy.
+async fn all_tried(watched: &Watched, stop: &Stop) {
+    let tried = async {
+        while !watched.has_tried_all() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.requested() => {}
+        () = tried => {}
+    }
 }
 
 /// Serves until it is to stop; a moment longer, so that whoever asks /readyz first sees that it ends.

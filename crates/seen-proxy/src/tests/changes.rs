@@ -140,6 +140,30 @@ async fn where_nobody_is_ready_yet_anybody_is_asked_in_an_emergency() {
     assert!(!bench.proxy.is_ready());
 }
 
+/// Whoever is asked before that has nobody to ask.
+#[tokio::test(start_paused = true)]
+async fn all_replicas_are_tried_once_each_lane_was_opened_or_failed() {
+    let map = fake::map(7, &[("feed", 2, 1)]);
+    let (_publisher, handle) = MapHandle::new(map.clone());
+    let net = Arc::new(FakeNet::default());
+    let proxy = Proxy::new(ProxyOptions::new(1), Clock::start(), handle, net.clone());
+    assert!(!proxy.has_tried_all(), "it has no map yet");
+    proxy.connect();
+    let links = net.all();
+    assert_eq!(links.len(), 4);
+    for (at, link) in links.iter().enumerate() {
+        assert!(!proxy.has_tried_all(), "after {at}");
+        match at {
+            0 => fake::up(link, &map),
+            _ => link.down(),
+        }
+    }
+    assert!(proxy.has_tried_all());
+    // What is found out later is no start.
+    links[0].down();
+    assert!(proxy.has_tried_all());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pool_without_a_replica_keeps_the_proxy_from_nobody() {
     let bench = Bench::start(&[("feed", 1, 1), ("push", 1, 1)]).await;

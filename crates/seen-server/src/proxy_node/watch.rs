@@ -43,6 +43,12 @@ impl Watched {
         !proxies.is_empty() && proxies.iter().all(Proxy::is_ready)
     }
 
+    /// True once every thread has tried all replicas.
+    pub(super) fn has_tried_all(&self) -> bool {
+        let proxies = self.proxies.lock();
+        !proxies.is_empty() && proxies.iter().all(Proxy::has_tried_all)
+    }
+
     /// Requests under way.
     pub(super) fn in_flight(&self) -> u64 {
         self.proxies.lock().iter().map(|proxy| proxy.in_flight() as u64).sum()

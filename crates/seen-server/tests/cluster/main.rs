@@ -3,6 +3,7 @@
 mod change;
 mod drill;
 mod faults;
+mod starting;
 mod warm;
 
 use std::io::{BufRead, BufReader};
