@@ -28,7 +28,7 @@ use crate::cli::CliError;
 use crate::cli::dev_cluster::DevCluster;
 use crate::shutdown::Stop;
 use act::Scene;
-pub(crate) use catalog::listed;
+pub(crate) use catalog::{listed, wants_a_way};
 pub(crate) use document::{Setting, written};
 pub(crate) use faults::Fault;
 use load::{Load, LoadOptions};
@@ -292,7 +292,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (sources, stop) = (ConfigSources::default(), Stop::default());
         let program = (7_600, Some("/bin/false".as_ref()));
-        let cluster = started(&sources, Some(folder.path()), program, &stop, |_| {}).await;
+        let cluster =
+            started(&sources, Some(folder.path()), program, |_| None, &stop, |_| {}).await;
         let cluster = cluster.expect("started");
         tokio::time::pause();
         let options = DrillOptions {

@@ -186,6 +186,8 @@ impl Servers {
     fn begun(&self, act: Act) -> Result<(), Failed> {
         let toxic = |kind: &str, attributes, both| self.toxiproxy.poison(kind, &attributes, both);
         match act {
+            Act::LinkSlow => self.toxiproxy.slow_link(40, 20)?,
+            Act::LinkSlower => self.toxiproxy.slow_link(200, 50)?,
             Act::StorageSlow => {
                 toxic("latency", json!({ "latency": 200, "jitter": 100 }), false)?;
             }
@@ -211,6 +213,7 @@ impl Servers {
 
     fn healed(&self, act: Act) -> Result<(), Failed> {
         match act {
+            Act::LinkSlow | Act::LinkSlower => self.toxiproxy.cure_link()?,
             Act::StorageSlow | Act::StorageAnswersLost => self.toxiproxy.cure(false)?,
             Act::StorageNarrow | Act::StorageSilent => self.toxiproxy.cure(true)?,
             Act::StorageRefused => self.toxiproxy.enable(true)?,
@@ -272,6 +275,11 @@ impl Stage for Servers {
 
     fn storage_ports(&self) -> Vec<u16> {
         self.toxiproxy.ports.clone()
+    }
+
+    fn way_to(&self, port: u16) -> Option<u16> {
+        // Without one its faults are "not done".
+        self.toxiproxy.lead_to_link(port).ok()
     }
 
     fn big_user(&self) -> Option<BigUser> {

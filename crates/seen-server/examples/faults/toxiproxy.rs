@@ -13,18 +13,23 @@ const START_MAX: Duration = Duration::from_secs(10);
 /// The one toxic that a proxy has at a time.
 const TOXIC: &str = "fault";
 
+/// The way to a replica, after those to servers.
+const LINK: &str = "link";
+
 /// It, and the ports that lead through it.
 pub struct Toxiproxy {
     child: Child,
     port: u16,
     /// One for each server.
     pub ports: Vec<u16>,
+    /// One that may lead to a replica.
+    link: u16,
 }
 
 impl Toxiproxy {
     /// Starts it, with a way to each of these ports.
     pub fn start(program: &Path, to: &[u16]) -> Result<Self, String> {
-        let [port, ports @ ..] = &free_ports(to.len() + 1)[..] else {
+        let [port, link, ports @ ..] = &free_ports(to.len() + 2)[..] else {
             return Err("no free port".to_owned());
         };
         let child = Command::new(program)
@@ -33,47 +38,68 @@ impl Toxiproxy {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
-        let proxy = Self { child, port: *port, ports: ports.to_vec() };
+        let proxy = Self { child, port: *port, ports: ports.to_vec(), link: *link };
         let answers = || TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).ok();
         seen_testbed::until(START_MAX, answers).ok_or("toxiproxy did not start")?;
         for (at, (listen, upstream)) in proxy.ports.iter().zip(to).enumerate() {
-            let made = json!({
-                "name": name(at),
-                "listen": format!("127.0.0.1:{listen}"),
-                "upstream": format!("127.0.0.1:{upstream}"),
-                "enabled": true,
-            });
-            proxy.ask("POST", "/proxies", Some(&made))?;
+            proxy.make(&name(at), *listen, *upstream)?;
         }
         Ok(proxy)
     }
 
-    /// Gives every way this toxic, for what servers send and, if `both`, for what they are sent.
+    /// A way to a replica's port; there is one.
+    pub fn lead_to_link(&self, port: u16) -> Result<u16, String> {
+        self.make(LINK, self.link, port)?;
+        Ok(self.link)
+    }
+
+    fn make(&self, name: &str, listen: u16, upstream: u16) -> Result<(), String> {
+        let made = json!({
+            "name": name,
+            "listen": format!("127.0.0.1:{listen}"),
+            "upstream": format!("127.0.0.1:{upstream}"),
+            "enabled": true,
+        });
+        self.ask("POST", "/proxies", Some(&made))
+    }
+
+    /// Gives every server's way this toxic, for what servers send and, if `both`, for what they are sent.
     pub fn poison(&self, kind: &str, attributes: &Value, both: bool) -> Result<(), String> {
-        let streams = if both { &["downstream", "upstream"][..] } else { &["downstream"] };
-        for at in 0..self.ports.len() {
-            for stream in streams {
-                let toxic = json!({
-                    "name": format!("{TOXIC}-{stream}"),
-                    "type": kind,
-                    "stream": stream,
-                    "toxicity": 1.0,
-                    "attributes": attributes,
-                });
-                self.ask("POST", &format!("/proxies/{}/toxics", name(at)), Some(&toxic))?;
-            }
-        }
-        Ok(())
+        (0..self.ports.len()).try_for_each(|at| self.add(&name(at), kind, attributes, both))
     }
 
     /// Takes it away again.
     pub fn cure(&self, both: bool) -> Result<(), String> {
-        let streams = if both { &["downstream", "upstream"][..] } else { &["downstream"] };
-        for at in 0..self.ports.len() {
-            for stream in streams {
-                let path = format!("/proxies/{}/toxics/{TOXIC}-{stream}", name(at));
-                self.ask("DELETE", &path, None)?;
-            }
+        (0..self.ports.len()).try_for_each(|at| self.remove(&name(at), both))
+    }
+
+    /// What passes to and from the replica takes so long more.
+    pub fn slow_link(&self, ms: u32, jitter_ms: u32) -> Result<(), String> {
+        self.add(LINK, "latency", &json!({ "latency": ms, "jitter": jitter_ms }), true)
+    }
+
+    /// No longer.
+    pub fn cure_link(&self) -> Result<(), String> {
+        self.remove(LINK, true)
+    }
+
+    fn add(&self, name: &str, kind: &str, attributes: &Value, both: bool) -> Result<(), String> {
+        for stream in streams(both) {
+            let toxic = json!({
+                "name": format!("{TOXIC}-{stream}"),
+                "type": kind,
+                "stream": stream,
+                "toxicity": 1.0,
+                "attributes": attributes,
+            });
+            self.ask("POST", &format!("/proxies/{name}/toxics"), Some(&toxic))?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str, both: bool) -> Result<(), String> {
+        for stream in streams(both) {
+            self.ask("DELETE", &format!("/proxies/{name}/toxics/{TOXIC}-{stream}"), None)?;
         }
         Ok(())
     }
@@ -121,6 +147,10 @@ impl Drop for Toxiproxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn streams(both: bool) -> &'static [&'static str] {
+    if both { &["downstream", "upstream"] } else { &["downstream"] }
 }
 
 fn name(at: usize) -> String {

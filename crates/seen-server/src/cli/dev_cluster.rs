@@ -68,8 +68,8 @@ pub fn run(args: DevClusterArgs) -> Result<ExitCode, CliError> {
 }
 
 async fn cluster(args: DevClusterArgs, stop: Stop) -> Result<ExitCode, CliError> {
-    let mut cluster =
-        started(&args.sources, args.dir.as_deref(), (args.port_base, None), &stop, show).await?;
+    let (dir, places) = (args.dir.as_deref(), (args.port_base, None));
+    let mut cluster = started(&args.sources, dir, places, |_| None, &stop, show).await?;
     announce(&args, &cluster.launch, &cluster.parts)?;
     if cluster.ready_within(READY_MAX).await {
         eprintln!("seen: all parts are ready");
@@ -78,7 +78,8 @@ async fn cluster(args: DevClusterArgs, stop: Stop) -> Result<ExitCode, CliError>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the map and starts every part, on ports from a first one on: this program, or another one.
+/// Makes the map and starts every part, on ports from a first one on: this program, or another one. `way` tells by which port others
+/// reach a replica, where that is not its own.
 ///
 /// # Errors
 /// What keeps it from starting.
@@ -86,6 +87,7 @@ pub(crate) async fn started(
     sources: &ConfigSources,
     dir: Option<&Path>,
     (port_base, program): (u16, Option<&Path>),
+    way: impl Fn(&Part) -> Option<u16>,
     stop: &Stop,
     tell: impl Fn(&News) + Send + Sync + 'static,
 ) -> Result<DevCluster, CliError> {
@@ -99,7 +101,10 @@ pub(crate) async fn started(
     if let Some(program) = program {
         program.clone_into(&mut launch.program);
     }
-    let parts = layout::parts(port_base);
+    let mut parts = layout::parts(port_base);
+    for part in &mut parts {
+        part.way = way(part);
+    }
     write_map(&config, &launch, &parts).await?;
     let spare = layout::spare_parts(port_base);
     Ok(DevCluster::start((parts, spare), launch, temporary, stop, tell))
@@ -144,7 +149,7 @@ async fn write_map(config: &Config, launch: &Launch, parts: &[Part]) -> Result<(
     }
     let replicas = parts.iter().filter_map(|part| match part.role {
         Role::Replica { pool, slot } => {
-            Some((pool.to_owned(), slot, format!("127.0.0.1:{}", part.link())))
+            Some((pool.to_owned(), slot, format!("127.0.0.1:{}", part.named())))
         }
         Role::Proxy => None,
     });
@@ -220,7 +225,7 @@ mod tests {
         for is_kept in [false, true] {
             let (sources, stop) = (ConfigSources::default(), Stop::default());
             let program = (7_500, Some(Path::new("/bin/false")));
-            let cluster = started(&sources, None, program, &stop, |_| {}).await;
+            let cluster = started(&sources, None, program, |_| None, &stop, |_| {}).await;
             let mut cluster = cluster.expect("started");
             let logs = cluster.launch.logs().to_owned();
             if is_kept {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::calls::NAMESPACE_DEFAULT;
-use super::dev_cluster::{DevCluster, News, started};
+use super::dev_cluster::{DevCluster, News, Part, started};
 use super::{CliError, ConfigSources, print};
 use crate::drill::{self, DrillOptions, Fault, Report, Setting};
 pub use crate::drill::{Act, BigUser, Stage};
@@ -21,6 +21,8 @@ const START_MAX: Duration = Duration::from_secs(120);
 const SLOW_WARM_UP: &str = "cluster.warm_cpu_share=0.01";
 /// Users that the callers ask about.
 const USERS: u64 = 400;
+/// The replica in front of which something stands that can be made slow, where a fault needs it.
+const SLOWED: &str = "feed-1-1";
 
 /// Arguments of `seen drill`.
 #[derive(Debug, Clone, Args)]
@@ -107,7 +109,13 @@ async fn drilled(mut args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<E
     // First, so that what is set by hand comes after it.
     args.sources.set.insert(0, SLOW_WARM_UP.to_owned());
     let places = (args.port_base, args.program.as_deref());
-    let mut cluster = started(&args.sources, args.dir.as_deref(), places, &stop, note).await?;
+    let is_wanted = args.all || args.fault.iter().any(|fault| drill::wants_a_way(*fault));
+    let way = |part: &Part| {
+        let is_it = is_wanted && part.name == SLOWED;
+        stage.as_ref().filter(|_| is_it)?.way_to(part.link())
+    };
+    let dir = args.dir.as_deref();
+    let mut cluster = started(&args.sources, dir, places, way, &stop, note).await?;
     let setting = setting(&args, seed, stage.as_deref());
     // The servers stay until the parts have ended.
     let servers = stage.clone();

@@ -146,8 +146,8 @@ impl Scene<'_> {
         let all = parts(self.cluster, "").into_iter();
         Ok(match place {
             Place::Storage => self.stage()?.storage_ports(),
-            Place::OneLink => vec![replica.link()],
-            Place::Links => all.filter(|part| part.slot().is_some()).map(Part::link).collect(),
+            Place::OneLink => vec![replica.named()],
+            Place::Links => all.filter(|part| part.slot().is_some()).map(Part::named).collect(),
         })
     }
 }

@@ -80,9 +80,14 @@ const fn entry(
     Entry { fault, what, heals, does, window: Duration::from_secs(window_s), expects }
 }
 
+/// True if something has to stand in front of a replica for it.
+pub(crate) fn wants_a_way(fault: Fault) -> bool {
+    matches!(of(fault).does, Does::Stage(Act::LinkSlow | Act::LinkSlower))
+}
+
 /// All of them, in the order in which they are done: those that a server comes back from last are last.
 #[rustfmt::skip]
-pub(super) const ENTRIES: [Entry; 42] = [
+pub(super) const ENTRIES: [Entry; 44] = [
     entry(Fault::Calm, ("nothing", "-"), Does::Parts, 0, (Some(0.1), 5)),
     entry(Fault::KillReplica, ("SIGKILL of a replica", "it is started again"), Does::Parts, 0, (Some(0.5), 30)),
     entry(Fault::FreezeReplica, ("SIGSTOP of a replica for 3 s", "SIGCONT"), Does::Parts, 3, (Some(5.0), 10)),
@@ -99,6 +104,8 @@ pub(super) const ENTRIES: [Entry; 42] = [
     entry(Fault::LinkLoss5, ("5 % of all packets between proxies and replicas are lost", "the rule is taken away"), Does::Network(Place::Links, Network::Loss(5)), 10, (Some(5.0), 10)),
     entry(Fault::LinkLoss20, ("20 % of them are lost", "the rule is taken away"), Does::Network(Place::Links, Network::Loss(20)), 10, (Some(20.0), 10)),
     entry(Fault::LinkNarrow, ("more than 50 KB/s to and from one replica are lost", "the rule is taken away"), Does::Network(Place::OneLink, Network::Narrow(50)), 8, (Some(10.0), 10)),
+    entry(Fault::LinkSlow, ("what passes between one replica and proxies or peers takes 20 to 60 ms longer, each way", "no longer"), Does::Stage(Act::LinkSlow), 10, (Some(1.0), 10)),
+    entry(Fault::LinkSlower, ("150 to 250 ms longer, each way", "no longer"), Does::Stage(Act::LinkSlower), 10, (Some(1.0), 10)),
     entry(Fault::FewFiles, ("a replica and a proxy may have 64 open files", "the limit is raised"), Does::Limit(Limit::Files(64)), 10, (Some(1.0), 10)),
     entry(Fault::LittleMemory, ("a replica may use 4 MiB more memory than it does, while 3,000 users come; beyond that the kernel kills it", "the limit is raised"), Does::Limit(Limit::MemoryMib(4)), 10, (Some(1.0), 60)),
     entry(Fault::LittleCpu, ("a replica has 20 % of a core", "the limit is raised"), Does::Limit(Limit::CpuPercent(20)), 10, (Some(5.0), 15)),

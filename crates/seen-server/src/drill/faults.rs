@@ -53,6 +53,10 @@ pub(crate) enum Fault {
     LinkLoss20,
     /// Few bytes a second pass to and from one replica.
     LinkNarrow,
+    /// What passes between one replica and the others takes 20 to 60 ms longer, each way.
+    LinkSlow,
+    /// 150 to 250 ms longer.
+    LinkSlower,
     /// A replica and a proxy may have 64 open files.
     FewFiles,
     /// A replica may use hardly more memory than it does.

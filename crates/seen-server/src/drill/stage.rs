@@ -3,6 +3,10 @@
 /// Something that is done to the servers behind a cluster, and undone again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
+    /// What passes [`Stage::way_to`] takes 20 to 60 ms longer, each way.
+    LinkSlow,
+    /// It takes 150 to 250 ms longer, each way.
+    LinkSlower,
     /// Storage's answers take a fifth of a second longer.
     StorageSlow,
     /// Storage refuses connections, and has none.
@@ -58,6 +62,9 @@ pub trait Stage: Send + Sync {
 
     /// The ports on 127.0.0.1 by which the cluster reaches storage.
     fn storage_ports(&self) -> Vec<u16>;
+
+    /// A port on 127.0.0.1 that leads to this one, for [`Act::LinkSlow`] and [`Act::LinkSlower`]; `None` where they cannot be done.
+    fn way_to(&self, port: u16) -> Option<u16>;
 
     /// A user with a long history that no replica has heard of yet. Another one at each call, while there are any.
     fn big_user(&self) -> Option<BigUser>;

@@ -33,6 +33,8 @@ pub(crate) struct Part {
     /// What it is.
     pub role: Role,
     first_port: u16,
+    /// Where others reach a replica's link, if not at its port: something stands in front of it.
+    pub way: Option<u16>,
 }
 
 impl Part {
@@ -54,6 +56,11 @@ impl Part {
     /// Where a replica's link listens.
     pub fn link(&self) -> u16 {
         self.first_port + 3
+    }
+
+    /// Where the map says that a replica's link is.
+    pub fn named(&self) -> u16 {
+        self.way.unwrap_or(self.link())
     }
 
     /// A replica's pool and slot.
@@ -84,7 +91,8 @@ pub(super) fn parts(port_base: u16) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut add = |name: String, role: Role| {
         let number = parts.len() as u16;
-        parts.push(Part { name, role, first_port: port_base + number * PORTS_A_PART });
+        let first_port = port_base + number * PORTS_A_PART;
+        parts.push(Part { name, role, first_port, way: None });
     };
     for number in 0..PROXIES {
         add(format!("proxy-{number}"), Role::Proxy);
@@ -106,6 +114,7 @@ pub(super) fn spare_parts(port_base: u16) -> Vec<Part> {
         name: format!("{pool}-{slot}-{number}"),
         role: Role::Replica { pool, slot },
         first_port: port_base + port_count() + number * PORTS_A_PART,
+        way: None,
     };
     (0..replicas).map(part).collect()
 }
