@@ -12,7 +12,7 @@ use crate::process::Host;
 /// What the dice of aims differ by from those of the seed.
 const APART: u64 = 0x6169_6d73_6169_6d73;
 /// So many of a thousand seeds have an aim.
-const AIMED_PER_MILLE: u64 = 300;
+const AIMED_PER_MILLE: u64 = 350;
 /// Events that a short ring holds of a partition: about a second of them.
 const SHORT_RING_EVENTS: usize = 16;
 
@@ -36,6 +36,9 @@ pub enum Aim {
     LateBuilds,
     /// Replicas start again and again, and take users over from peers that do not reach storage, or are told late (rule R3).
     Transfers,
+    /// Events of users that cannot be read, again and again, where nothing but time proves that a build shows what they said, and
+    /// builds lag (rule R8).
+    LostEvents,
     /// Nothing goes wrong, and requests are so large that a link's credit is used up again and again.
     LargeRequests,
 }
@@ -56,6 +59,7 @@ impl Aim {
             Self::LargeRequests,
             Self::LateBuilds,
             Self::Transfers,
+            Self::LostEvents,
         ];
         let at = dice.below(all.len() as u64) as usize;
         (all.get(at).copied().unwrap_or_default(), dice)
@@ -82,6 +86,10 @@ impl Aim {
                 shape.numbers_commits = true;
                 let same = dice.in_mille(500);
                 shape.habit = if same { Habit::SAME_ITEMS } else { Habit::NEW_ITEMS };
+            }
+            Self::LostEvents => {
+                shape.numbers_commits = false;
+                shape.habit = Habit::NEW_ITEMS;
             }
             Self::LateBuilds => {
                 // Where commits have numbers, these tell an old state.
@@ -141,6 +149,14 @@ impl Aim {
             Self::Transfers => {
                 transfer(shape, dice, &mut add);
                 add(early, long, Mishap::StorageStraggles);
+            }
+            Self::LostEvents => {
+                part_homes(shape, dice, (early, long), &mut add);
+                add(early, long, Mishap::StorageStale);
+                for _ in 0..24 {
+                    let after = early + dice.ms(0..=6_000);
+                    add(after, dice.ms(200..=900), Mishap::FeedPoison);
+                }
             }
             Self::LateBuilds => {
                 add(early, long, Mishap::StorageStraggles);
