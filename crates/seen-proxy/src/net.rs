@@ -17,7 +17,7 @@ use crate::options::ProxyOptions;
 use crate::outlier::{self, Record};
 use crate::replica::{Lane, Replica, ReplicaId, mismatch};
 
-/// Replicas that are found within this time of the start were not away: it is this proxy that is new.
+/// Replicas that are found within this time of the start, and did not serve before, were not away: it is this proxy that is new.
 const START_US: u64 = 2_000_000;
 /// How often replicas are compared with each other.
 const JUDGE_US: u64 = 1_000_000;
@@ -211,9 +211,10 @@ impl Net {
             return;
         }
         replica.serves = serves;
-        if serves && !is_new {
+        if serves && (replica.has_served || !is_new) {
             replica.back_since = Some(now);
         }
+        replica.has_served |= serves;
         if replica.retires.is_some() {
             return;
         }

@@ -87,6 +87,8 @@ pub(crate) struct Replica {
     pub identity: Option<v1::ReplicaIdentity>,
     /// True while requests of its users go to it.
     pub serves: bool,
+    /// True once they did.
+    pub has_served: bool,
     /// Since when, where it was away before.
     pub back_since: Option<Tick>,
     /// Set once the map does not have it any more: when it is left alone at the latest.
@@ -119,6 +121,7 @@ impl Replica {
             state: v1::ReplicaState::default(),
             identity: None,
             serves: false,
+            has_served: false,
             back_since: None,
             retires: None,
             seconds,

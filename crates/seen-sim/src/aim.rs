@@ -34,7 +34,8 @@ pub enum Aim {
     Toggles,
     /// Users are forgotten while builds of them are on their way, and others are begun before those end (coherence row 7).
     LateBuilds,
-    /// Replicas start again and again, and take users over from peers that do not reach storage, or are told late (rule R3).
+    /// Replicas start again and again, and take users over from peers that do not reach storage, or are told late (rules R3 and R9,
+    /// coherence row 27).
     Transfers,
     /// Events of users that cannot be read, again and again, where nothing but time proves that a build shows what they said, and
     /// builds lag (rule R8).
@@ -148,7 +149,13 @@ impl Aim {
             }
             Self::Transfers => {
                 transfer(shape, dice, &mut add);
-                add(early, long, Mishap::StorageStraggles);
+                if dice.in_mille(500) {
+                    // What a peer gives lacks what was just marked, the feed does not tell it yet, and nobody stood in meanwhile.
+                    part_homes(shape, dice, (early, long), &mut add);
+                    add(early, long, Mishap::FeedBehind(dice.within(100..=800)));
+                } else {
+                    add(early, long, Mishap::StorageStraggles);
+                }
             }
             Self::LostEvents => {
                 part_homes(shape, dice, (early, long), &mut add);

@@ -56,6 +56,7 @@ pub const BUGS: &[Bug] = &[
     bug("proxy.unknown_write", "row 38", "a write of unknown outcome is not repeated"),
     bug("proxy.lost_write", "row 38", "a write that is lost with its link is not repeated"),
     bug("proxy.moved", "row 27", "moved users without a token carry a claim"),
+    bug("proxy.back", "row 27", "a home that is back does not know what was written meanwhile"),
     bug("proxy.strayed", "row 37", "who wrote elsewhere than at home carries a claim"),
     bug("hash.checked", "row 32", "bits that were made with another key are refused"),
     bug("link.reopen", "promise 4", "a connection that broke is opened again"),
@@ -68,7 +69,6 @@ pub const BEHIND: &[Bug] = &[
     bug("R8Install", "R8, row 52", "a gap during a build refuses its install"),
     bug("R10UserEpoch", "row 41", "a snapshot from before a forget is refused"),
     bug("replica.late_write", "rows 36, 38", "a write that waited in a frozen process is not done"),
-    bug("proxy.back", "row 27", "a home that is back does not know what was written meanwhile"),
 ];
 
 /// The bug of this name.

@@ -57,6 +57,16 @@ async fn after_the_home_is_back_claims_are_made_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_home_that_is_back_is_told_by_a_young_proxy_too() {
+    let bench = Bench::start(&[("feed", 1, 2)]).await;
+    assert_eq!(bench.claim(5, b"").await, None, "found at the start: it was not away");
+    bench.mark(5).answer().await.expect("done");
+    bench.home(5).state(false);
+    bench.home(5).state(true);
+    assert!(bench.claim(5, b"").await.is_some(), "it may have begun anew, without the mark");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_replica_is_told_of_a_user_who_wrote_lately() {
     let bench = Bench::grown(&[("feed", 1, 2)]).await;
     let ranked = bench.ranked(5);
