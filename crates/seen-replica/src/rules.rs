@@ -194,6 +194,12 @@ impl Rules {
                 }
                 Outcome::Done
             }
+            Input::FenceFailed(feed, seq) => {
+                if let Some(lane) = self.lanes.get(&feed) {
+                    lane.state.lock().fences.failed(seq);
+                }
+                Outcome::Done
+            }
             Input::FenceStands { feed, seq, at } => {
                 self.fence_stands(now, feed, seq, at, &mut effects)
             }

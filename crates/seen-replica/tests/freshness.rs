@@ -284,3 +284,20 @@ fn a_peer_proves_nothing_of_what_was_lost_before_the_feed() {
         assert_eq!(rules.entry(user, None).state, expected, "{reason}");
     }
 }
+
+/// One that was not written is not waited for, and one that was all the same proves what it would have: nothing is forgotten.
+#[test]
+fn a_fence_that_failed_is_followed_by_another_and_may_still_come() {
+    let rules = beating();
+    let feed = FeedId { namespace: rules.settings().namespace.id, ..FeedId::default() };
+    let goes_on = |position| FeedEvent::Complete { stamp: stamp(position) };
+    let first = told(&rules, NOW, goes_on(1)).expect("a fence");
+    assert_eq!(told(&rules, after(2), goes_on(2)), None, "one is on its way");
+    rules.step(after(2), Input::FenceFailed(feed, first));
+    let second = told(&rules, after(2), goes_on(3)).expect("another");
+    assert_ne!(first, second);
+    rules.step(after(2), Input::FenceFailed(feed, second));
+    assert_eq!(told(&rules, after(2), goes_on(4)), None, "at most one a second");
+    told(&rules, after(2), fence(Incarnation::new(1), 5, first));
+    assert_eq!(quiet_us(&rules, after(2)), 2 * SECOND_US, "proven as of when it was begun");
+}

@@ -2,6 +2,8 @@
 //! acknowledged mark looks at every answer.
 
 mod act;
+mod backing;
+mod capacity;
 mod catalog;
 mod change;
 mod document;
@@ -28,10 +30,12 @@ use crate::cli::CliError;
 use crate::cli::dev_cluster::DevCluster;
 use crate::shutdown::Stop;
 use act::Scene;
+pub(crate) use backing::Backing;
 pub(crate) use catalog::{listed, wants_a_way};
 pub(crate) use document::{Setting, written};
 pub(crate) use faults::Fault;
 use load::{Load, LoadOptions};
+use report::Offered;
 pub(crate) use report::{Report, Row};
 pub use stage::{Act, BigUser, Stage};
 use watchdog::Watchdog;
@@ -60,10 +64,14 @@ pub(crate) struct DrillOptions {
     pub namespace: String,
     /// Users.
     pub users: u64,
+    /// What kind of storage there is.
+    pub backing: Backing,
     /// Filters of 400 candidates a second.
     pub filters_per_s: u32,
     /// Marks a second.
     pub marks_per_s: u32,
+    /// Instead, so many percent of the Filters that are borne, with marks in the same proportion.
+    pub percent_of_borne: Option<u32>,
     /// Where the random choices begin.
     pub seed: u64,
 }
@@ -108,7 +116,7 @@ pub(crate) enum DrillError {
     Change(CliError),
 }
 
-/// Runs a drill on a cluster that is started. `tell` is told each row as it is over. A drill that cannot go on reports what it has
+/// Runs a drill on a cluster that is started. `tell` is told what is found, and each row as it is over. A drill that cannot go on reports what it has
 /// measured until then.
 ///
 /// # Errors
@@ -118,7 +126,7 @@ pub(crate) async fn run(
     stage: Option<Arc<dyn Stage>>,
     options: &DrillOptions,
     stop: &Stop,
-    mut tell: impl FnMut(&Row),
+    mut tell: impl FnMut(&str),
 ) -> Result<Report, DrillError> {
     let load = Load::new(load_options(cluster, options), Watchdog::start()?)?;
     let end_load = Stop::default();
@@ -127,27 +135,29 @@ pub(crate) async fn run(
     let drilled = async {
         sleep(WARM_UP).await;
         load.tally.take();
+        report.offered = offered(&load, options.percent_of_borne).await?;
+        tell(&report.offered.text());
         let scene = Scene { cluster, load: &load, stage, long: options.long };
         while let Some(fault) = course.next() {
             let row = one(fault, &scene, options, &mut course).await;
-            tell(&row);
+            tell(&row.line());
             let is_over = row.broken.is_some();
             report.rows.push(row);
             if is_over {
-                return Some(format!("the cluster was not whole again after \"{fault}\""));
+                return Err(format!("the cluster was not whole again after \"{fault}\""));
             }
         }
-        None
+        Ok(())
     };
     report.ended_early = tokio::select! {
         biased;
         () = stop.requested() => Some("it was ended before its time".to_owned()),
-        why = drilled => why,
+        drilled = drilled => drilled.err(),
     };
     if let Some(why) = &report.ended_early {
         for fault in course.left(report.rows.len()) {
-            let row = Row::not_done(fault, why.clone());
-            tell(&row);
+            let row = Row::not_done(fault, options.backing, why.clone());
+            tell(&row.line());
             report.rows.push(row);
         }
     }
@@ -161,6 +171,30 @@ pub(crate) async fn run(
     }
     (report.starved_windows, report.starved) = load.watchdog().total();
     Ok(report)
+}
+
+/// Has the callers ask as much as they are to. What that is.
+///
+/// # Errors
+/// Why there is no such rate.
+async fn offered(load: &Load, percent: Option<u32>) -> Result<Offered, String> {
+    let mut of_borne = None;
+    if let Some(percent) = percent {
+        let borne = capacity::borne(load).await;
+        let (rate, why) = (borne.filters_per_s, borne.why);
+        if rate == 0 {
+            return Err(format!("not the least load was borne: {why}"));
+        }
+        let wanted = u64::from(rate) * u64::from(percent) / 100;
+        load.set_filters_per_s(u32::try_from(wanted).unwrap_or(u32::MAX).max(1));
+        of_borne = Some((percent, rate, why));
+        // What was asked too much is over by then.
+        sleep(WARM_UP).await;
+        load.tally.take();
+        load.tally.count(|counts| counts.add(&borne.wrong));
+    }
+    let (filters_per_s, marks_per_s) = (load.filters_per_s(), load.marks_per_s());
+    Ok(Offered { filters_per_s, marks_per_s, of_borne })
 }
 
 /// Marks that were acknowledged, and how many of those storage does not have; none where it cannot be asked.
@@ -181,19 +215,25 @@ fn load_options(cluster: &DevCluster, options: &DrillOptions) -> LoadOptions {
 }
 
 async fn one(fault: Fault, scene: &Scene<'_>, options: &DrillOptions, course: &mut Course) -> Row {
-    let entry = catalog::of(fault);
+    let (entry, backing) = (catalog::of(fault), options.backing);
+    let expects = match backing.expects(fault) {
+        Ok(expects) => expects,
+        Err(why) => return Row::not_done(fault, backing, why.to_owned()),
+    };
     let tally = &scene.load.tally;
-    tally.take();
-    let (usual, _) = recovery::usually(scene).await;
+    // What was wrong between two faults is nobody's, and no less wrong.
+    let mut counts = tally.take().wrong();
+    let (usual, meanwhile) = recovery::usually(scene).await;
+    counts.add(&meanwhile.wrong());
     let began = Instant::now();
     let done = match act::done(entry, scene, &mut |end| course.draw(end)).await {
-        Err(DrillError::Stage(why)) => return Row::not_done(fault, why),
-        Err(why) => return broken(fault, scene, why, began).await,
+        Err(DrillError::Stage(why)) => return Row::not_done(fault, backing, why),
+        Err(why) => return broken((fault, backing), scene, why, began).await,
         Ok(done) => done,
     };
     let whole_after = began.elapsed();
-    let mut counts = tally.take();
-    let limit = (entry.expects.recovered_within * 2).max(AFTERWARDS);
+    counts.add(&tally.take());
+    let limit = (expects.recovered_within * 2).max(AFTERWARDS);
     let (recovered_after, state, more) =
         recovery::as_before(scene, usual, done.healed, limit).await;
     counts.add(&more);
@@ -206,6 +246,7 @@ async fn one(fault: Fault, scene: &Scene<'_>, options: &DrillOptions, course: &m
     let healed_after = done.healed - began;
     Row {
         fault,
+        backing,
         not_done: None,
         broken: None,
         whole_after,
@@ -221,7 +262,12 @@ async fn one(fault: Fault, scene: &Scene<'_>, options: &DrillOptions, course: &m
 }
 
 /// What there is to tell of a fault after which the cluster is not whole again.
-async fn broken(fault: Fault, scene: &Scene<'_>, why: DrillError, began: Instant) -> Row {
+async fn broken(
+    (fault, backing): (Fault, Backing),
+    scene: &Scene<'_>,
+    why: DrillError,
+    began: Instant,
+) -> Row {
     let said = scene.cluster.complaints().await;
     let said = if said.is_empty() { "all parts are ready".to_owned() } else { said.join("; ") };
     let lasted = began.elapsed();
@@ -232,7 +278,7 @@ async fn broken(fault: Fault, scene: &Scene<'_>, why: DrillError, began: Instant
         healed_after: lasted,
         lasted,
         counts: scene.load.tally.take(),
-        ..Row::not_done(fault, String::new())
+        ..Row::not_done(fault, backing, String::new())
     }
 }
 
@@ -247,9 +293,14 @@ struct Course {
 impl Course {
     fn new(options: &DrillOptions) -> Self {
         let ends = Instant::now() + options.time;
+        let offered = |faults: &[Fault]| {
+            let here = faults.iter().filter(|fault| options.backing.offers(**fault));
+            here.copied().collect::<Vec<_>>()
+        };
         let faults = match options.faults.is_empty() {
-            true if options.all => catalog::ENTRIES.map(|entry| entry.fault).to_vec(),
-            true => Fault::OWN.to_vec(),
+            true if options.all => offered(&catalog::ENTRIES.map(|entry| entry.fault)),
+            true => offered(&Fault::OWN),
+            // What is asked for by name is told of, if only that it is not done.
             false => options.faults.clone(),
         };
         Self { faults, done: 0, ends, state: options.seed }
@@ -304,12 +355,14 @@ mod tests {
             pause: Duration::ZERO,
             namespace: "feed".to_owned(),
             users: 1,
+            backing: Backing::Fed,
             filters_per_s: 1,
             marks_per_s: 1,
+            percent_of_borne: None,
             seed: 1,
         };
         let mut told = Vec::new();
-        let (asked_to_stop, tell) = (Stop::default(), |row: &Row| told.push(row.line()));
+        let (asked_to_stop, tell) = (Stop::default(), |line: &str| told.push(line.to_owned()));
         let report = run(&cluster, None, &options, &asked_to_stop, tell).await.expect("a report");
         let failures: Vec<_> = report.rows.iter().map(Row::failures).collect();
         let [calm, kill, files] = &failures[..] else { panic!("{failures:?}") };
@@ -317,7 +370,7 @@ mod tests {
         assert!(why.contains("not whole again after 120 s"), "{why}");
         assert!(why.contains("proxy-0: no answer; its log is empty"), "{why}");
         assert_eq!((&kill[..], &files[..]), (&["not done".to_owned()][..], &kill[..]));
-        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(told.len(), 4, "the load, and three faults: {told:?}");
         assert!(!report.is_sound() && !report.is_as_expected());
         let why = report.ended_early.expect("a reason");
         assert_eq!(why, "the cluster was not whole again after \"calm\"");

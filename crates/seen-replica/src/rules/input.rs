@@ -310,6 +310,8 @@ pub enum Input<'a> {
         /// Its number.
         seq: FenceSeq,
     },
+    /// A fence of this partition was not written, as far as is known: another may follow. If it was, it proves what it would have.
+    FenceFailed(FeedId, FenceSeq),
     /// No fence can be written, and this is storage's newest commit: it stands for the fence, which has
     /// come back once everything up to it is complete.
     FenceStands {
@@ -456,11 +458,9 @@ pub enum Outcome {
     Building(Generation),
     /// To [`Input::Donate`].
     Donated(Vec<u8>),
-    /// To [`Input::VerifiedUnread`]: storage has an item that was answered "unread", and nothing
-    /// that happened meanwhile explains it.
+    /// To [`Input::VerifiedUnread`]: storage has an item that was answered "unread", and nothing that happened meanwhile explains it.
     FalseNegative,
-    /// To [`Input::VerifiedUnread`]: the row may still be on its way. Once the feed has proved itself
-    /// fresher than that, the same input has another answer.
+    /// To [`Input::VerifiedUnread`]: the row may still be on its way. Once the feed is fresher, the same input has another answer.
     OnItsWay,
     /// To [`Input::Shed`]: how many entries were freed.
     Shed(usize),
@@ -479,7 +479,7 @@ pub enum Effect {
         /// True if a caller waits for better answers, false if it may wait.
         urgent: bool,
     },
-    /// Commit a fence row. Nothing happens if that fails: another falls due.
+    /// Commit a fence row. If that fails, hand in [`Input::FenceFailed`]: another falls due.
     WriteFence {
         /// Through which partition it must come back.
         feed: FeedId,

@@ -53,6 +53,8 @@ struct Outstanding {
     acknowledged_before: u64,
     /// Where no fence is written: it has come back once this commit is complete.
     stands_at: Option<CommitStamp>,
+    /// It was not written, as far as is known.
+    failed: bool,
 }
 
 /// The fences of one partition (rule R9).
@@ -75,6 +77,13 @@ impl Fences {
     pub fn stands(&mut self, seq: FenceSeq, at: CommitStamp) {
         if let Some(fence) = self.outstanding.iter_mut().find(|fence| fence.seq == seq) {
             fence.stands_at = Some(at);
+        }
+    }
+
+    /// A fence was not written, as far as is known. It is kept: if it was, it comes back.
+    pub fn failed(&mut self, seq: FenceSeq) {
+        if let Some(fence) = self.outstanding.iter_mut().find(|fence| fence.seq == seq) {
+            fence.failed = true;
         }
     }
 
@@ -141,9 +150,10 @@ impl Fences {
         interval_us_min: u64,
     ) -> Option<FenceSeq> {
         let waited = self.began.map_or(u64::MAX, |began| now.since_us(began));
-        let wait = match self.outstanding.is_empty() {
-            false => FENCE_LATE_AFTER_US.max(interval_us_min),
-            true => interval_us_min,
+        let is_on_its_way = self.outstanding.back().is_some_and(|fence| !fence.failed);
+        let wait = match is_on_its_way {
+            true => FENCE_LATE_AFTER_US.max(interval_us_min),
+            false => interval_us_min,
         };
         if waited < wait {
             return None;
@@ -159,7 +169,8 @@ impl Fences {
         let seq = FenceSeq::new(self.last_seq);
         let acknowledged_before = next_own_seq;
         let (began, stands_at) = (now, None);
-        let fence = Outstanding { seq, began, presented, acknowledged_before, stands_at };
+        let fence =
+            Outstanding { seq, began, presented, acknowledged_before, stands_at, failed: false };
         self.outstanding.push_back(fence);
         Some(seq)
     }

@@ -1,4 +1,4 @@
-//! The servers behind the cluster: a primary, a replica that may take its place, a witness, Kafka and Debezium; and what is done
+//! The servers behind the cluster on MariaDB: a primary, a replica that may take its place, a witness, Kafka and Debezium; and what is done
 //! to them.
 
 use std::collections::BTreeSet;
@@ -11,17 +11,16 @@ use std::time::Duration;
 
 use seen_server::cli::drill::{Act, BigUser, Stage};
 use seen_testbed::{Debezium, Kafka, MariaDb, Record, TcpProxy};
-use serde_json::json;
 
 use super::toxiproxy::Toxiproxy;
 
-type Failed = Box<dyn std::error::Error>;
+pub type Failed = Box<dyn std::error::Error>;
 
 const TOPIC: &str = "seen";
 const PARTITIONS: usize = 4;
 const TABLES: [&str; 3] = ["seen.history_feed_read", "seen.history_push_sent", "seen.seen_control"];
-const USER: &str = "seen";
-const PASSWORD: &str = "private";
+pub const USER: &str = "seen";
+pub const PASSWORD: &str = "private";
 /// Nothing is acknowledged that the replica has not got: else a failover may lose it.
 const PRIMARY: [&str; 4] = [
     "--gtid-domain-id=1",
@@ -37,8 +36,8 @@ const FOLLOWED: &str = "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC
                         SET GLOBAL rpl_semi_sync_master_enabled = ON";
 /// Users of whom each has so many rows, and their first number.
 const BIG_USERS: u64 = 3;
-const BIG_ITEMS: u64 = 500_000;
-const BIG_FROM: u64 = 900_000_000_000;
+pub const BIG_ITEMS: u64 = 500_000;
+pub const BIG_FROM: u64 = 900_000_000_000;
 /// Records that nobody can read, in each partition.
 const POISON: u64 = 10;
 /// How long a promoted replica may take to apply what it has.
@@ -57,8 +56,6 @@ pub struct Servers {
     /// The cluster's ways to all three.
     toxiproxy: Toxiproxy,
     big_users: AtomicU64,
-    /// What the parts are configured with.
-    pub config: PathBuf,
 }
 
 /// Who takes the writes, and who may take its place.
@@ -73,11 +70,11 @@ struct Pair {
 }
 
 impl Servers {
-    /// Starts them, with the tables of `seen` made.
+    /// Starts them, with the tables of `seen` made. The configuration of the parts is written to `config`.
     pub fn start(
         seen: &Path,
         toxiproxy: &Path,
-        folder: &Path,
+        config: &Path,
         disk: Option<PathBuf>,
     ) -> Result<Self, Failed> {
         let kafka = Kafka::start()?;
@@ -94,9 +91,8 @@ impl Servers {
         let replica = replica_of(&primary, 0)?;
         let toxiproxy =
             Toxiproxy::start(toxiproxy, &[primary.port(), replica.port(), witness.port()])?;
-        let config = folder.join("seen.toml");
-        fs::write(&config, configuration(&toxiproxy.ports, &kafka.bootstrap()))?;
-        migrated(seen, &config)?;
+        fs::write(config, configuration(&toxiproxy.ports, &kafka.bootstrap()))?;
+        migrated(seen, config)?;
         for number in 0..BIG_USERS {
             // Nobody has heard of these users: the feed need not carry their rows.
             let user = BIG_FROM + number;
@@ -116,7 +112,6 @@ impl Servers {
             feed_way,
             toxiproxy,
             big_users: AtomicU64::new(0),
-            config,
         })
     }
 
@@ -184,17 +179,7 @@ impl Servers {
     }
 
     fn begun(&self, act: Act) -> Result<(), Failed> {
-        let toxic = |kind: &str, attributes, both| self.toxiproxy.poison(kind, &attributes, both);
         match act {
-            Act::LinkSlow => self.toxiproxy.slow_link(40, 20)?,
-            Act::LinkSlower => self.toxiproxy.slow_link(200, 50)?,
-            Act::StorageSlow => {
-                toxic("latency", json!({ "latency": 200, "jitter": 100 }), false)?;
-            }
-            Act::StorageNarrow => toxic("bandwidth", json!({ "rate": 20 }), true)?,
-            Act::StorageSilent => toxic("timeout", json!({ "timeout": 0 }), true)?,
-            Act::StorageAnswersLost => toxic("reset_peer", json!({ "timeout": 0 }), false)?,
-            Act::StorageRefused => self.toxiproxy.enable(false)?,
             Act::StorageFrozen => self.pair().primary.freeze()?,
             Act::StorageKilled => self.pair().primary.kill_9()?,
             Act::StorageFailover => {
@@ -207,16 +192,13 @@ impl Servers {
             Act::KafkaFrozen => self.kafka.freeze()?,
             Act::KafkaForgets => self.forget()?,
             Act::KafkaPoison => self.poison()?,
+            of_the_network => self.toxiproxy.begin(of_the_network)?,
         }
         Ok(())
     }
 
     fn healed(&self, act: Act) -> Result<(), Failed> {
         match act {
-            Act::LinkSlow | Act::LinkSlower => self.toxiproxy.cure_link()?,
-            Act::StorageSlow | Act::StorageAnswersLost => self.toxiproxy.cure(false)?,
-            Act::StorageNarrow | Act::StorageSilent => self.toxiproxy.cure(true)?,
-            Act::StorageRefused => self.toxiproxy.enable(true)?,
             Act::StorageFrozen => self.pair().primary.thaw()?,
             Act::StorageKilled => {
                 self.pair().primary.restart()?;
@@ -233,6 +215,7 @@ impl Servers {
             Act::KafkaDown => self.kafka.restart()?,
             Act::KafkaFrozen => self.kafka.thaw()?,
             Act::KafkaForgets | Act::KafkaPoison => {}
+            of_the_network => self.toxiproxy.heal(of_the_network)?,
         }
         Ok(())
     }
@@ -318,7 +301,8 @@ fn configuration(sql: &[u16], brokers: &str) -> String {
     )
 }
 
-fn migrated(seen: &Path, config: &Path) -> Result<(), Failed> {
+/// Has `seen` make its tables.
+pub fn migrated(seen: &Path, config: &Path) -> Result<(), Failed> {
     let migrated = Command::new(seen).arg("migrate").env("SEEN_CONFIG", config).output();
     let migrated = migrated.map_err(|error| format!("cannot run {}: {error}", seen.display()))?;
     match migrated.status.success() {

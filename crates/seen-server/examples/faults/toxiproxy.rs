@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use seen_server::cli::drill::Act;
 use serde_json::{Value, json};
 
 /// How long it may take to start.
@@ -63,24 +64,45 @@ impl Toxiproxy {
         self.ask("POST", "/proxies", Some(&made))
     }
 
+    /// Does to the network what there is to do to it.
+    pub fn begin(&self, act: Act) -> Result<(), String> {
+        let toxic = |kind: &str, attributes, both| self.poison(kind, &attributes, both);
+        match act {
+            Act::LinkSlow => self.slow_link(40, 20),
+            Act::LinkSlower => self.slow_link(200, 50),
+            Act::StorageSlow => toxic("latency", json!({ "latency": 200, "jitter": 100 }), false),
+            Act::StorageNarrow => toxic("bandwidth", json!({ "rate": 20 }), true),
+            Act::StorageSilent => toxic("timeout", json!({ "timeout": 0 }), true),
+            Act::StorageAnswersLost => toxic("reset_peer", json!({ "timeout": 0 }), false),
+            Act::StorageRefused => self.enable(false),
+            other => Err(format!("{other:?} is not done to the network")),
+        }
+    }
+
+    /// Undoes it.
+    pub fn heal(&self, act: Act) -> Result<(), String> {
+        match act {
+            Act::LinkSlow | Act::LinkSlower => self.remove(LINK, true),
+            Act::StorageSlow | Act::StorageAnswersLost => self.cure(false),
+            Act::StorageNarrow | Act::StorageSilent => self.cure(true),
+            Act::StorageRefused => self.enable(true),
+            other => Err(format!("{other:?} is not done to the network")),
+        }
+    }
+
     /// Gives every server's way this toxic, for what servers send and, if `both`, for what they are sent.
-    pub fn poison(&self, kind: &str, attributes: &Value, both: bool) -> Result<(), String> {
+    fn poison(&self, kind: &str, attributes: &Value, both: bool) -> Result<(), String> {
         (0..self.ports.len()).try_for_each(|at| self.add(&name(at), kind, attributes, both))
     }
 
     /// Takes it away again.
-    pub fn cure(&self, both: bool) -> Result<(), String> {
+    fn cure(&self, both: bool) -> Result<(), String> {
         (0..self.ports.len()).try_for_each(|at| self.remove(&name(at), both))
     }
 
     /// What passes to and from the replica takes so long more.
-    pub fn slow_link(&self, ms: u32, jitter_ms: u32) -> Result<(), String> {
+    fn slow_link(&self, ms: u32, jitter_ms: u32) -> Result<(), String> {
         self.add(LINK, "latency", &json!({ "latency": ms, "jitter": jitter_ms }), true)
-    }
-
-    /// No longer.
-    pub fn cure_link(&self) -> Result<(), String> {
-        self.remove(LINK, true)
     }
 
     fn add(&self, name: &str, kind: &str, attributes: &Value, both: bool) -> Result<(), String> {
@@ -105,7 +127,7 @@ impl Toxiproxy {
     }
 
     /// Has every way refuse connections and lose those it has, or pass them again.
-    pub fn enable(&self, enabled: bool) -> Result<(), String> {
+    fn enable(&self, enabled: bool) -> Result<(), String> {
         for at in 0..self.ports.len() {
             let change = json!({ "enabled": enabled });
             self.ask("POST", &format!("/proxies/{}", name(at)), Some(&change))?;

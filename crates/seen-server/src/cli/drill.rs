@@ -10,7 +10,7 @@ use clap::Args;
 use super::calls::NAMESPACE_DEFAULT;
 use super::dev_cluster::{DevCluster, News, Part, started};
 use super::{CliError, ConfigSources, print};
-use crate::drill::{self, DrillOptions, Fault, Report, Setting};
+use crate::drill::{self, Backing, DrillOptions, Fault, Report, Setting};
 pub use crate::drill::{Act, BigUser, Stage};
 use crate::runtime;
 use crate::shutdown::Stop;
@@ -51,6 +51,13 @@ pub struct DrillArgs {
     /// Marks a second
     #[arg(long, value_name = "N", default_value_t = 200)]
     marks: u32,
+    /// So many percent of the Filters that the cluster bears, which is found out first; with so many marks to a Filter as --filters
+    /// and --marks say
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    load: Option<u32>,
+    /// Storage is a TiDB without change events: what is expected of faults is what can be where every answer is asked of storage
+    #[arg(long)]
+    tidb: bool,
     /// Where the random choices begin [default: another one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -91,7 +98,7 @@ pub fn run(args: DrillArgs) -> Result<ExitCode, CliError> {
 /// As [`run`].
 pub fn run_on(args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<ExitCode, CliError> {
     if args.list {
-        print(&drill::listed())?;
+        print(&drill::listed(backing(&args)))?;
         return Ok(ExitCode::SUCCESS);
     }
     let callers = runtime::callers()?;
@@ -117,6 +124,7 @@ async fn drilled(mut args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<E
     let dir = args.dir.as_deref();
     let mut cluster = started(&args.sources, dir, places, way, &stop, note).await?;
     let setting = setting(&args, seed, stage.as_deref());
+    let backing = setting.backing;
     // The servers stay until the parts have ended.
     let servers = stage.clone();
     let options = DrillOptions {
@@ -129,12 +137,14 @@ async fn drilled(mut args: DrillArgs, stage: Option<Arc<dyn Stage>>) -> Result<E
         users: USERS,
         filters_per_s: args.filters,
         marks_per_s: args.marks,
+        percent_of_borne: args.load,
+        backing,
         seed,
     };
     let report = match cluster.ready_within(START_MAX).await {
         false => Err(not_started(&cluster).await.into()),
         true => {
-            let tell = |row: &drill::Row| eprintln!("seen: {}", row.line());
+            let tell = |line: &str| eprintln!("seen: {line}");
             let report = drill::run(&cluster, stage, &options, &asked_to_stop, tell).await;
             report.map_err(CliError::from)
         }
@@ -179,11 +189,12 @@ fn told(
 
 fn setting(args: &DrillArgs, seed: u64, stage: Option<&dyn Stage>) -> Setting {
     let stage = stage.map_or_else(|| "the store of the configuration".to_owned(), Stage::tell);
-    let load = format!(
-        "{} Filters of 400 candidates and {} marks a second by {USERS} users through two proxies; --seed {seed}",
-        args.filters, args.marks
-    );
-    Setting { stage, load }
+    let callers = format!("by {USERS} users through two proxies; --seed {seed}");
+    Setting { stage, backing: backing(args), callers }
+}
+
+fn backing(args: &DrillArgs) -> Backing {
+    if args.tidb { Backing::Tidb } else { Backing::Fed }
 }
 
 fn note(news: &News) {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::backing::Backing;
 use super::faults::Fault;
 use super::limits::Limit;
 use super::network::{Network, Place};
@@ -39,6 +40,11 @@ pub(super) struct Expects {
 }
 
 impl Expects {
+    /// So much flagged at most, where there is a bound, and so many seconds to recover.
+    pub(super) const fn new(flagged_percent_max: Option<f64>, recovered_s: u64) -> Self {
+        Self { flagged_percent_max, recovered_within: Duration::from_secs(recovered_s) }
+    }
+
     /// In words.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
@@ -64,7 +70,7 @@ pub(super) struct Entry {
     pub does: Does,
     /// How long it lasts, where it has a length.
     pub window: Duration,
-    /// What is expected.
+    /// What is expected, where storage has a feed; elsewhere see [`Backing`].
     pub expects: Expects,
 }
 
@@ -75,8 +81,7 @@ const fn entry(
     window_s: u64,
     (flagged_percent_max, recovered_s): (Option<f64>, u64),
 ) -> Entry {
-    let recovered_within = Duration::from_secs(recovered_s);
-    let expects = Expects { flagged_percent_max, recovered_within };
+    let expects = Expects::new(flagged_percent_max, recovered_s);
     Entry { fault, what, heals, does, window: Duration::from_secs(window_s), expects }
 }
 
@@ -112,9 +117,9 @@ pub(super) const ENTRIES: [Entry; 44] = [
     entry(Fault::ClockOff, ("a replica starts with its clock an hour ahead, and a proxy with its an hour behind", "they start again"), Does::Limit(Limit::ClockHours(1)), 10, (Some(1.0), 60)),
     entry(Fault::LogStorm, ("every part of a slot and a proxy start at log.level=trace", "they start again"), Does::Limit(Limit::LogsAll), 10, (Some(20.0), 60)),
     entry(Fault::BigUser, ("a user of 500,000 rows is asked about 20 times a second, whom nobody holds", "-"), Does::Press(Press::BigUser), 15, (Some(1.0), 30)),
-    entry(Fault::OverloadTwice, ("twice the Filters that the parts bear, which have a tenth of a core together", "the callers go"), Does::Press(Press::Overload(2)), 10, (None, 15)),
+    entry(Fault::OverloadTwice, ("twice the calls that the parts bear, which have a tenth of a core together", "the callers go"), Does::Press(Press::Overload(2)), 10, (None, 15)),
     entry(Fault::OverloadFive, ("five times as many", "the callers go"), Does::Press(Press::Overload(5)), 10, (None, 15)),
-    entry(Fault::Peak, ("a thirtieth of the load's Filters for 10 s, and then 30 times as many for a minute", "-"), Does::Press(Press::Peak(30)), 60, (Some(1.0), 15)),
+    entry(Fault::Peak, ("a thirtieth of the load for 10 s, and then 30 times as much for a minute", "-"), Does::Press(Press::Peak(30)), 60, (Some(1.0), 15)),
     entry(Fault::StorageSlow, ("every answer of storage takes 100 to 300 ms longer", "no longer"), Does::Stage(Act::StorageSlow), 10, (Some(10.0), 10)),
     entry(Fault::StorageNarrow, ("each connection to storage passes 20 KB/s", "no longer"), Does::Stage(Act::StorageNarrow), 10, (Some(10.0), 10)),
     entry(Fault::StorageLoss5, ("5 % of the packets to and from storage are lost", "the rule is taken away"), Does::Network(Place::Storage, Network::Loss(5)), 10, (Some(5.0), 10)),
@@ -141,10 +146,13 @@ pub(super) fn of(fault: Fault) -> &'static Entry {
 }
 
 /// All of them, for people.
-pub(crate) fn listed() -> String {
+pub(crate) fn listed(backing: Backing) -> String {
     let mut text = String::new();
     for entry in &ENTRIES {
-        let expected = entry.expects.text();
+        let expected = match backing.expects(entry.fault) {
+            Ok(expects) => expects.text(),
+            Err(why) => format!("not done: {why}"),
+        };
         let _ = writeln!(text, "{}: {}; {expected}", entry.fault.name(), entry.what);
     }
     text

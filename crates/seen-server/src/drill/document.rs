@@ -5,13 +5,16 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::backing::Backing;
 use super::catalog;
+use super::faults::Fault;
 use super::report::{Report, Row};
 use super::tally::share;
 use crate::cli::calls::table::grouped;
 
-/// What is between these is written; what stands around it is left as it is.
+/// What is between one of these and the next end is written, by what it was measured on; what stands around it is left as it is.
 const BEGIN: &str = "<!-- measured: written by `seen drill --report` -->";
+const BEGIN_ON_TIDB: &str = "<!-- measured on TiDB: written by `seen drill --tidb --report` -->";
 const END: &str = "<!-- end -->";
 /// Characters of what went wrong.
 const CELL_MAX: usize = 700;
@@ -21,8 +24,10 @@ const CELL_MAX: usize = 700;
 pub(crate) struct Setting {
     /// The servers.
     pub stage: String,
-    /// The callers.
-    pub load: String,
+    /// What kind of storage they have.
+    pub backing: Backing,
+    /// Who the callers are.
+    pub callers: String,
 }
 
 /// Writes it, into what is there already.
@@ -34,18 +39,25 @@ pub(crate) fn written(path: &Path, setting: &Setting, report: &Report) -> io::Re
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         old => old?,
     };
-    fs::write(path, placed(&old, &text(setting, report)))
+    fs::write(path, placed(&old, begin(setting.backing), &text(setting, report)))
+}
+
+const fn begin(backing: Backing) -> &'static str {
+    match backing {
+        Backing::Fed => BEGIN,
+        Backing::Tidb => BEGIN_ON_TIDB,
+    }
 }
 
 /// The old text, with the new one where it belongs.
-fn placed(old: &str, new: &str) -> String {
-    let places = old.find(BEGIN).zip(old.find(END)).filter(|(begin, end)| begin < end);
+fn placed(old: &str, mark: &str, new: &str) -> String {
+    let places = old.find(mark).and_then(|begin| Some((begin, begin + old[begin..].find(END)?)));
     let (before, after) = match places {
         Some((begin, end)) => (&old[..begin], &old[end + END.len()..]),
         None if old.is_empty() => ("# Real faults, measured\n\n", "\n"),
         None => (old, "\n"),
     };
-    format!("{before}{BEGIN}\n{new}{END}{after}")
+    format!("{before}{mark}\n{new}{END}{after}")
 }
 
 fn text(setting: &Setting, report: &Report) -> String {
@@ -57,7 +69,7 @@ fn text(setting: &Setting, report: &Report) -> String {
     let wrong = total.false_negatives + total.false_negatives_tokenless;
     let sums = [
         format!("Servers: {}.", setting.stage),
-        format!("Load: {}.", setting.load),
+        format!("Load: {}, {}.", report.offered.text(), setting.callers),
         format!(
             "{} faults: {} as expected, {failed} not, {not_done} not done.",
             rows.len(),
@@ -85,7 +97,11 @@ fn text(setting: &Setting, report: &Report) -> String {
         ),
     ];
     let ended = report.ended_early.iter().map(|why| format!("It did not come to its end: {why}."));
-    for sum in sums.into_iter().chain(ended) {
+    let never = setting.backing.never().into_iter().map(|(why, faults)| {
+        let names: Vec<String> = faults.into_iter().map(Fault::name).collect();
+        format!("Not done here, since {why}: {}.", names.join(", "))
+    });
+    for sum in sums.into_iter().chain(never).chain(ended) {
         // Writing to a string does not fail.
         let _ = writeln!(text, "- {sum}");
     }
@@ -99,7 +115,7 @@ fn text(setting: &Setting, report: &Report) -> String {
             (None, false) => format!("**fail**: {failures}"),
         };
         let (name, what, heals) = (row.fault.name(), entry.what, entry.heals);
-        let expected = entry.expects.text();
+        let expected = row.expected();
         let _ = writeln!(
             text,
             "| {name} | {what} | {heals} | {expected} | {} | {verdict} |",
@@ -181,12 +197,22 @@ mod tests {
 
     #[test]
     fn what_people_wrote_around_it_stays() {
-        let first = placed("", "one\n");
+        let first = placed("", BEGIN, "one\n");
         assert!(first.starts_with("# Real faults") && first.contains("one"), "{first}");
         let noted = format!("{first}\nA note.\n");
-        let second = placed(&noted, "two\n");
+        let second = placed(&noted, BEGIN, "two\n");
         assert!(second.ends_with("\nA note.\n") && second.contains("two"), "{second}");
         assert!(!second.contains("one\n"), "{second}");
-        assert_eq!(placed(&second, "two\n"), second);
+        assert_eq!(placed(&second, BEGIN, "two\n"), second);
+    }
+
+    #[test]
+    fn each_kind_of_storage_has_a_place_of_its_own() {
+        let first = placed("", BEGIN, "one\n");
+        let both = placed(&format!("{first}\n## On TiDB\n\n"), BEGIN_ON_TIDB, "two\n");
+        let noted = format!("{both}\nA note.\n");
+        let again = placed(&noted, BEGIN_ON_TIDB, "three\n");
+        assert_eq!(again, noted.replace("two", "three"));
+        assert_eq!(placed(&again, BEGIN, "four\n"), again.replace("one", "four"));
     }
 }

@@ -29,8 +29,6 @@ const TOKENLESS_EVERY: u64 = 4;
 /// How often calls are begun, and for how long at most they are made up for when that was missed.
 const TICK: Duration = Duration::from_millis(5);
 const MADE_UP_FOR: Duration = Duration::from_millis(50);
-/// Callers who ask one question after the other, to see how many are borne.
-const CALLERS_TRYING: usize = 16;
 /// The kind of all items.
 const KIND: u8 = 1;
 /// Users who are asked about for no other reason than that replicas hold them, and how many at once.
@@ -54,9 +52,9 @@ pub(super) struct LoadOptions {
     pub namespace: String,
     /// Users.
     pub users: u64,
-    /// Filters a second, of all callers together.
+    /// Filters a second at first, of all callers together.
     pub filters_per_s: u32,
-    /// Marks a second.
+    /// Marks a second at first; there are always so many of them to so many Filters.
     pub marks_per_s: u32,
     /// Where the random choices begin.
     pub seed: u64,
@@ -123,7 +121,14 @@ impl Load {
         self.filters_per_s.load(Ordering::Relaxed)
     }
 
-    /// So many from now on.
+    /// How many marks are.
+    pub(super) fn marks_per_s(&self) -> u32 {
+        let (filters, marks) = (self.options.filters_per_s.max(1), self.options.marks_per_s);
+        let marks = u64::from(self.filters_per_s()) * u64::from(marks) / u64::from(filters);
+        u32::try_from(marks).unwrap_or(u32::MAX)
+    }
+
+    /// So many Filters from now on, and marks in proportion.
     pub(super) fn set_filters_per_s(&self, rate: u32) {
         self.filters_per_s.store(rate, Ordering::Relaxed);
     }
@@ -156,7 +161,7 @@ impl Load {
         while !stop.is_requested() {
             ticks.tick().await;
             while calls.try_join_next().is_some() {}
-            let per_s = if reads { self.filters_per_s() } else { self.options.marks_per_s };
+            let per_s = if reads { self.filters_per_s() } else { self.marks_per_s() };
             due += last.elapsed().min(MADE_UP_FOR).as_secs_f64() * f64::from(per_s.max(1));
             last = Instant::now();
             while due >= 1.0 {
@@ -187,28 +192,6 @@ impl Load {
                 false => self.mark(user, client).await,
             }
         }
-    }
-
-    /// How many Filters a second are answered to callers of whom each asks again as soon as it was answered.
-    pub(super) async fn borne(self: &Arc<Self>, time: Duration) -> u32 {
-        let began = Instant::now();
-        let mut callers = JoinSet::new();
-        for number in 0..CALLERS_TRYING {
-            let load = Arc::clone(self);
-            callers.spawn(async move {
-                let mut draws = Draws(load.options.seed.wrapping_add(number as u64) << 20);
-                let mut count = 0_u32;
-                while began.elapsed() < time {
-                    let user = draws.below(load.users.len());
-                    let client = draws.below(load.clients.len());
-                    load.filter(user, client, true, Draws(u64::from(count))).await;
-                    count += 1;
-                }
-                count
-            });
-        }
-        let all: u32 = callers.join_all().await.iter().sum();
-        (f64::from(all) / began.elapsed().as_secs_f64()) as u32
     }
 
     /// Asks about a user with a long history. True if the answer was sure; what is wrong with it is counted.

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::DrillError;
-use super::limits;
 use super::load::Load;
 use super::stage::{BigUser, Stage};
+use super::{DrillError, capacity, limits};
 use crate::cli::dev_cluster::{DevCluster, Part};
 
 /// What all parts may use together while more is asked of them than they bear, of one core: the callers, who run on the
@@ -16,8 +15,6 @@ use crate::cli::dev_cluster::{DevCluster, Part};
 const PARTS_PERCENT: u64 = 10;
 /// So often they have it. Much more rarely, and their standing still alone would take as long as callers wait.
 const PARTS_PERIOD: Duration = Duration::from_millis(10);
-/// How long it is tried how much they bear.
-const TRIED_FOR: Duration = Duration::from_secs(4);
 /// How long few come before many do.
 const BEFORE_PEAK: Duration = Duration::from_secs(10);
 /// How often the big user is asked about.
@@ -28,7 +25,7 @@ const BIG_EVERY: Duration = Duration::from_millis(50);
 pub(super) enum Press {
     /// About one user with a long history.
     BigUser,
-    /// So many times what the parts bear.
+    /// So many times what the parts bear, of all calls.
     Overload(u32),
     /// So many times what was usual right before.
     Peak(u32),
@@ -62,10 +59,16 @@ pub(super) async fn press(
         Press::Overload(times) => {
             let parts: Vec<&Part> = cluster.parts.iter().collect();
             let group = limits::slow(PARTS_PERCENT, PARTS_PERIOD, cluster, &parts)?;
-            let borne = load.borne(TRIED_FOR).await;
-            let offered = raised(load, borne * times, window).await;
+            let borne = capacity::borne(load).await;
+            load.tally.count(|counts| counts.add(&borne.wrong));
+            let (rate, why) = (borne.filters_per_s, borne.why);
+            if rate == 0 {
+                let what = format!("the parts bear nothing with so little of the processor: {why}");
+                return Err(DrillError::Stage(what));
+            }
+            let offered = raised(load, rate.saturating_mul(times), window).await;
             drop(group);
-            Ok(format!("{borne} Filters a second were borne, {offered:.0} came"))
+            Ok(format!("{rate} Filters a second were borne ({why}), {offered:.0} came"))
         }
     }
 }

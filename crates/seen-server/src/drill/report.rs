@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::catalog;
+use super::backing::Backing;
 use super::faults::Fault;
 use super::recovery::State;
 use super::tally::{Counts, share};
@@ -15,6 +15,8 @@ use crate::cli::calls::table::{Table, grouped};
 pub(crate) struct Row {
     /// What happened.
     pub(super) fault: Fault,
+    /// What it happened on.
+    pub(super) backing: Backing,
     /// Why it did not.
     pub(super) not_done: Option<String>,
     /// Why the cluster was not whole again, and what the parts said.
@@ -39,9 +41,40 @@ pub(crate) struct Row {
     pub(super) counts: Counts,
 }
 
+/// The load.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Offered {
+    /// Filters a second.
+    pub(super) filters_per_s: u32,
+    /// Marks a second.
+    pub(super) marks_per_s: u32,
+    /// Where the load is a share of what is borne: how many percent, how many Filters a second are, and why not more.
+    pub(super) of_borne: Option<(u32, u32, String)>,
+}
+
+impl Offered {
+    /// In words.
+    pub(crate) fn text(&self) -> String {
+        let (filters, marks) =
+            (grouped(self.filters_per_s.into()), grouped(self.marks_per_s.into()));
+        let rate = format!("{filters} Filters of 400 candidates and {marks} marks a second");
+        match &self.of_borne {
+            None => rate,
+            Some((percent, borne, why)) => {
+                let borne = grouped(u64::from(*borne));
+                format!(
+                    "{rate}, {percent} % of the {borne} Filters a second that were borne ({why})"
+                )
+            }
+        }
+    }
+}
+
 /// A whole drill.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
+    /// What the callers asked for.
+    pub(crate) offered: Offered,
     pub(super) rows: Vec<Row>,
     /// Marks that were acknowledged.
     pub(super) acknowledged: u64,
@@ -57,9 +90,10 @@ pub(crate) struct Report {
 
 impl Row {
     /// Of a fault that cannot be done here.
-    pub(super) fn not_done(fault: Fault, why: String) -> Self {
+    pub(super) fn not_done(fault: Fault, backing: Backing, why: String) -> Self {
         Self {
             fault,
+            backing,
             not_done: Some(why),
             broken: None,
             whole_after: Duration::ZERO,
@@ -81,10 +115,9 @@ impl Row {
 
     /// What of it is not as expected; nothing = passed.
     pub(super) fn failures(&self) -> Vec<String> {
-        if self.not_done.is_some() {
-            return vec!["not done".to_owned()];
-        }
-        let (counts, expects) = (&self.counts, catalog::of(self.fault).expects);
+        let expects = self.backing.expects(self.fault).ok().filter(|_| self.not_done.is_none());
+        let Some(expects) = expects else { return vec!["not done".to_owned()] };
+        let counts = &self.counts;
         let mut failures: Vec<String> = self.broken.iter().cloned().collect();
         let wrong = counts.false_negatives + counts.false_negatives_tokenless;
         if wrong > 0 {
@@ -113,6 +146,11 @@ impl Row {
             Some(_) => {}
         }
         failures
+    }
+
+    /// What is expected of it, in words.
+    pub(super) fn expected(&self) -> String {
+        self.backing.expects(self.fault).map_or_else(|_| "-".to_owned(), |expects| expects.text())
     }
 
     fn state(&self) -> String {
@@ -183,7 +221,7 @@ impl Row {
             "flagged_why": counts.flagged_why,
             "flagged_starved": counts.flagged_starved,
             "transfers_cut": self.cut,
-            "expected": catalog::of(self.fault).expects.text(),
+            "expected": self.expected(),
             "failures": self.failures(),
             "healed_after_s": self.healed_after.as_secs_f64(),
             "recovered_s": self.recovered().map(|after| after.as_secs_f64()),
@@ -253,6 +291,7 @@ impl Report {
         if let Some(cut) = self.rows.iter().filter_map(|row| row.cut).reduce(|a, b| a + b) {
             sums.pair("warm-ups torn by a donor's death", cut);
         }
+        sums.pair("load", self.offered.text());
         sums.pair("acknowledged marks", grouped(self.acknowledged));
         sums.pair("of those not in storage", self.missing_text());
         sums.pair("false negatives with the token", total.false_negatives);
@@ -270,6 +309,11 @@ impl Report {
         json!({
             "sound": self.is_sound(),
             "ended_early": self.ended_early,
+            "load": {
+                "filters_per_s": self.offered.filters_per_s,
+                "marks_per_s": self.offered.marks_per_s,
+                "borne_per_s": self.offered.of_borne.as_ref().map(|(_, borne, _)| borne),
+            },
             "rows": self.rows.iter().map(Row::object).collect::<Vec<_>>(),
             "acknowledged": self.acknowledged,
             "missing": self.missing,

@@ -101,6 +101,18 @@ impl Counts {
         *self.times.entry(us).or_default() += 1;
     }
 
+    /// What is allowed under no load at all.
+    pub(super) fn wrong(&self) -> Self {
+        Self {
+            late: self.late,
+            latest: self.latest,
+            set_aside: self.set_aside,
+            false_negatives: self.false_negatives,
+            false_negatives_tokenless: self.false_negatives_tokenless,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.filters += other.filters;
         self.flagged += other.flagged;
