@@ -368,10 +368,13 @@ mod tests {
             let marked: Vec<u8> = (0..WALKS_MAX).filter(|other| slot.is_walked(*other)).collect();
             assert_eq!((slot.heat(), marked), (hits, vec![walk]));
             slot.warm(0);
-            assert_eq!(slot.heat(), hits, "as warm as it was");
+            assert_eq!((slot.heat(), slot.is_walked(walk)), (hits, true), "as warm as it was");
+            (0..10).for_each(|_| slot.touch());
+            let marked: Vec<u8> = (0..WALKS_MAX).filter(|other| slot.is_walked(*other)).collect();
+            assert_eq!((slot.heat(), marked), (HEAT_MAX, vec![walk]));
             slot.set_walked(walk, false);
             slot.set_walked(walk, false);
-            assert_eq!((slot.heat(), slot.is_walked(walk)), (hits, false));
+            assert_eq!((slot.heat(), slot.is_walked(walk)), (HEAT_MAX, false));
         }
     }
 }
