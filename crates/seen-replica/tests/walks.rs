@@ -36,12 +36,13 @@ fn counted(rules: &Rules, walk: &mut Walk) -> u64 {
     walk.users()
 }
 
-/// Everybody whom a walk meets, each once.
+/// Everybody whom a walk meets, each once, the hottest first.
 fn met(rules: &Rules, walk: &mut Walk) -> BTreeSet<UserId> {
     let mut users = Vec::new();
     while rules.walk_on(walk, &mut users) {}
     let once: BTreeSet<UserId> = users.iter().map(|(user, _)| *user).collect();
     assert_eq!(once.len(), users.len(), "each once");
+    assert!(users.is_sorted_by(|(_, before), (_, after)| before >= after), "{users:?}");
     once
 }
 
@@ -148,6 +149,7 @@ fn hot_users_are_those_that_were_asked_for() {
     left[40..50].iter().for_each(|user| case.rules.warm(*user, 3));
     let mut walk = begun(&case.rules);
     assert_eq!((counted(&case.rules, &mut walk), walk.hot_users()), (USERS - 1, 50));
+    assert_eq!(met(&case.rules, &mut walk).len() as u64, USERS - 1);
 }
 
 /// Where all users lie in one stripe, each is looked at by itself.
