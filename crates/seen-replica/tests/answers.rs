@@ -5,7 +5,7 @@
 mod case;
 
 use seen_filter::Tick;
-use seen_replica::rules::{Claim, Doubt, Input, Outcome, Settings};
+use seen_replica::rules::{Claim, Doubt, Input, Outcome, Refusal, Settings};
 
 use case::*;
 
@@ -81,6 +81,22 @@ fn a_fence_is_begun_for_marks_without_a_position() {
     assert_eq!(case.heartbeat(after(2)), None);
 }
 
+/// Rule R9: neither what was presented nor what was acknowledged after a fence's write began.
+#[test]
+fn a_fence_proves_nothing_of_what_came_after_it_began() {
+    let case = Case::new().cached(&[]);
+    let early = claim(1, Some(stamp(8)));
+    let (_, effects) = case.read(NOW, &[early], &[2]);
+    let seq = begun(&effects).expect("a fence");
+    let late = claim(2, Some(stamp(9)));
+    case.read(after(1), &[late], &[2]);
+    case.mark(after(1), 3, None);
+    case.tell(after(2), vec![fence(2, seq)]);
+    let uncovered = |claim| case.rules.uncovered_claims(USER, &[claim]);
+    assert_eq!((uncovered(early), uncovered(late)), (0, 1));
+    assert_eq!(case.rules.lanes(after(2))[0].journal_rows, 1);
+}
+
 #[test]
 fn an_own_mark_that_a_newer_check_does_not_show_was_removed_since() {
     let case = Case::new();
@@ -126,4 +142,38 @@ fn an_unread_that_storage_denies_is_no_news_where_it_was_in_doubt() {
     let after_gap = fresh();
     after_gap.tell(NOW, vec![gap()]);
     assert!(matches!(verify(&after_gap, NOW), Outcome::Done));
+}
+
+/// Metrics and traces call a thing by its name in small letters, and no two the same.
+#[test]
+fn reasons_are_called_by_their_names() {
+    let spelled = |name: String| {
+        let letters = name.chars().flat_map(|c| {
+            let split = if c.is_uppercase() { Some('_') } else { None };
+            split.into_iter().chain(c.to_lowercase())
+        });
+        letters.skip(1).collect::<String>()
+    };
+    for doubt in [
+        Doubt::Cold,
+        Doubt::Dirty,
+        Doubt::TokenUncovered,
+        Doubt::FeedStale,
+        Doubt::NotFollowed,
+        Doubt::Asked,
+    ] {
+        assert_eq!(doubt.label(), spelled(format!("{doubt:?}")));
+    }
+    for refusal in [
+        Refusal::Generation,
+        Refusal::Epoch,
+        Refusal::StaleSnapshot,
+        Refusal::UserEpoch,
+        Refusal::NotFollowed,
+        Refusal::PendingOverflow,
+        Refusal::Torn,
+        Refusal::NotClean,
+    ] {
+        assert_eq!(refusal.label(), spelled(format!("{refusal:?}")));
+    }
 }

@@ -56,6 +56,28 @@ fn a_commits_second_row_is_as_good_as_its_first() {
     assert_eq!(case.rules.entry(USER, None).contested_items, 0);
 }
 
+/// A commit may come in two parts: what follows of the newest is no replay.
+#[test]
+fn a_commits_second_row_may_come_later() {
+    let case = Case::new().cached(&[]);
+    case.tell(NOW, vec![add(5, 1)]);
+    case.tell(NOW, vec![add(5, 2)]);
+    assert_eq!(case.said(NOW, 2), Said::Seen);
+    assert!(case.donated().is_ok(), "nothing is delivered again");
+}
+
+#[test]
+fn only_an_entry_without_doubt_is_held() {
+    for doubt in [user_gap(USER), gap()] {
+        let case = Case::new();
+        assert!(!case.rules.holds(USER));
+        let case = case.cached(&[1]);
+        assert!(case.rules.holds(USER) && !case.rules.holds(ELSE));
+        case.tell(NOW, vec![doubt]);
+        assert!(!case.rules.holds(USER));
+    }
+}
+
 /// An add that comes by again, of before what was applied, may have been removed since.
 #[test]
 fn an_add_of_before_is_doubted() {

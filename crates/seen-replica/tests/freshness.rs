@@ -190,6 +190,42 @@ fn hold(rules: &Rules, user: UserId) {
     assert!(matches!(outcome, Outcome::Installed), "{outcome:?}");
 }
 
+/// Coherence rows 34 and 35: nobody waits for a partition that is not read, and what was missed meanwhile is not believed.
+#[test]
+fn a_partition_that_was_let_go_of_begins_anew() {
+    let (rules, user) = (beating(), UserId::new(3));
+    let feed = FeedId { namespace: rules.settings().namespace.id, ..FeedId::default() };
+    let beats = |now| !rules.step(now, Input::Heartbeat).1.is_empty();
+    assert!(rules.wants(feed) && !rules.following_all());
+    assert_eq!(rules.feed_lag_us(after(3)), None, "it has not said where it begins");
+    lone::complete(&rules, 1);
+    hold(&rules, user);
+    assert!(rules.following_all() && rules.holds(user));
+    assert_eq!(rules.feed_lag_us(after(3)), Some(3 * SECOND_US));
+    assert!(rules.fresh_since(NOW) && !rules.fresh_since(NOW.plus_us(1)));
+    assert!(beats(after(10)));
+
+    rules.want(feed, false, Tick::new(0));
+    rules.step(after(11), Input::Unfollowed { feed });
+    assert!(!rules.wants(feed) && rules.following_all() && !rules.holds(user));
+    assert_eq!(rules.feed_lag_us(after(20)), Some(0), "nothing is waited for");
+    assert!(rules.fresh_since(after(20)) && !beats(after(20)));
+
+    rules.want(feed, true, after(30));
+    assert!(rules.wants(feed) && !rules.following_all());
+    assert!(!rules.fresh_since(Tick::new(1)), "it has proved nothing yet");
+    // It is the same wish.
+    rules.want(feed, true, after(31));
+    assert_eq!(rules.feed_lag_us(after(32)), Some(2 * SECOND_US), "it is given that time");
+    assert!(beats(after(32)));
+    lone::complete(&rules, 5);
+    assert!(rules.following_all() && !rules.holds(user), "what came meanwhile was missed");
+    assert_eq!(rules.feed_lag_us(after(33)), Some(3 * SECOND_US));
+    let batch = FeedBatch { events: vec![], resume: FeedCursor::default(), caught_up: true };
+    rules.step(after(34), Input::Feed { feed, batch: &batch });
+    assert_eq!(rules.feed_lag_us(after(35)), Some(SECOND_US));
+}
+
 /// Row 55: what storage has and memory lacks may be on its way. It is missing once a fence that was begun
 /// after storage was asked has come back without it.
 #[test]

@@ -42,6 +42,16 @@ fn as_much_is_held_back_as_fits_and_one_more_refuses_the_install() {
     }
 }
 
+/// The journal has them: only what has a position can be put in order with what was read.
+#[test]
+fn own_marks_without_a_position_are_not_held_back() {
+    let case = Case::with(|settings| Settings { pending_events_max: 2, ..settings });
+    let generation = case.begin_build(NOW);
+    (0..5).for_each(|n| drop(case.mark(NOW, n, None)));
+    assert_eq!(refusal(&case.install(NOW, generation, &shown(&[], 1)).0), None);
+    assert_eq!((case.said(NOW, 0), case.said(NOW, 4)), (Said::Seen, Said::Seen));
+}
+
 /// The ring reaches back to where the feed said that it begins, and not only to its first event.
 #[test]
 fn a_snapshot_of_the_feeds_beginning_is_new_enough() {

@@ -311,4 +311,70 @@ mod tests {
         }
         assert!(evicted.iter().all(|id| *id >= 50), "{evicted:?}");
     }
+
+    fn filled(key: &HashKey, users: u64) -> Stripe {
+        let mut stripe = Stripe::default();
+        for id in 0..users {
+            let (user, life) = (UserId::new(id), Generation::new(0));
+            stripe.put(key, Slot::new(user, life, ScopeEpoch::new(0), UserState::EMPTY));
+        }
+        stripe
+    }
+
+    /// Most places are taken, some are free, and nobody is far from where the hash says.
+    #[test]
+    fn an_array_is_filled_well_and_looked_through_nowhere() {
+        let key = HashKey::new(1, [7; 16]);
+        assert_eq!(Stripe::default().slot_bytes(), 0);
+        for users in [1, 10, 100, 1_000, 10_000_u64] {
+            let stripe = filled(&key, users);
+            let slots = (stripe.slot_bytes() / 32) as u64;
+            assert_eq!(stripe.slots.len() as u64, slots, "an entry takes 32 bytes");
+            assert!(users * 20 <= slots * 17, "{users} users in {slots} slots");
+            assert!(slots <= users * 100 / 68 + 4, "{users} users in {slots} slots");
+            let distance = |(at, slot): (usize, &Option<Slot>)| {
+                slot.as_ref().map_or(0, |slot| stripe.distance(&key, at, slot.user) as u64)
+            };
+            let sum: u64 = stripe.slots.iter().enumerate().map(distance).sum();
+            assert!(sum < users * 4, "{users} users are {sum} places from home");
+        }
+    }
+
+    /// All of its entries move when it grows.
+    #[test]
+    fn an_array_grows_seldom() {
+        let key = HashKey::new(1, [7; 16]);
+        let mut sizes = std::collections::BTreeSet::new();
+        let mut stripe = Stripe::default();
+        for id in 0..10_000 {
+            let (user, life) = (UserId::new(id), Generation::new(0));
+            stripe.put(&key, Slot::new(user, life, ScopeEpoch::new(0), UserState::EMPTY));
+            sizes.insert(stripe.slot_bytes());
+        }
+        assert_eq!(sizes.len(), 35, "a quarter more each time");
+    }
+
+    /// A walk's mark says nothing of hits, nor of other walks.
+    #[test]
+    fn each_walk_has_its_own_mark_beside_the_hits() {
+        for (walk, hits) in (0..WALKS_MAX).flat_map(|walk| (0..=HEAT_MAX).map(move |h| (walk, h))) {
+            let user = UserId::new(1);
+            let mut slot =
+                Slot::new(user, Generation::new(0), ScopeEpoch::new(0), UserState::EMPTY);
+            while slot.cool() {}
+            slot.warm(hits);
+            slot.set_walked(walk, true);
+            slot.set_walked(walk, true);
+            let marked: Vec<u8> = (0..WALKS_MAX).filter(|other| slot.is_walked(*other)).collect();
+            assert_eq!((slot.heat(), marked), (hits, vec![walk]));
+            slot.warm(0);
+            assert_eq!((slot.heat(), slot.is_walked(walk)), (hits, true), "as warm as it was");
+            (0..10).for_each(|_| slot.touch());
+            let marked: Vec<u8> = (0..WALKS_MAX).filter(|other| slot.is_walked(*other)).collect();
+            assert_eq!((slot.heat(), marked), (HEAT_MAX, vec![walk]));
+            slot.set_walked(walk, false);
+            slot.set_walked(walk, false);
+            assert_eq!((slot.heat(), slot.is_walked(walk)), (HEAT_MAX, false));
+        }
+    }
 }
