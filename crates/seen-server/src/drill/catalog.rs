@@ -117,7 +117,7 @@ pub(super) const ENTRIES: [Entry; 44] = [
     entry(Fault::ClockOff, ("a replica starts with its clock an hour ahead, and a proxy with its an hour behind", "they start again"), Does::Limit(Limit::ClockHours(1)), 10, (Some(1.0), 60)),
     entry(Fault::LogStorm, ("every part of a slot and a proxy start at log.level=trace", "they start again"), Does::Limit(Limit::LogsAll), 10, (Some(20.0), 60)),
     entry(Fault::BigUser, ("a user of 500,000 rows is asked about 20 times a second, whom nobody holds", "-"), Does::Press(Press::BigUser), 15, (Some(1.0), 30)),
-    entry(Fault::OverloadTwice, ("twice the calls that the parts bear, of which the replicas have 18 % of a core together and the proxies 8 %", "the callers go"), Does::Press(Press::Overload(2)), 10, (None, 15)),
+    entry(Fault::OverloadTwice, ("twice the calls that the parts bear, of which the replicas have 18 % of a core together and the proxies 10 %", "the callers go"), Does::Press(Press::Overload(2)), 10, (None, 15)),
     entry(Fault::OverloadFive, ("five times as many", "the callers go"), Does::Press(Press::Overload(5)), 10, (None, 15)),
     entry(Fault::Peak, ("a thirtieth of the load for 10 s, and then 30 times as much for a minute", "-"), Does::Press(Press::Peak(30)), 60, (Some(1.0), 15)),
     entry(Fault::StorageSlow, ("every answer of storage takes 100 to 300 ms longer", "no longer"), Does::Stage(Act::StorageSlow), 10, (Some(20.0), 10)),

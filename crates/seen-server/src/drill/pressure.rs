@@ -15,9 +15,11 @@ use crate::cli::dev_cluster::{DevCluster, Part};
 /// measured. The callers, who run on the same machine and need more for a call than the parts do, have the rest: a caller who is
 /// late proves nothing.
 const REPLICAS_PERCENT: u64 = 18;
-const PROXIES_PERCENT: u64 = 8;
+const PROXIES_PERCENT: u64 = 10;
 /// So often they have it. Much more rarely, and their standing still alone would take as long as callers wait.
 const PARTS_PERIOD: Duration = Duration::from_millis(10);
+/// The kernel takes no limit below a millisecond in each period.
+const _: () = assert!(PARTS_PERIOD.as_micros() as u64 * PROXIES_PERCENT / 100 >= 1_000);
 /// How long few come before many do.
 const BEFORE_PEAK: Duration = Duration::from_secs(10);
 /// How often the big user is asked about.
