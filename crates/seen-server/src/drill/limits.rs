@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
@@ -15,6 +16,8 @@ use crate::config::{FeedSource, StorageKind};
 
 /// Of a control group's processor, as Kubernetes has it.
 const CPU_PERIOD: Duration = Duration::from_millis(100);
+/// How many groups were made: each has a name of its own.
+static GROUPS: AtomicU32 = AtomicU32::new(0);
 /// Connections that are opened to a proxy that may not have so many.
 const CROWD: usize = 100;
 /// What the library is called that lies about the time, and where distributions put it.
@@ -217,7 +220,8 @@ impl Group {
         });
         let path = of_controller.ok_or_else(|| format!("no control group of {controller}"))?;
         let back = Path::new("/sys/fs/cgroup").join(controller).join(path);
-        let folder = back.join(format!("seen-drill-{}", std::process::id()));
+        let number = GROUPS.fetch_add(1, Ordering::Relaxed);
+        let folder = back.join(format!("seen-drill-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let group = Self { folder, back };
         for (name, value) in settings {

@@ -10,11 +10,16 @@ use super::stage::{BigUser, Stage};
 use super::{DrillError, capacity, limits};
 use crate::cli::dev_cluster::{DevCluster, Part};
 
-/// What all parts may use together while more is asked of them than they bear, of one core: the callers, who run on the
-/// same machine and need more for a call than the parts do, have the rest. A caller who is late proves nothing.
-const PARTS_PERCENT: u64 = 10;
+/// What all replicas may use together while more is asked than the parts bear, of one core, and what all proxies may: each kind has
+/// its own, as with limits of their own in a cluster, and more than they use without any callers, or nothing but the limit would be
+/// measured. The callers, who run on the same machine and need more for a call than the parts do, have the rest: a caller who is
+/// late proves nothing.
+const REPLICAS_PERCENT: u64 = 18;
+const PROXIES_PERCENT: u64 = 10;
 /// So often they have it. Much more rarely, and their standing still alone would take as long as callers wait.
 const PARTS_PERIOD: Duration = Duration::from_millis(10);
+/// The kernel takes no limit below a millisecond in each period.
+const _: () = assert!(PARTS_PERIOD.as_micros() as u64 * PROXIES_PERCENT / 100 >= 1_000);
 /// How long few come before many do.
 const BEFORE_PEAK: Duration = Duration::from_secs(10);
 /// How often the big user is asked about.
@@ -57,8 +62,15 @@ pub(super) async fn press(
             Ok(format!("{calm:.0} Filters a second came, and then {offered:.0}"))
         }
         Press::Overload(times) => {
-            let parts: Vec<&Part> = cluster.parts.iter().collect();
-            let group = limits::slow(PARTS_PERCENT, PARTS_PERIOD, cluster, &parts)?;
+            let of_kind = |is_replica: bool| {
+                let parts = cluster.parts.iter().filter(|part| part.slot().is_some() == is_replica);
+                parts.collect::<Vec<&Part>>()
+            };
+            let (replicas, proxies) = (of_kind(true), of_kind(false));
+            let limited = [
+                limits::slow(REPLICAS_PERCENT, PARTS_PERIOD, cluster, &replicas)?,
+                limits::slow(PROXIES_PERCENT, PARTS_PERIOD, cluster, &proxies)?,
+            ];
             let borne = capacity::borne(load).await;
             load.tally.count(|counts| counts.add(&borne.wrong));
             let (rate, why) = (borne.filters_per_s, borne.why);
@@ -67,7 +79,7 @@ pub(super) async fn press(
                 return Err(DrillError::Stage(what));
             }
             let offered = raised(load, rate.saturating_mul(times), window).await;
-            drop(group);
+            drop(limited);
             Ok(format!("{rate} Filters a second were borne ({why}), {offered:.0} came"))
         }
     }
