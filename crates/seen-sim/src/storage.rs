@@ -264,12 +264,12 @@ impl ChangeFeed for SimStorage {
     ) -> SeamFuture<'_, Result<Box<dyn FeedReader>, FeedError>> {
         Box::pin(async move {
             self.there().await;
-            // What is committed by now is in whatever is read from storage from now on.
             if self.weather.is_silent(feed.partition) {
                 let message = "the change feed does not answer".to_owned();
                 return Err(FeedError { message, retry_helps: true });
             }
-            let head = self.store.head();
+            // Where the feed is behind, a peer's copy of a user lacks what it has not delivered yet.
+            let head = self.store.feed_head(feed);
             let inner = self.store.open(feed, start).await?;
             let reader = SimReader::new(self.clone(), feed, inner, head);
             self.back().await;

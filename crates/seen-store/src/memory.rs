@@ -148,6 +148,11 @@ impl MemoryStore {
         self.with(|core| core.state.head())
     }
 
+    /// The newest commit that a feed partition delivers so far: a reader that begins at its head begins after this one.
+    pub fn feed_head(&self, feed: FeedId) -> u64 {
+        self.with(|core| core.visible(feed))
+    }
+
     /// The secret that users and items are hashed with.
     pub fn hash_key(&self) -> HashKey {
         self.with(|core| core.state.options.hash_key)

@@ -35,7 +35,8 @@ impl Inner {
 pub struct Applied(Mutex<Inner>);
 
 impl Applied {
-    /// Somebody follows a partition: what was committed until now is in all it reads. Gives its number.
+    /// Somebody follows a partition from after this commit: what came before is in all that it takes from storage or peers. Gives its
+    /// number.
     pub(super) fn follow(&self, feed: FeedId, through: u64) -> u64 {
         let mut inner = self.0.lock();
         inner.readers += 1;
