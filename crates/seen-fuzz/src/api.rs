@@ -13,8 +13,7 @@ use seen_proto::model::{
 use seen_proto::status::{ApiError, ErrorKind};
 use seen_proto::v1;
 use seen_proto::wire::{
-    FilterCall, MarkCall, PushHead, RouteCall, RouteShape, StreamCall, WireError,
-    is_degraded_filter_response,
+    FilterCall, MarkCall, PushHead, RouteCall, RouteShape, StreamCall, WireError, degraded_reason,
 };
 
 use crate::{Target, take};
@@ -154,7 +153,7 @@ fn filter(raw: &[u8]) {
             Err(error) => assert!(!filter_fits(&request), "{error}: {request:?}"),
         }
     }
-    is_degraded_filter_response(raw);
+    let _ = degraded_reason(raw);
 }
 
 fn mark(raw: &[u8]) {

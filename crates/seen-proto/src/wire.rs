@@ -23,4 +23,4 @@ pub use response::{
     encode_filter_response, encode_mark_response, encode_stream_answer, encode_stream_error,
     stream_answer_len,
 };
-pub use route::{RouteCall, RouteShape, is_degraded_filter_response};
+pub use route::{RouteCall, RouteShape, degraded_reason};

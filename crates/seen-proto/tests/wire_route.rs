@@ -11,9 +11,7 @@ use raw::{Sends, filter_bytes, mark_bytes, mutated};
 use seen_proto::model::Quality;
 use seen_proto::v1;
 use seen_proto::v1::DegradedReason;
-use seen_proto::wire::{
-    RouteCall, RouteShape, WireError, encode_filter_response, is_degraded_filter_response,
-};
+use seen_proto::wire::{RouteCall, RouteShape, WireError, degraded_reason, encode_filter_response};
 
 /// User, namespace and whether there is a token, as prost says.
 type Read = (u64, String, bool);
@@ -123,23 +121,24 @@ proptest! {
     #[test]
     fn any_bytes(raw in vec(any::<u8>(), 0..200)) {
         check(&raw);
-        is_degraded_filter_response(&raw);
+        let _ = degraded_reason(&raw);
     }
 
     #[test]
-    fn an_answer_is_called_degraded_where_it_is(
+    fn an_answer_is_called_degraded_where_it_is_and_why(
         unseen in proptest::collection::btree_set(0..1_000_usize, 0..50),
         token in vec(any::<u8>(), 0..20),
-        which in 0..3,
+        which in 0..9,
     ) {
+        let reason = DegradedReason::try_from(which - 1).ok();
         let quality = match which {
             0 => Quality::Exact,
-            1 => Quality::Filtered { rate: 0.01 },
-            _ => Quality::Degraded { rate: 0.01, reason: DegradedReason::Deadline, unknown: 3 },
+            8 => Quality::Filtered { rate: 0.01 },
+            _ => Quality::Degraded { rate: 0.01, reason: reason.expect("a reason"), unknown: 3 },
         };
         let mut raw = Vec::new();
         encode_filter_response(&mut raw, &unseen.into_iter().collect(), &quality, &token);
-        prop_assert_eq!(is_degraded_filter_response(&raw), which == 2);
+        prop_assert_eq!(degraded_reason(&raw), reason.filter(|_| which < 8));
     }
 }
 

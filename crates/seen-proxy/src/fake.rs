@@ -114,8 +114,8 @@ pub fn identity(map: &ResolvedMap, target: &Target) -> v1::ReplicaIdentity {
 pub enum Mode {
     /// Answers at once.
     Answers,
-    /// Answers at once, flagged.
-    Flags,
+    /// Answers at once, flagged for this reason.
+    Flags(v1::DegradedReason),
     /// Answers after so long.
     After(Duration),
     /// Never answers.
@@ -169,15 +169,15 @@ impl FakeLink {
     }
 
     pub fn answer(&self, request: &Outgoing) {
-        self.events.answered(request.id, Answer::Message(answer_to(request, false)));
+        self.events.answered(request.id, Answer::Message(answer_to(request, None)));
     }
 }
 
 /// What a replica answers: all candidates are unread; users are answered in full.
-fn answer_to(request: &Outgoing, flagged: bool) -> Bytes {
+fn answer_to(request: &Outgoing, flagged: Option<v1::DegradedReason>) -> Bytes {
     let quality = match flagged {
-        false => Quality::Filtered { rate: 0.01 },
-        true => Quality::Degraded { rate: 0.0, reason: v1::DegradedReason::FeedStale, unknown: 1 },
+        None => Quality::Filtered { rate: 0.01 },
+        Some(reason) => Quality::Degraded { rate: 0.0, reason, unknown: 1 },
     };
     match Call::from_number(request.call) {
         Some(Call::Filter) => {
@@ -214,9 +214,11 @@ impl Link for FakeLink {
         let (id, events): (RequestId, _) = (request.id, self.events.clone());
         match mode {
             Mode::Answers => self.answer(request),
-            Mode::Flags => events.answered(id, Answer::Message(answer_to(request, true))),
+            Mode::Flags(reason) => {
+                events.answered(id, Answer::Message(answer_to(request, Some(reason))));
+            }
             Mode::After(delay) => {
-                let answer = answer_to(request, false);
+                let answer = answer_to(request, None);
                 tokio::spawn(async move {
                     tokio::time::sleep(delay).await;
                     events.answered(id, Answer::Message(answer));

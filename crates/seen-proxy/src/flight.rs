@@ -90,6 +90,8 @@ pub(crate) struct Flight {
     pub attempts: SmallVec<[Attempt; 3]>,
     /// What a replica said last.
     pub error: Option<ApiError>,
+    /// The first flagged answer: the caller's, if nobody is sure.
+    pub unsure: Option<Bytes>,
     /// A write was sent, and nobody knows what became of it.
     pub outcome_unknown: bool,
 }

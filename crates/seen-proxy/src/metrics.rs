@@ -21,7 +21,7 @@ const REQUESTS: MetricInfo = MetricInfo::counter(
 const ATTEMPTS: MetricInfo = MetricInfo::counter(
     "seen_proxy_attempts_total",
     MetricUnit::Count,
-    "Requests sent to replicas; why is first, hedge (the first replica takes long), again (it failed) or emergency (sent to a replica of another slot, or to one that is not ready).",
+    "Requests sent to replicas; why is first, hedge (the first replica takes long), again (it failed, or could not reach storage) or emergency (sent to a replica of another slot, or to one that is not ready).",
 );
 /// What was not sent.
 const NOT_SENT: MetricInfo = MetricInfo::counter(

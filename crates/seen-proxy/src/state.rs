@@ -11,7 +11,8 @@ use seen_cluster::link::{Answer, LinkChange, NotSent};
 use seen_cluster::sabotage::defends;
 use seen_filter::Tick;
 use seen_proto::status::{ApiError, ErrorKind};
-use seen_proto::wire::is_degraded_filter_response;
+use seen_proto::v1::DegradedReason;
+use seen_proto::wire::degraded_reason;
 use smallvec::SmallVec;
 
 use crate::answer;
@@ -128,6 +129,7 @@ impl State {
             emergency_at: None,
             attempts: SmallVec::new(),
             error: None,
+            unsure: None,
             outcome_unknown: false,
         };
         let key = match self.flights.insert(flight) {
@@ -204,7 +206,8 @@ impl State {
         let call = flight.call;
         let error = match answer {
             Answer::Message(bytes) => {
-                let is_good = call != Call::Filter || !is_degraded_filter_response(&bytes);
+                let weakness = (call == Call::Filter).then(|| degraded_reason(&bytes)).flatten();
+                let is_good = weakness.is_none();
                 // The map may be another one than when it was begun.
                 let (place, began) = (self.net.current(flight.place, &flight.tag), flight.began);
                 self.net.settle(now, call, attempt, End::Answered { is_good });
@@ -212,7 +215,10 @@ impl State {
                 if let Some(place) = place {
                     self.took_note(now, replica, call, place, began, is_good);
                 }
-                return self.finish(now, key, Ok(bytes), out);
+                return match weakness {
+                    None => self.finish(now, key, Ok(bytes), out),
+                    Some(reason) => self.unsure(now, key, bytes, reason, out),
+                };
             }
             Answer::Error(error) => error,
         };
@@ -232,6 +238,28 @@ impl State {
                 flight.error = Some(error);
                 self.retry(now, key, free, out);
             }
+        }
+    }
+
+    /// A replica is not sure. Whoever is still waited for may be; and where it was storage that it could not reach, so may
+    /// one more: each replica has its own ways to storage, and knows what it wrote itself.
+    fn unsure(
+        &mut self,
+        now: Tick,
+        key: u64,
+        answer: Bytes,
+        reason: DegradedReason,
+        out: &mut Effects,
+    ) {
+        let Some(flight) = self.flights.get_mut(key) else { return };
+        let is_first = flight.unsure.is_none();
+        let answer = flight.unsure.get_or_insert(answer).clone();
+        if flight.waits() {
+            return;
+        }
+        let may_help = is_first && reason == DegradedReason::StorageUnavailable;
+        if !may_help || self.net.again(now, key, flight, false, out).is_err() {
+            self.finish(now, key, Ok(answer), out);
         }
     }
 
@@ -365,14 +393,20 @@ impl State {
     /// No replica answers this one.
     fn give_up(&mut self, now: Tick, key: u64, why: Own, out: &mut Effects) {
         let Some(flight) = self.flights.get_mut(key) else { return };
-        let answer = answer::own(flight, why);
-        flight.spans.own(why);
         if why == Own::Deadline && flight.call == Call::Filter {
             self.net.limit.was_late();
         }
-        if answer.is_ok() {
-            self.net.metrics.own(why);
-        }
+        let answer = match flight.unsure.take() {
+            Some(answer) => Ok(answer),
+            None => {
+                flight.spans.own(why);
+                let own = answer::own(flight, why);
+                if own.is_ok() {
+                    self.net.metrics.own(why);
+                }
+                own
+            }
+        };
         let call = flight.call;
         let waiting = flight.attempts.iter_mut().filter(|attempt| attempt.waits);
         let silent: SmallVec<[_; 3]> = waiting
@@ -389,7 +423,9 @@ impl State {
     }
 
     fn finish(&mut self, now: Tick, key: u64, answer: Result<Bytes, ApiError>, out: &mut Effects) {
-        if let Some(flight) = self.drop_flight(now, key) {
+        if let Some(mut flight) = self.drop_flight(now, key) {
+            // Whatever became of the others: a flagged answer is better than none.
+            let answer = answer.or_else(|error| flight.unsure.take().ok_or(error));
             if let (Err(error), Sink::Caller(_)) = (&answer, &flight.sink) {
                 self.net.metrics.error(error.kind);
             }

@@ -8,6 +8,7 @@ mod sessions;
 mod shed;
 mod stories;
 mod traced;
+mod unsure;
 mod writes;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use seen_filter::UserId;
 use super::WireError;
 use super::cursor::{Cursor, DEPTH_MAX, WireType};
 use super::fields::Once;
+use crate::v1::{DegradedReason, QualityLevel};
 
 /// Which request a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,25 +106,31 @@ impl<'a> RouteCall<'a> {
     }
 }
 
-/// True if an encoded `FilterResponse` says that its answer is degraded. Bytes that cannot be read are none.
-pub fn is_degraded_filter_response(raw: &[u8]) -> bool {
-    nested_level(raw).is_some_and(|level| level == crate::v1::QualityLevel::Degraded as u64)
-}
-
-fn nested_level(raw: &[u8]) -> Option<u64> {
+/// Why an encoded `FilterResponse` is degraded; none where it is not, or cannot be read.
+pub fn degraded_reason(raw: &[u8]) -> Option<DegradedReason> {
     let mut cursor = Cursor::new(raw);
     while let Some((tag, wire_type)) = cursor.key().ok()? {
         if tag == 2 && wire_type == WireType::Bytes {
-            let mut quality = Cursor::new(cursor.bytes(wire_type).ok()?);
-            while let Some((tag, wire_type)) = quality.key().ok()? {
-                if tag == 1 {
-                    return quality.uint(wire_type).ok();
-                }
-                quality.skip(tag, wire_type, DEPTH_MAX).ok()?;
-            }
-            return None;
+            return reason(cursor.bytes(wire_type).ok()?);
         }
         cursor.skip(tag, wire_type, DEPTH_MAX).ok()?;
     }
     None
+}
+
+/// Of an encoded `Quality`.
+fn reason(raw: &[u8]) -> Option<DegradedReason> {
+    let mut cursor = Cursor::new(raw);
+    let (mut is_degraded, mut reason) = (false, DegradedReason::Unspecified);
+    while let Some((tag, wire_type)) = cursor.key().ok()? {
+        match tag {
+            1 => is_degraded = cursor.uint(wire_type).ok()? == QualityLevel::Degraded as u64,
+            3 => {
+                let number = i32::try_from(cursor.uint(wire_type).ok()?).unwrap_or_default();
+                reason = DegradedReason::try_from(number).unwrap_or_default();
+            }
+            _ => cursor.skip(tag, wire_type, DEPTH_MAX).ok()?,
+        }
+    }
+    is_degraded.then_some(reason)
 }

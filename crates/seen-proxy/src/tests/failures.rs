@@ -2,6 +2,7 @@
 
 use seen_cluster::link::NotSent;
 use seen_proto::status::ErrorKind;
+use seen_proto::v1::DegradedReason;
 
 use super::*;
 use crate::fake::Mode;
@@ -100,7 +101,7 @@ async fn quick_failures_and_flagged_answers_attract_nobody() {
     let bench = Bench::start(&[("feed", 1, 3)]).await;
     let homes: Vec<_> = (0..60).map(|user| bench.home(user)).collect();
     let bound = homes.iter().filter(|home| home.target == homes[0].target).count();
-    for mode in [Mode::Flags, Mode::After(ms(1))] {
+    for mode in [Mode::Flags(DegradedReason::FeedStale), Mode::After(ms(1))] {
         homes[0].set(mode);
         let before = homes[0].sent();
         for user in 0..60 {

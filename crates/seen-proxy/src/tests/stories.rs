@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use seen_cluster::link::NotSent;
 use seen_proto::status::ErrorKind;
+use seen_proto::v1::DegradedReason;
 
 use super::*;
 use crate::fake::Mode;
@@ -27,7 +28,8 @@ enum Step {
 fn mode() -> impl Strategy<Value = Mode> {
     prop_oneof![
         3 => Just(Mode::Answers),
-        1 => Just(Mode::Flags),
+        1 => Just(Mode::Flags(DegradedReason::FeedStale)),
+        2 => Just(Mode::Flags(DegradedReason::StorageUnavailable)),
         2 => (0..120_u64).prop_map(|after| Mode::After(ms(after))),
         4 => Just(Mode::Silent),
         1 => Just(Mode::Fails(ErrorKind::Unavailable)),
