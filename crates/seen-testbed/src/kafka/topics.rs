@@ -71,7 +71,7 @@ impl Kafka {
         self.wait_for_partitions(topic, partitions)
     }
 
-    /// Changes settings of a topic: `retention.ms`, `cleanup.policy` and so on.
+    /// Changes settings of a topic: `retention.ms`, `cleanup.policy` and so on. The broker obeys them some moments later.
     pub fn set_topic(&self, topic: &str, settings: &[(&str, &str)]) -> Result<(), Error> {
         let mut body = Request::default();
         body.count(1).i8(TOPIC_RESOURCE).string(topic).count(settings.len());
