@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "each test uses its part")]
 mod case;
 
-use seen_filter::Tick;
+use seen_filter::{FeedEvent, Tick};
 use seen_replica::rules::{Claim, Doubt, Input, Outcome, Refusal, Settings};
 
 use case::*;
@@ -103,6 +103,28 @@ fn an_own_mark_that_a_newer_check_does_not_show_was_removed_since() {
     case.mark(NOW, 1, Some(stamp(5)));
     assert_eq!(case.checked(NOW, 1, false, Some(stamp(5))), (false, false));
     assert!(case.checked(NOW, 1, false, Some(stamp(4))).0, "the check was too early for it");
+}
+
+/// Where no positions tell, a check that began S after a removal was told shows it, as a build does: what storage has then was marked again,
+/// and the event of that may have been lost.
+#[test]
+fn what_storage_has_long_after_a_removal_was_marked_again() {
+    let lag_us = SECOND_US;
+    let remove_all = FeedEvent::RemoveAll { stamp: stamp(2), user: USER };
+    for removal in [remove(2, 1), remove_all] {
+        let case = Case::with(|settings| Settings { snapshot_lag_us_max: lag_us, ..settings });
+        case.tell(NOW, vec![removal, user_gap(USER)]);
+        let soon = Tick::new(after(1).get() - 1);
+        assert_eq!(case.checked(soon, 1, true, None), (true, true));
+        assert_eq!(case.checked(after(1), 1, true, None), (true, false));
+        assert_eq!(
+            case.checked(after(1), 1, true, Some(stamp(1))),
+            (true, true),
+            "it does not show it"
+        );
+        assert_eq!(case.checked(NOW, 1, true, Some(stamp(2))), (true, false), "it does");
+        assert_eq!(case.checked(after(1), 1, false, None), (false, false));
+    }
 }
 
 /// What a build holds back counts, also where the ring has lost it; not across a gap.

@@ -62,17 +62,17 @@ impl Folded {
         folded
     }
 
-    /// `Some(true)` if the item was added last, `Some(false)` if it was removed last.
-    pub fn verdict(&self, item: Item) -> Option<bool> {
-        match self.items.get(&item) {
-            Some(last) => Some(last.added),
-            None => self.all_removed.map(|_| false),
-        }
-    }
-
     /// The last word on an item that stands as added.
     pub fn added(&self, item: Item) -> Option<Last> {
         self.items.get(&item).filter(|last| last.added).copied()
+    }
+
+    /// The last word on an item that stands as removed, by itself or with everything.
+    pub fn removed(&self, item: Item) -> Option<Last> {
+        match self.items.get(&item) {
+            Some(last) => (!last.added).then_some(*last),
+            None => self.all_removed,
+        }
     }
 
     /// The items that stand as added.
@@ -101,13 +101,20 @@ mod tests {
         Change { stamp: Some(stamp), at: Tick::new(0), op, doubtful: false }
     }
 
+    /// `Some(true)` if the item was added last, `Some(false)` if it was removed last.
+    fn verdict(folded: &Folded, item: Item) -> Option<bool> {
+        let (added, removed) = (folded.added(item), folded.removed(item));
+        assert!(added.is_none() || removed.is_none());
+        added.map(|_| true).or(removed.map(|_| false))
+    }
+
     #[test]
     fn a_replayed_event_counts_at_its_own_position() {
         let x = Item::new(0, 1);
         let log = [change(4, Op::Add(x)), change(5, Op::Remove(x)), change(4, Op::Add(x))];
-        assert_eq!(Folded::new(log.to_vec(), |_| false).verdict(x), Some(false));
+        assert_eq!(verdict(&Folded::new(log.to_vec(), |_| false), x), Some(false));
         let log = [change(4, Op::Remove(x)), change(5, Op::Add(x)), change(4, Op::Remove(x))];
-        assert_eq!(Folded::new(log.to_vec(), |_| false).verdict(x), Some(true));
+        assert_eq!(verdict(&Folded::new(log.to_vec(), |_| false), x), Some(true));
     }
 
     #[test]
@@ -115,9 +122,9 @@ mod tests {
         let (x, y) = (Item::new(0, 1), Item::new(0, 2));
         let log = [change(4, Op::Add(x)), change(6, Op::Add(y)), change(5, Op::RemoveAll)];
         let folded = Folded::new(log.to_vec(), |_| false);
-        assert_eq!((folded.verdict(x), folded.verdict(y)), (Some(false), Some(true)));
+        assert_eq!((verdict(&folded, x), verdict(&folded, y)), (Some(false), Some(true)));
         let seen = CommitStamp::new(Domain::new(0), Timeline::new(1), 5);
         let shown = |change: &Change| change.stamp.is_some_and(|stamp| seen.covers(stamp));
-        assert_eq!(Folded::new(log.to_vec(), shown).verdict(x), None);
+        assert_eq!(verdict(&Folded::new(log.to_vec(), shown), x), None);
     }
 }

@@ -204,14 +204,10 @@ impl Rules {
             proven(at) && span_us.is_some_and(|span_us| checked.asked >= at.plus_us(span_us))
         };
         for (at, item) in checked.items.iter().enumerate() {
-            let added = folded.added(*item);
-            let verdict = match added {
-                Some(last) if expired(last.at) => None,
-                _ => folded.verdict(*item),
-            };
+            let added = folded.added(*item).filter(|last| !expired(last.at));
             let mut own = state.journal.adds(checked.user, *item);
             let own = own.any(|row| !shown(row.stamp) && !expired(row.at));
-            if (own || verdict == Some(true)) && !seen.get(at) {
+            if (own || added.is_some()) && !seen.get(at) {
                 seen.set(at);
                 // Storage does not show it, or no longer: a remove that is acknowledged elsewhere
                 // may not have come by here yet (rule R10). Or the check was late.
@@ -221,10 +217,12 @@ impl Rules {
                 contested |= !since;
             }
             // Storage, or the journal, still says "seen" where a remove may have come later. Where the check shows the
-            // remove, the item was marked again.
+            // remove, by its position or else by its time, the item was marked again.
+            let told = folded.removed(*item);
+            let told = told.is_some_and(|last| lower.is_some() || !proven(last.at));
             let since = side.and_then(|side| side.contested_since(*item));
-            let removed = lower.is_none() && since.is_some_and(|since| !proven(since));
-            contested |= seen.get(at) && (verdict == Some(false) || removed);
+            let since = since.is_some_and(|since| lower.is_none() && !proven(since));
+            contested |= seen.get(at) && (told || since);
         }
         Outcome::Decided { seen, contested }
     }
