@@ -28,6 +28,8 @@ const STRANGER: u64 = 1_000_000;
 const FALSE_POSITIVES_FREE: u64 = 3;
 /// Three times the rate of the namespace, in thousandths: a seed asks about few.
 const FALSE_POSITIVES_PER_MILLE: u64 = 30;
+/// So many of one user's items may be read by chance, beside that share: of 45 at 1 %, ten are in one of 10^10 users, and five in one of 10^4.
+const BY_CHANCE_MAX: u64 = 8;
 
 /// Items asked about at once.
 const ITEMS_MAX: usize = 1_000;
@@ -293,7 +295,7 @@ fn judge(world: &World, who: &str, stored: &Stored, ids: &[u64], unseen: &BTreeS
     report.unread += unread;
     report.false_positives += wrong;
     drop(report);
-    let allowed = FALSE_POSITIVES_FREE + forgotten * FALSE_POSITIVES_PER_MILLE / 1_000;
+    let allowed = BY_CHANCE_MAX + forgotten * FALSE_POSITIVES_PER_MILLE / 1_000;
     if back.len() as u64 > allowed {
         let what = format!("{who}: {back:?} were forgotten, and are read");
         world.callers.broken(Some(user), 7, what);
