@@ -16,6 +16,7 @@ mod network;
 mod pressure;
 mod recovery;
 mod report;
+mod shares;
 mod stage;
 mod tally;
 mod watchdog;
@@ -37,6 +38,7 @@ pub(crate) use faults::Fault;
 use load::{Load, LoadOptions};
 use report::Offered;
 pub(crate) use report::{Report, Row};
+use shares::Shares;
 pub use stage::{Act, BigUser, Stage};
 use watchdog::Watchdog;
 
@@ -132,6 +134,14 @@ pub(crate) async fn run(
     let end_load = Stop::default();
     let callers = tokio::spawn(Arc::clone(&load).run(end_load.clone()));
     let (mut report, mut course) = (Report::default(), Course::new(options));
+    // What is borne is what the parts bear, and not what their callers do.
+    let shares = options.percent_of_borne.map(|_| Shares::give(cluster)).transpose()?;
+    let kept = async {
+        match &shares {
+            Some(shares) => shares.keep(cluster).await,
+            None => std::future::pending().await,
+        }
+    };
     let drilled = async {
         sleep(WARM_UP).await;
         load.tally.take();
@@ -153,7 +163,9 @@ pub(crate) async fn run(
         biased;
         () = stop.requested() => Some("it was ended before its time".to_owned()),
         drilled = drilled => drilled.err(),
+        () = kept => None,
     };
+    drop(shares);
     if let Some(why) = &report.ended_early {
         for fault in course.left(report.rows.len()) {
             let row = Row::not_done(fault, options.backing, why.clone());

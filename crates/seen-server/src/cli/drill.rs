@@ -51,8 +51,8 @@ pub struct DrillArgs {
     /// Marks a second
     #[arg(long, value_name = "N", default_value_t = 200)]
     marks: u32,
-    /// So many percent of the Filters that the cluster bears, which is found out first; with so many marks to a Filter as --filters
-    /// and --marks say
+    /// So many percent of the Filters that the cluster bears with little of the processor, which is found out first; with so many
+    /// marks to a Filter as --filters and --marks say. Needs control groups
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
     load: Option<u32>,
     /// Storage is a TiDB without change events: what is expected of faults is what can be where every answer is asked of storage

@@ -202,8 +202,7 @@ fn confine(
         let pid = cluster
             .pid(&part.name)
             .ok_or_else(|| DrillError::NotRunning { part: part.name.clone() })?;
-        let procs = group.folder.join("cgroup.procs");
-        write(&procs, &pid.to_string()).map_err(DrillError::Stage)?;
+        group.take(pid).map_err(DrillError::Stage)?;
     }
     Ok(group)
 }
@@ -228,6 +227,20 @@ impl Group {
             write(&group.folder.join(name), value)?;
         }
         Ok(group)
+    }
+
+    /// Puts a process into it, and what it starts from now on.
+    ///
+    /// # Errors
+    /// It has ended, or this is not allowed.
+    pub(super) fn take(&self, pid: u32) -> Result<(), String> {
+        write(&self.folder.join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// True if this process is where this one's go back to: in no group of the drill.
+    pub(super) fn is_free(&self, pid: u32) -> bool {
+        let free = fs::read_to_string(self.back.join("cgroup.procs")).unwrap_or_default();
+        free.lines().any(|line| line.parse() == Ok(pid))
     }
 }
 

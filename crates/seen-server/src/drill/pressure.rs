@@ -6,20 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::load::Load;
+use super::shares::Shares;
 use super::stage::{BigUser, Stage};
-use super::{DrillError, capacity, limits};
-use crate::cli::dev_cluster::{DevCluster, Part};
+use super::{DrillError, capacity};
+use crate::cli::dev_cluster::DevCluster;
 
-/// What all replicas may use together while more is asked than the parts bear, of one core, and what all proxies may: each kind has
-/// its own, as with limits of their own in a cluster, and more than they use without any callers, or nothing but the limit would be
-/// measured. The callers, who run on the same machine and need more for a call than the parts do, have the rest: a caller who is
-/// late proves nothing.
-const REPLICAS_PERCENT: u64 = 18;
-const PROXIES_PERCENT: u64 = 10;
-/// So often they have it. Much more rarely, and their standing still alone would take as long as callers wait.
-const PARTS_PERIOD: Duration = Duration::from_millis(10);
-/// The kernel takes no limit below a millisecond in each period.
-const _: () = assert!(PARTS_PERIOD.as_micros() as u64 * PROXIES_PERCENT / 100 >= 1_000);
 /// How long few come before many do.
 const BEFORE_PEAK: Duration = Duration::from_secs(10);
 /// How often the big user is asked about.
@@ -62,15 +53,7 @@ pub(super) async fn press(
             Ok(format!("{calm:.0} Filters a second came, and then {offered:.0}"))
         }
         Press::Overload(times) => {
-            let of_kind = |is_replica: bool| {
-                let parts = cluster.parts.iter().filter(|part| part.slot().is_some() == is_replica);
-                parts.collect::<Vec<&Part>>()
-            };
-            let (replicas, proxies) = (of_kind(true), of_kind(false));
-            let limited = [
-                limits::slow(REPLICAS_PERCENT, PARTS_PERIOD, cluster, &replicas)?,
-                limits::slow(PROXIES_PERCENT, PARTS_PERIOD, cluster, &proxies)?,
-            ];
+            let limited = Shares::give(cluster)?;
             let borne = capacity::borne(load).await;
             load.tally.count(|counts| counts.add(&borne.wrong));
             let (rate, why) = (borne.filters_per_s, borne.why);

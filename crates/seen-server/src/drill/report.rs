@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::backing::Backing;
 use super::faults::Fault;
 use super::recovery::State;
+use super::shares::Shares;
 use super::tally::{Counts, share};
 use crate::cli::calls::table::{Table, grouped};
 
@@ -62,8 +63,9 @@ impl Offered {
             None => rate,
             Some((percent, borne, why)) => {
                 let borne = grouped(u64::from(*borne));
+                let shares = Shares::text();
                 format!(
-                    "{rate}, {percent} % of the {borne} Filters a second that were borne ({why})"
+                    "{rate}, {percent} % of the {borne} Filters a second that were borne ({why}) where {shares}"
                 )
             }
         }
